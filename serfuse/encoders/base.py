@@ -1,0 +1,131 @@
+"""The interface of every encoder: a waveform in, a matrix of frames out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class EncoderPreset:
+    """What is known of an encoder without loading it. Plain data; see `serfuse/encoders/presets.py`.
+
+    Attributes:
+        name: registry name.
+        family: "attention", "mamba", "speaker", "codec" or "signal".
+        sample_rate: Hz that `Encoder.frames` expects.
+        vector_size: length of the vector under `time` pooling.
+        paper_vector_size: length printed in the papers, `None` for encoders that are not in them.
+        parameters: real number of parameters, `None` without any.
+        paper_parameters: as printed in the papers ("94.70 M"), `None` when not printed.
+        licence: of the published weights (SPDX where there is one).
+        source: where the weights are published: a hub name, or a page to open.
+        revision: pinned hub revision, `None` when none is known.
+        files: names of the weight files looked for in a local folder.
+        layers: number of layers that `--layer K` may choose, 0 when there is only "last".
+        min_samples: shortest input at `sample_rate` that gives at least one frame.
+        needs_weights: False for encoders that are pure signal processing.
+        where: how to get weights that are on no hub, and where to put them.
+        citation: short reference.
+        options: defaults of options that change the embedding (such as Audio-Mamba's `layout`).
+        config: the family's own architecture settings.
+    """
+
+    name: str
+    family: str
+    sample_rate: int
+    vector_size: int
+    paper_vector_size: int | None = None
+    parameters: int | None = None
+    paper_parameters: str | None = None
+    licence: str = ""
+    source: str = ""
+    revision: str | None = None
+    files: tuple[str, ...] = ()
+    layers: int = 0
+    min_samples: int = 1
+    needs_weights: bool = True
+    where: str = ""
+    citation: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+class Encoder(ABC):
+    """A frozen encoder, loaded and ready. Deterministic: equal input gives equal output, alone or in a batch.
+
+    Build one with `serfuse.encoders.load(name, ...)`, which resolves the preset, the weights and the options.
+
+    Attributes:
+        preset: the plain data of this encoder.
+        weights_id: what identifies the weights in an embedding's key: `"none"`, `"random:SEED"`,
+            `"sha256:..."` of a local file, or `"hub:NAME@REVISION"`.
+        layer: `"last"` or the number of a layer, 1-based (0 is the input of the first layer).
+        dtype: "float32" unless the user chose otherwise.
+        options: resolved options that can change an embedding.
+    """
+
+    preset: EncoderPreset
+    weights_id: str
+    layer: str = "last"
+    dtype: str = "float32"
+    options: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.preset.name
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.preset.sample_rate
+
+    @abstractmethod
+    def frames(self, waveform: np.ndarray) -> np.ndarray:
+        """Frames of one clip.
+
+        Args:
+            waveform: float32, shape `(samples,)`, mono at `sample_rate`, full scale 1.0.
+
+        Returns:
+            float32, shape `(T, D)`.
+
+        Raises:
+            AudioError: shorter than `preset.min_samples`.
+        """
+
+    def frames_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Frames of several clips *of exactly equal length*; the default runs them one by one.
+
+        Encoders that gain from batching override this. The result equals `frames` clip by clip to 1e-5.
+        """
+        return [self.frames(waveform) for waveform in waveforms]
+
+    @property
+    def batches(self) -> bool:
+        """Whether `frames_batch` is faster than a loop (then `extract` groups clips of equal length)."""
+        return type(self).frames_batch is not Encoder.frames_batch
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """How the user asked for an encoder.
+
+    Attributes:
+        weights: `None` for the published ones (hub cache or the weights folder), a path, or `"random"`.
+        layer: "last" or a 1-based layer number as text.
+        dtype: "float32" (others are opt-in and part of the key).
+        device: "cpu", "cuda" ... or "auto".
+        seed: of `weights="random"`.
+        options: encoder-specific options such as `{"layout": "freq"}`.
+    """
+
+    weights: str | Path | None = None
+    layer: str = "last"
+    dtype: str = "float32"
+    device: str = "auto"
+    seed: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
