@@ -27,6 +27,8 @@ class EncoderPreset:
         files: names of the weight files looked for in a local folder.
         layers: number of layers that `--layer K` may choose, 0 when there is only "last".
         min_samples: shortest input at `sample_rate` that gives at least one frame.
+        paper_pooling: which axis the papers' mean was taken over: "time" gives `(D,)`, "channels" gives `(T,)`
+            (EnCodec, DAC and SpeechTokenizer, whose printed sizes are frame counts).
         needs_weights: False for encoders that are pure signal processing.
         where: how to get weights that are on no hub, and where to put them.
         citation: short reference.
@@ -47,6 +49,7 @@ class EncoderPreset:
     files: tuple[str, ...] = ()
     layers: int = 0
     min_samples: int = 1
+    paper_pooling: str = "time"
     needs_weights: bool = True
     where: str = ""
     citation: str = ""

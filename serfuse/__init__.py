@@ -1,0 +1,3 @@
+"""serfuse: speech emotion recognition from fused, frozen representations."""
+
+__version__ = "0.1.0"
