@@ -24,10 +24,12 @@ class EncoderPreset:
         licence: of the published weights (SPDX where there is one).
         source: where the weights are published: a hub name, or a page to open.
         revision: pinned hub revision, `None` when none is known.
-        files: names of the weight files looked for in a local folder.
+        files: names of the files that a local folder must hold. Every entry is needed; names parted by `|`
+            within an entry are alternatives, best first ("model.safetensors|pytorch_model.bin").
+        hop: samples at `sample_rate` from one frame to the next, 0 when there is no fixed one.
         layers: number of layers that `--layer K` may choose, 0 when there is only "last".
         min_samples: shortest input at `sample_rate` that gives at least one frame.
-        paper_pooling: which axis the papers' mean was taken over: "time" gives `(D,)`, "channels" gives `(T,)`
+        paper_pooling: which axis the papers' mean was taken over: "time" gives `(D,)`, "channels" `(T,)`
             (EnCodec, DAC and SpeechTokenizer, whose printed sizes are frame counts).
         needs_weights: False for encoders that are pure signal processing.
         where: how to get weights that are on no hub, and where to put them.
@@ -47,6 +49,7 @@ class EncoderPreset:
     source: str = ""
     revision: str | None = None
     files: tuple[str, ...] = ()
+    hop: int = 0
     layers: int = 0
     min_samples: int = 1
     paper_pooling: str = "time"
@@ -55,6 +58,11 @@ class EncoderPreset:
     citation: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def frame_rate(self) -> float | None:
+        """Frames per second, `None` when there is no fixed number."""
+        return self.sample_rate / self.hop if self.hop else None
 
 
 class Encoder(ABC):
