@@ -1,0 +1,183 @@
+"""One experiment as a file: what is read, how it is split, what is trained and how.
+
+A configuration is plain YAML with the keys of `Config`. Unknown keys and values out of range are errors that name
+the key. `configs/` holds one file per model; `serfuse cv` starts from the file of the model and lets every key be
+overridden on the command line.
+"""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from . import models
+from .errors import ConfigError
+
+MAX_CONFIG_BYTES = 1 << 20
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Section):
+    """Which rows of the store are used."""
+
+    corpus: str | None = Field(None, description="a corpus of the store; may be left out when it holds one")
+    a: str | None = Field(None, description="first encoder, optionally with selectors: 'hubert@pooling=time,layer=6'")
+    b: str | None = Field(None, description="second encoder, for a fusion")
+    pooling: str | None = Field(None, description="pooling of both, needed when the store holds several")
+
+
+class SplitConfig(_Section):
+    """How clips are split."""
+
+    name: str = Field("random", description="see `serfuse.folds`")
+    folds: int = Field(5, ge=2, le=1000)
+    repeats: int = Field(1, ge=1, le=1000, description="times the whole split is drawn anew")
+
+
+class TrainingConfig(_Section):
+    """How a neural model is trained. Both papers: Adam, cross-entropy, batch 32, 50 epochs, early stopping."""
+
+    optimizer: Literal["adam"] = "adam"
+    learning_rate: float = Field(1e-3, gt=0, le=10)
+    batch_size: int = Field(32, ge=1, le=65536)
+    epochs: int = Field(50, ge=1, le=100_000)
+    patience: int | None = Field(10, ge=1, description="epochs without a better validation loss; null: never stop")
+    validation_fraction: float = Field(
+        0.1, ge=0, lt=0.9, description="part of the training folds that early stopping looks at, never the test fold"
+    )
+
+
+class Config(_Section):
+    """Everything that decides the result of a cross-validation, next to the stored embeddings themselves."""
+
+    model: str
+    options: dict[str, Any] = Field(default_factory=dict, description="the model's own settings")
+    data: DataConfig = Field(default_factory=DataConfig)
+    split: SplitConfig = Field(default_factory=SplitConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    seed: int = Field(0, ge=0, lt=2**31)
+
+    def model_options(self) -> models.Options:
+        """The validated settings of the model.
+
+        Raises:
+            ConfigError: an unknown key or a bad value among `options`.
+        """
+        try:
+            return models.get(self.model).options(**self.options)
+        except ValidationError as error:
+            raise ConfigError(_explain(error, f"options of the model {self.model!r}", "options.")) from None
+
+
+def _explain(error: ValidationError, where: str, prefix: str = "") -> str:
+    lines = []
+    for problem in error.errors():
+        key = prefix + ".".join(str(part) for part in problem["loc"])
+        received = "" if problem["type"] in ("missing", "extra_forbidden") else f" (received {problem['input']!r})"
+        message = "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"]
+        lines.append(f"  {key}: {message}{received}")
+    return f"Bad configuration in {where}:\n" + "\n".join(lines)
+
+
+def from_dict(values: dict[str, Any], where: str = "the configuration") -> Config:
+    """A validated configuration.
+
+    Raises:
+        ConfigError: listing every unknown key and bad value.
+    """
+    try:
+        config = Config(**values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, where)) from None
+    models.MODELS.get(config.model)
+    config.model_options()
+    return config
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, read without executing anything.
+
+    Raises:
+        ConfigError: missing, too large, not YAML, or not a mapping.
+    """
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes; a configuration is a short text file.")
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Cannot read the configuration {path}: {error}") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> dict[str, Any]:
+    """The mapping in a YAML text.
+
+    Raises:
+        ConfigError: not YAML, uses aliases (they can expand without bound), or is not a mapping.
+    """
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise ConfigError(f"{where} uses YAML aliases (*name), which configurations do not need. Write it out.")
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{where} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where} must hold `key: value` lines, received {type(values).__name__}.")
+    return values
+
+
+def shipped(name: str) -> dict[str, Any]:
+    """The configuration file that ships for a model (`configs/<name>.yaml`)."""
+    file = resources.files("serfuse.configs") / f"{name}.yaml"
+    return parse_yaml(file.read_text("utf-8"), f"configs/{name}.yaml")
+
+
+def _plain(value: str) -> Any:
+    """A value of `--set key=value`: YAML 1.1 scalars, and the `1e-4` that YAML 1.1 takes for a text."""
+    parsed = yaml.safe_load(value)
+    if isinstance(parsed, str):
+        try:
+            return float(parsed)
+        except ValueError:
+            return parsed
+    return parsed
+
+
+def override(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+    """A copy of `values` with every `a.b=value` of `assignments` applied.
+
+    Raises:
+        ConfigError: an assignment without `=`, or through a key that is no section.
+    """
+    changed = _copy(values)
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set takes key=value, such as training.learning_rate=1e-4; received {assignment!r}.")
+        section = changed
+        *parents, last = key.strip().split(".")
+        for parent in parents:
+            section = section.setdefault(parent, {})
+            if not isinstance(section, dict):
+                raise ConfigError(f"--set {assignment}: {parent!r} is a value, not a section.")
+        try:
+            section[last] = _plain(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {assignment}: {value!r} is not a plain value.") from None
+    return changed
+
+
+def _copy(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, dict) else value for key, value in values.items()}
+
+
+def dump(config: Config) -> str:
+    """The configuration as YAML, every default written out."""
+    values = config.model_dump(mode="json")
+    values["options"] = config.model_options().model_dump(mode="json")
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,84 @@
+"""The papers' two figures: row-normalised confusion matrices and t-SNE of the penultimate layer."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+# Okabe and Ito's palette, told apart by colour-blind readers, with a marker per class so that print works too.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+def _figure(width: float, height: float) -> Any:
+    """A figure on the Agg canvas: no display, no global pyplot state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def confusion(predictions: pd.DataFrame, classes: list[str], title: str, path: Path) -> None:
+    """Confusion matrix of all held-out clips, each row (true class) normalised to 100 %; counts in small print."""
+    from sklearn.metrics import confusion_matrix
+
+    counts = confusion_matrix(predictions["label"], predictions["predicted"], labels=classes)
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+    size = 2.4 + 0.75 * len(classes)
+    figure = _figure(size + 0.8, size)
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    for row in range(len(classes)):
+        for column in range(len(classes)):
+            colour = "white" if shares[row, column] > 0.55 else "black"
+            text = f"{100 * shares[row, column]:.0f}\n"
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=11)
+            axes.text(
+                column, row, f"\n\n{counts[row, column]}", ha="center", va="center", color=colour, fontsize=7
+            )
+    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title(title, fontsize=10, wrap=True)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8)
+    bar.set_label("share of the true class")
+    figure.savefig(path, dpi=130)
+
+
+def project(features: np.ndarray, seed: int) -> np.ndarray:
+    """t-SNE of `(N, F)` to `(N, 2)`; with fewer than four clips there is nothing to embed and zeros come back."""
+    from sklearn.manifold import TSNE
+
+    if len(features) < 4 or not np.ptp(features):
+        return np.zeros((len(features), 2), dtype="float32")
+    perplexity = min(30.0, (len(features) - 1) / 3)
+    return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(features.astype("float32"))
+
+
+def tsne(points: pd.DataFrame, classes: list[str], title: str, path: Path, by: str = "label") -> None:
+    """Scatter of `x, y` coloured by the column `by`."""
+    figure = _figure(6.4, 5.2)
+    axes = figure.add_subplot()
+    values = classes if by == "label" else sorted(points[by].astype(str).unique())
+    for number, value in enumerate(values):
+        chosen = points[points[by].astype(str) == value]
+        axes.scatter(
+            chosen["x"],
+            chosen["y"],
+            s=22,
+            label=value,
+            color=COLOURS[number % len(COLOURS)],
+            marker=MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],
+            linewidths=0,
+            alpha=0.85,
+        )
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(title, fontsize=10, wrap=True)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
+    figure.savefig(path, dpi=130)

@@ -1,0 +1,205 @@
+"""Fit one model to the training part of one fold, and ask it about other clips."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from . import models
+from .config import Config
+from .errors import RunError
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Fitted(Protocol):
+    """A trained model, whichever library it came from."""
+
+    parameters: int
+    history: list[dict[str, float]]
+
+    def probabilities(self, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
+        """Class probabilities `(N, classes)`, float64, rows summing to 1."""
+        ...
+
+    def predict(self, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
+        """Class numbers `(N,)`."""
+        ...
+
+    def penultimate(self, arrays: Arrays) -> np.ndarray:
+        """What t-SNE draws: `(N, F)`."""
+        ...
+
+
+def set_up_backend() -> None:
+    """Choose TensorFlow unless the user chose otherwise, and keep its start-up notices off the screen.
+
+    To be called before Keras is first imported.
+    """
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # its rounding differs with the number of threads
+
+
+def fit(
+    config: Config,
+    training: Arrays,
+    labels: np.ndarray,
+    validation: Arrays,
+    validation_labels: np.ndarray,
+    classes: int,
+    seed: int,
+    on_epoch: Callable[[int, Mapping[str, float]], None] | None = None,
+) -> Fitted:
+    """Train the model of `config` on one training part.
+
+    Args:
+        training: `{"a": (N, D_a), ...}` float32.
+        labels: `(N,)` class numbers.
+        validation: the inner validation part, for early stopping only; may be empty.
+        validation_labels: `(V,)`.
+        classes: number of classes of the corpus, also those that are absent from this part.
+        seed: decides initial weights, shuffling and dropout.
+        on_epoch: called with the epoch (from 1) and its figures.
+
+    Raises:
+        RunError: the loss is no longer finite.
+    """
+    model = models.get(config.model)
+    if model.library == "scikit-learn":
+        return _fit_sklearn(model, config, training, labels, classes, seed)
+    return _fit_keras(model, config, training, labels, validation, validation_labels, classes, seed, on_epoch)
+
+
+@dataclass
+class _KerasFitted:
+    model: Any
+    history: list[dict[str, float]]
+    parameters: int
+
+    def probabilities(self, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
+        batch_size = batch_size or 256
+        found = np.asarray(self.model.predict(dict(arrays), batch_size=batch_size, verbose=0), dtype="float64")
+        return found / found.sum(axis=1, keepdims=True)
+
+    def predict(self, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
+        return self.probabilities(arrays, batch_size).argmax(axis=1)
+
+    def penultimate(self, arrays: Arrays) -> np.ndarray:
+        import keras
+
+        inner = keras.Model(self.model.inputs, self.model.get_layer("penultimate").output)
+        return np.asarray(inner.predict(dict(arrays), batch_size=256, verbose=0))
+
+
+def _fit_keras(
+    model: models.Model,
+    config: Config,
+    training: Arrays,
+    labels: np.ndarray,
+    validation: Arrays,
+    validation_labels: np.ndarray,
+    classes: int,
+    seed: int,
+    on_epoch: Callable[[int, Mapping[str, float]], None] | None,
+) -> _KerasFitted:
+    set_up_backend()
+    import keras
+
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    network = model.build(training, classes, config.model_options(), seed)
+    settings = config.training
+    network.compile(
+        optimizer=keras.optimizers.Adam(settings.learning_rate),
+        loss=keras.losses.SparseCategoricalCrossentropy(),
+        metrics=["accuracy"],
+        # Compiling a fold's three functions with XLA takes longer than most folds train.
+        jit_compile=False,
+    )
+    history: list[dict[str, float]] = []
+
+    def remember(epoch: int, logs: Mapping[str, float] | None) -> None:
+        figures = {name: float(value) for name, value in (logs or {}).items()}
+        history.append({"epoch": epoch + 1, **figures})
+        if not np.isfinite(figures.get("loss", np.nan)):
+            raise RunError(
+                f"The training loss of {config.model!r} became {figures.get('loss')} in epoch {epoch + 1}. "
+                "Use a smaller training.learning_rate, or look for extreme values in the embeddings."
+            )
+        if on_epoch:
+            on_epoch(epoch + 1, figures)
+
+    callbacks: list[Any] = [keras.callbacks.LambdaCallback(on_epoch_end=remember)]
+    has_validation = len(validation_labels) > 0
+    if has_validation and settings.patience is not None:
+        callbacks.append(
+            keras.callbacks.EarlyStopping(
+                monitor="val_loss", patience=settings.patience, restore_best_weights=True, start_from_epoch=0
+            )
+        )
+    network.fit(
+        dict(training),
+        labels,
+        validation_data=(dict(validation), validation_labels) if has_validation else None,
+        batch_size=settings.batch_size,
+        epochs=settings.epochs,
+        shuffle=True,
+        callbacks=callbacks,
+        verbose=0,
+    )
+    trainable = int(sum(np.prod(weight.shape) for weight in network.trainable_weights))
+    return _KerasFitted(network, history, trainable)
+
+
+@dataclass
+class _SklearnFitted:
+    estimator: Any
+    calibrated: Any
+    columns: Sequence[int]
+    classes: int
+    parameters: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def probabilities(self, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
+        full = np.zeros((len(arrays["a"]), self.classes))
+        full[:, self.columns] = self.calibrated.predict_proba(arrays["a"])
+        return full
+
+    def predict(self, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
+        return self.estimator.predict(arrays["a"])
+
+    def penultimate(self, arrays: Arrays) -> np.ndarray:
+        return np.asarray(self.estimator[:-1].transform(arrays["a"]))
+
+
+def _fit_sklearn(
+    model: models.Model, config: Config, training: Arrays, labels: np.ndarray, classes: int, seed: int
+) -> _SklearnFitted:
+    """Labels come from the estimator itself; probabilities from Platt scaling inside the training part.
+
+    The two can disagree on a few clips, as they do in scikit-learn's own `SVC(probability=True)`.
+    """
+    from sklearn.base import clone
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.model_selection import StratifiedKFold
+
+    estimator = model.build(training, classes, config.model_options(), seed)
+    counts = np.bincount(labels, minlength=classes)
+    folds = int(min(5, counts[counts > 0].min()))
+    if folds < 2:
+        raise RunError(
+            f"The class number {int(counts.argmin())} has a single clip in a training part; {config.model!r} needs two "
+            "to estimate probabilities. Use fewer folds or drop the class."
+        )
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    calibrated = CalibratedClassifierCV(clone(estimator), method="sigmoid", cv=splitter, ensemble=False)
+    calibrated.fit(training["a"], labels)
+    estimator.fit(training["a"], labels)
+    return _SklearnFitted(estimator, calibrated, [int(c) for c in estimator.classes_], classes)

@@ -1,0 +1,29 @@
+"""The models by name. Adding one is a file in this folder and a line in this table."""
+
+from ..registry import Registry
+from .base import Model, Options
+
+MODELS: Registry[Model] = Registry(
+    "model",
+    [
+        ("svm", "serfuse.models.svm:SVM"),
+        ("fcn", "serfuse.models.fcn:FCN"),
+        ("cnn", "serfuse.models.cnn:CNN"),
+        ("cnn-pooled", "serfuse.models.cnn:CNN_POOLED"),
+        ("concat", "serfuse.models.concat:CONCAT"),
+        ("concat-pooled", "serfuse.models.concat:CONCAT_POOLED"),
+        ("hyfuse", "serfuse.models.hyfuse:HYFUSE"),
+        ("hyfuse-symmetric", "serfuse.models.hyfuse:HYFUSE_SYMMETRIC"),
+        ("parrot", "serfuse.models.parrot:PARROT"),
+    ],
+)
+get = MODELS.get
+names = MODELS.names
+
+
+def describe(name: str) -> str:
+    """One line about the model `name`."""
+    return get(name).summary
+
+
+__all__ = ["MODELS", "Model", "Options", "describe", "get", "names"]

@@ -1,0 +1,100 @@
+"""The parts that every neural model of both papers shares: input statistics, Conv1D branch, classification head."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError
+
+KERNEL = 3
+FILTERS = (64, 128)
+
+
+def branch_steps(size: int, pooled: bool) -> int:
+    """Length of the time axis that leaves the Conv1D branch for an embedding of `size` values."""
+    for _ in FILTERS:
+        size = size - KERNEL + 1
+        if pooled:
+            size //= 2
+    return size
+
+
+def check_size(name: str, size: int, pooled: bool) -> None:
+    """Refuse an embedding that the two valid convolutions would reduce to nothing.
+
+    Raises:
+        ConfigError: with the smallest size that works.
+    """
+    if branch_steps(size, pooled) < 1:
+        least = next(n for n in range(1, 100) if branch_steps(n, pooled) >= 1)
+        raise ConfigError(
+            f"Input {name!r} has {size} values; the Conv1D branch needs at least {least}. "
+            "Use an embedding with more values, or the model 'fcn' or 'svm'."
+        )
+
+
+def inputs(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """One Keras input `(B, D)` per array."""
+    import keras
+
+    return {name: keras.Input((array.shape[1],), name=name) for name, array in arrays.items()}
+
+
+def standardizer(training: np.ndarray, name: str, enabled: bool) -> list[Any]:
+    """The layer that z-scores an input with the statistics of the training part, kept in the model.
+
+    Values that do not vary in the training part are only centred: dividing by a standard deviation of nearly zero
+    would turn a rounding difference of a test clip into an enormous value.
+
+    Args:
+        training: `(N, D)`, the training part of this input.
+        name: of the input; the layer is called `standardize_<name>`.
+        enabled: False returns no layer.
+    """
+    if not enabled:
+        return []
+    import keras
+
+    values = training.astype("float64")
+    mean, std = values.mean(axis=0), values.std(axis=0)
+    std = np.where(std < 1e-6 * (1.0 + np.abs(mean)), 1.0, std)
+    layer = keras.layers.Normalization(axis=-1, name=f"standardize_{name}")
+    layer.adapt(np.stack([mean - std, mean + std]).astype("float32"))  # two rows with exactly these statistics
+    return [layer]
+
+
+def conv_layers(name: str, pooled: bool) -> list[Any]:
+    """The Conv1D branch, layer by layer, so that it can be applied to more than one tensor.
+
+    HYFuse section 3: two Conv1D of 64 and 128 filters, kernel 3, relu. PARROT section 3 adds a max-pooling after
+    each; its size is not printed, 2 is the usual one.
+    """
+    import keras
+
+    layers: list[Any] = [keras.layers.Reshape((-1, 1), name=f"channel_{name}")]
+    for number, filters in enumerate(FILTERS, start=1):
+        layers.append(keras.layers.Conv1D(filters, KERNEL, activation="relu", name=f"conv{number}_{name}"))
+        if pooled:
+            layers.append(keras.layers.MaxPooling1D(2, name=f"pool{number}_{name}"))
+    return layers
+
+
+def apply(layers: list[Any], tensor: Any) -> Any:
+    """Run `tensor` through the layers in order."""
+    for layer in layers:
+        tensor = layer(tensor)
+    return tensor
+
+
+def head(tensor: Any, classes: int, dropout: float) -> Any:
+    """Dense(128, relu), dropout, softmax: the "FCN block" of both papers. The dense layer is "penultimate".
+
+    The softmax is computed in float32 under any mixed precision policy.
+    """
+    import keras
+
+    tensor = keras.layers.Dense(128, activation="relu", name="penultimate")(tensor)
+    if dropout:
+        tensor = keras.layers.Dropout(dropout, name="dropout")(tensor)
+    return keras.layers.Dense(classes, activation="softmax", name="emotion", dtype="float32")(tensor)

@@ -1,0 +1,85 @@
+"""PARROT: a Hadamard branch beside an optimal-transport branch."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from . import branch
+from .base import Model
+from .concat import ConcatPooledOptions
+
+
+class ParrotOptions(ConcatPooledOptions):
+    """Settings of `parrot`."""
+
+    points: Literal["features", "reference", "batch"] = Field(
+        "features",
+        description="what is transported: 'features' of one clip; clips against a fixed 'reference' set drawn from "
+        "the training part; or the clips of a 'batch' (the literal reading, where a prediction depends on the clips "
+        "predicted beside it)",
+    )
+    map: Literal["barycentric", "literal"] = Field(
+        "barycentric", description="diag(1/Gamma 1) Gamma R_q, or Gamma R_p as printed"
+    )
+    epsilon: float = Field(0.1, gt=0, description="entropic regularisation, in units of the largest cost")
+    iterations: int = Field(20, ge=1, le=1000, description="Sinkhorn iterations")
+    references: int = Field(64, ge=2, le=4096, description="clips of the reference set (points='reference')")
+
+
+def build(arrays: Mapping[str, np.ndarray], classes: int, options: ParrotOptions, seed: int) -> Any:
+    """Two pooled branches projected to 120; Hadamard product beside Concat(R_p->q, R_q, R_q->p, R_p); Dense(128).
+
+    PARROT section 3.1. R_p is input "a", R_q input "b".
+
+    Raises:
+        ConfigError: an embedding is too short for the convolutions.
+    """
+    import keras
+
+    from ..layers import Hadamard, ReferenceSet, SinkhornTransport
+
+    inputs = branch.inputs(arrays)
+    rows = _reference_rows(len(arrays["a"]), options.references, seed)
+    projected, references = [], []
+    for name, tensor in inputs.items():
+        branch.check_size(name, arrays[name].shape[1], pooled=True)
+        layers = [
+            *branch.standardizer(arrays[name], name, options.standardize),
+            *branch.conv_layers(name, pooled=True),
+            keras.layers.Flatten(name=f"flatten_{name}"),
+            keras.layers.Dense(options.projection, name=f"project_{name}"),
+        ]
+        projected.append(branch.apply(layers, tensor))
+        if options.points == "reference":
+            # The same layers see the reference clips, so the set moves with the features while training.
+            reference = ReferenceSet(arrays[name][rows], name=f"reference_{name}")(tensor)
+            references.append(branch.apply(layers, reference))
+    p, q = projected
+    transport = SinkhornTransport(
+        epsilon=options.epsilon,
+        iterations=options.iterations,
+        map=options.map,
+        points=options.points,
+        name="transport",
+    )
+    p_to_q, q_to_p = transport([p, q, *references]) if references else transport([p, q])
+    fused = keras.layers.Concatenate(name="fused")([Hadamard(name="hadamard")([p, q]), p_to_q, q, q_to_p, p])
+    return keras.Model(inputs, branch.head(fused, classes, options.dropout), name="parrot")
+
+
+def _reference_rows(count: int, references: int, seed: int) -> np.ndarray:
+    """Rows of the training part that form the reference set: the same ones for both inputs."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:references])
+
+
+PARROT = Model(
+    "parrot",
+    2,
+    "Hadamard product beside optimal transport between the two representations",
+    ParrotOptions,
+    build,
+    published_as=(("parrot", "parrot"),),
+    batch_dependent=lambda options: options.points == "batch",
+)

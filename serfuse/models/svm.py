@@ -1,0 +1,38 @@
+"""Support vector machine with scikit-learn's defaults (PARROT section 3)."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from .base import Model, Options
+
+
+class SvmOptions(Options):
+    """Settings of `svm`: scikit-learn's defaults, as the paper says, after z-scoring."""
+
+    C: float = Field(1.0, gt=0)
+    kernel: Literal["rbf", "linear", "poly", "sigmoid"] = "rbf"
+    standardize: bool = Field(True, description="z-score the input with the statistics of the training part")
+
+
+def build(arrays: Mapping[str, np.ndarray], classes: int, options: SvmOptions, seed: int) -> Any:
+    """An unfitted scikit-learn pipeline of `StandardScaler` and `SVC`."""
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    svc = SVC(C=options.C, kernel=options.kernel)
+    return make_pipeline(StandardScaler(), svc) if options.standardize else make_pipeline(svc)
+
+
+SVM = Model(
+    "svm",
+    1,
+    "RBF support vector machine with scikit-learn's defaults on one representation",
+    SvmOptions,
+    build,
+    library="scikit-learn",
+    published_as=(("parrot", "svm"),),
+)

@@ -1,0 +1,173 @@
+"""The run folder: everything that made a result, and the result, as files a person or a script can read."""
+
+import json
+import os
+import platform
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from . import __version__, config, figures, models
+from .crossval import Dataset, FoldResult, Result
+from .errors import RunError
+from .folds import Fold
+
+_VERSIONED = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn", "scipy", "pandas")
+FILES = ("config.yaml", "folds.csv", "predictions.csv", "history.csv", "metrics.json")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """A table as CSV with full float precision, whole or not at all."""
+    write_text(path, frame.to_csv(index=False))
+
+
+def prepare(out: Path, overwrite: bool = False) -> Path:
+    """Make the run folder.
+
+    Raises:
+        RunError: it holds a finished run already, or cannot be written.
+    """
+    if (out / "metrics.json").exists() and not overwrite:
+        raise RunError(f"{out} holds a finished run. Choose another --out, or add --overwrite.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in (*FILES, "confusion.png", "tsne.png", "tsne.csv"):
+            (out / name).unlink(missing_ok=True)
+        for model in out.glob("fold_*.keras"):
+            model.unlink()
+    except OSError as error:
+        raise RunError(f"Cannot write the run folder {out}: {error.strerror}.") from None
+    return out
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that can change a number."""
+    found = {"serfuse": __version__, "python": platform.python_version()}
+    for name in _VERSIONED:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def description(result_config: config.Config, dataset: Dataset) -> dict[str, Any]:
+    """What `config.yaml` holds: the configuration with every default, the embeddings' keys, the versions."""
+    import keras
+
+    values = yaml.safe_load(config.dump(result_config))
+    values["data"]["corpus"] = dataset.corpus
+    library = models.get(result_config.model).library
+    return {
+        **values,
+        "embeddings": {name: key.to_dict() for name, key in dataset.keys.items()},
+        "corpus": {
+            "name": dataset.corpus,
+            "clips": len(dataset.clips),
+            "speakers": int(dataset.clips["speaker"].nunique()),
+            "speaker_kind": dataset.speaker_kind,
+            "classes": dataset.classes,
+            "synthetic": bool(dataset.info.get("synthetic", False)),
+        },
+        "versions": versions(),
+        "backend": keras.backend.backend() if library == "keras" else library,
+    }
+
+
+def folds_table(parts: Iterable[Fold]) -> pd.DataFrame:
+    """`repeat, fold, clip, part` for every clip of every fold."""
+    tables = [
+        pd.DataFrame({"repeat": fold.repeat, "fold": fold.index, "clip": ids, "part": part})
+        for fold in parts
+        for part, ids in (("train", fold.train), ("validation", fold.validation), ("test", fold.test))
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def write_start(out: Path, result_config: config.Config, dataset: Dataset, parts: list[Fold]) -> None:
+    """Write down what is about to be run, before the first epoch."""
+    text = yaml.safe_dump(description(result_config, dataset), sort_keys=False, allow_unicode=True)
+    write_text(out / "config.yaml", text)
+    write_csv(out / "folds.csv", folds_table(parts))
+
+
+def model_name(fold: Fold, repeats: int) -> str:
+    """File name of a fold's model: `fold_1.keras`, or `fold_1_repeat_2.keras` where the split is repeated."""
+    suffix = f"_repeat_{fold.repeat}" if repeats > 1 else ""
+    return f"fold_{fold.index}{suffix}.keras"
+
+
+def write_fold(out: Path, result: FoldResult, repeats: int = 1) -> None:
+    """Keep the trained model of one fold."""
+    if result.model is None:
+        return
+    target = out / model_name(result.fold, repeats)
+    temporary = out / f".saving_{target.name}"  # Keras wants the suffix
+    result.model.save(temporary)
+    os.replace(temporary, target)
+
+
+def write(out: Path, result: Result) -> None:
+    """Write the figures, tables and metrics of a finished run; `metrics.json` last, as the mark of a finished run."""
+    write_csv(out / "predictions.csv", result.predictions)
+    history = pd.concat([fold.history for fold in result.folds], ignore_index=True)
+    write_csv(out / "history.csv", history)
+    title = run_title(result)
+    figures.confusion(result.predictions, result.dataset.classes, title, out / "confusion.png")
+    first = result.folds[0]
+    points = first.predictions[["clip", "speaker", "repeat", "fold", "label", "predicted"]].copy()
+    points[["x", "y"]] = figures.project(first.penultimate, result.config.seed)
+    write_csv(out / "tsne.csv", points)
+    note = f"{title}\npenultimate layer, test clips of fold {first.fold.index}"
+    figures.tsne(points, result.dataset.classes, note, out / "tsne.png")
+    text = json.dumps(_plain(result.metrics), indent=2, allow_nan=False, ensure_ascii=False)
+    write_text(out / "metrics.json", text + "\n")
+
+
+def run_title(result: Result) -> str:
+    """One line that says what a figure shows."""
+    inputs = " + ".join(key.label for key in result.dataset.keys.values())
+    synthetic = " (synthetic speech)" if result.dataset.info.get("synthetic") else ""
+    return f"{result.config.model}: {inputs}, {result.dataset.corpus}{synthetic}, split {result.config.split.name}"
+
+
+def _plain(value: Any) -> Any:
+    """JSON types only; a figure that is not defined becomes null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (np.bool_, bool)):
+        return bool(value)
+    if isinstance(value, np.integer):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return value
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    """`metrics.json` of a run folder.
+
+    Raises:
+        RunError: no finished run there.
+    """
+    try:
+        return json.loads((run / "metrics.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{run} holds no finished run (metrics.json: {error}).") from None
