@@ -30,9 +30,7 @@ def check_waveform(preset: EncoderPreset, waveform: np.ndarray) -> np.ndarray:
             f"Leave the clip out or pad it (--pad)."
         )
     if not np.isfinite(waveform).all():
-        raise AudioError(
-            f"The audio for {preset.name} holds NaN or infinite samples. Repair or leave out the clip."
-        )
+        raise AudioError(f"The audio for {preset.name} holds NaN or infinite samples. Repair or leave out the clip.")
     return waveform
 
 
@@ -59,9 +57,7 @@ def resolve_layer(preset: EncoderPreset, layer: str | int) -> int | None:
     if str(layer) == "last":
         return None
     if preset.layers == 0:
-        raise ConfigError(
-            f"{preset.name} has no layers to choose from, got --layer {layer}. Use --layer last."
-        )
+        raise ConfigError(f"{preset.name} has no layers to choose from, got --layer {layer}. Use --layer last.")
     if not str(layer).isdigit() or int(layer) > preset.layers:
         raise ConfigError(
             f"{preset.name} has layers 1 to {preset.layers} (0 is the input of the first one) and 'last', "
@@ -83,9 +79,7 @@ def resolve_options(preset: EncoderPreset, request: LoadRequest) -> dict[str, An
     return {**preset.options, **request.options}
 
 
-def resolve_dtype(
-    preset: EncoderPreset, request: LoadRequest, supported: tuple[str, ...] = ("float32",)
-) -> str:
+def resolve_dtype(preset: EncoderPreset, request: LoadRequest, supported: tuple[str, ...] = ("float32",)) -> str:
     """The dtype the encoder computes in.
 
     Raises:
@@ -111,9 +105,7 @@ def resolve_device(device: str) -> str:
     except RuntimeError as error:
         raise ConfigError(f"Unknown device {device!r}. Use auto, cpu, cuda or cuda:N.") from error
     if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            f"Device {device!r} was asked for, but there is no CUDA device here. Use --device cpu."
-        )
+        raise ConfigError(f"Device {device!r} was asked for, but there is no CUDA device here. Use --device cpu.")
     return device
 
 

@@ -44,9 +44,7 @@ def pool(frames: np.ndarray, pooling: str, preset: EncoderPreset) -> np.ndarray:
     check_pooling(pooling)
     frames = np.asarray(frames)
     if frames.ndim != 2 or 0 in frames.shape:
-        raise ValueError(
-            f"Expected frames of shape (T, D) with T and D at least 1, got shape {frames.shape}."
-        )
+        raise ValueError(f"Expected frames of shape (T, D) with T and D at least 1, got shape {frames.shape}.")
     # Sums over hundreds of frames lose digits in float32, and then the order of summation would show.
     frames = frames.astype(np.float64)
     if pooling == "mean-std":

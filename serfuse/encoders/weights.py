@@ -70,9 +70,7 @@ def resolve(preset: EncoderPreset, request: LoadRequest) -> Weights:
     """
     if not preset.needs_weights:
         if request.weights is not None:
-            raise WeightsError(
-                f"{preset.name} has no weights, so --weights {request.weights} does not apply."
-            )
+            raise WeightsError(f"{preset.name} has no weights, so --weights {request.weights} does not apply.")
         return Weights("none")
     if request.weights == "random":
         return Weights(f"random:{request.seed}", seed=request.seed)

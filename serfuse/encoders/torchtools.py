@@ -1,0 +1,27 @@
+"""What the encoders that run on torch share. Imports torch: for family files only."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from a CPU generator of this seed; the global one is left as it was.
+
+    Random weights are drawn on the CPU and then moved, so that they are the same on every device.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def inference() -> Iterator[None]:
+    """No gradients, and convolutions on a GPU in full float32: TF32, torch's default there, is 1e-3 off."""
+    with (
+        torch.inference_mode(),
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+    ):
+        yield
