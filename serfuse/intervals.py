@@ -1,0 +1,144 @@
+"""Confidence intervals from a bootstrap that draws whole clusters (speakers) instead of clips.
+
+Clips of one speaker are alike, so an interval that counts them as independent is far too narrow. Drawing
+speakers with replacement (Efron and Tibshirani 1993; Field and Welsh 2007) keeps what they have in common.
+Cutting the draws at their 2.5 and 97.5 % quantiles is still too narrow with few speakers (89 % coverage with
+ten, 71 % with three, in the simulation of `tests/test_intervals.py`). So the draws give the standard error,
+which is widened by sqrt(G / (G - 1)) and multiplied by Student's t with G - 1 degrees of freedom for G
+clusters (Cameron, Gelbach and Miller 2008 on few clusters), on the log-odds scale for what lies between 0
+and 1. This covers 92 to 98 % from three clusters to ninety-one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+DRAWS = 4000
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Which cluster each observation belongs to.
+
+    Attributes:
+        codes: (N,) integers 0 .. number - 1.
+        number: how many clusters.
+        unit: what a cluster is: "speaker", "voice type", or "clip" where clusters are unknown or only one, so that
+            the interval counts clips as independent and may be too narrow.
+    """
+
+    codes: np.ndarray
+    number: int
+    unit: str
+
+    @classmethod
+    def of(cls, values: Sequence[str | None] | None, clips: Sequence[str], kind: str = "speaker") -> "Clusters":
+        """Clusters of `values` (speakers), or of `clips` (ids) where a speaker is missing or there is only
+        one."""
+        known = values is not None and all(value is not None and value == value for value in values)
+        if known and len(set(map(str, values))) > 1:
+            distinct, codes = np.unique(np.asarray([str(value) for value in values]), return_inverse=True)
+            return cls(codes, len(distinct), kind)
+        distinct, codes = np.unique(np.asarray([str(clip) for clip in clips]), return_inverse=True)
+        return cls(codes, len(distinct), "clip")
+
+
+def resample(clusters: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """(draws, clusters): how often each cluster stands in each bootstrap draw; rows sum to `clusters`."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=draws).astype(float)
+
+
+def per_cluster(codes: np.ndarray, number: int, cells: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """(number, *shape): how many observations of each cluster fall into each cell.
+
+    Args:
+        codes: (N,) cluster of each observation.
+        number: how many clusters.
+        cells: (N,) flat index into `shape`.
+        shape: the table to count into, e.g. (C, C) for confusion matrices.
+    """
+    size = int(np.prod(shape))
+    counts = np.bincount(codes * size + cells, minlength=number * size)
+    return counts.reshape(number, *shape).astype(float)
+
+
+def standard_error(draws: np.ndarray, clusters: int) -> np.ndarray:
+    """Bootstrap standard error along axis 0, corrected for drawing from G instead of G - 1."""
+    return np.std(draws, axis=0, ddof=1) * np.sqrt(clusters / (clusters - 1))
+
+
+def student(confidence: float, clusters: int) -> float:
+    """Two-sided Student quantile with one degree of freedom per cluster but one."""
+    from scipy import stats
+
+    return float(stats.t.ppf((1 + confidence) / 2, clusters - 1))
+
+
+def bounded(
+    estimate: float, draws: np.ndarray, clusters: int, size: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of a figure between 0 and 1.
+
+    Args:
+        estimate: the figure on all observations.
+        draws: (B,) the figure in each bootstrap draw.
+        clusters: how many clusters were drawn from.
+        size: observations; half a success and half a failure are added so that 0 and 1 have log-odds.
+        confidence: nominal coverage.
+
+    Returns:
+        (low, high). Where the draws do not differ at an estimate of 0 or 1, the exact binomial interval of
+        `size` observations, since zero width would claim certainty.
+    """
+    from scipy import stats
+
+    if clusters < 2 or not np.isfinite(estimate):
+        return float("nan"), float("nan")
+    error = float(standard_error(_log_odds(draws, size), clusters))
+    if error < 1e-12 and (estimate <= 0 or estimate >= 1):
+        found = stats.binomtest(round(estimate * size), size).proportion_ci(confidence, method="exact")
+        return float(found.low), float(found.high)
+    middle, reach = float(_log_odds(np.asarray(estimate), size)), student(confidence, clusters) * error
+    low, high = (_from_log_odds(middle + sign * reach, size) for sign in (-1, 1))
+    return low, high
+
+
+def _log_odds(share: np.ndarray, size: int) -> np.ndarray:
+    return np.log(share * size + 0.5) - np.log((1 - share) * size + 0.5)
+
+
+def _from_log_odds(value: float, size: int) -> float:
+    from scipy.special import expit
+
+    return float(np.clip((expit(value) * (size + 1) - 0.5) / size, 0, 1))
+
+
+def positive(estimate: float, draws: np.ndarray, clusters: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of a figure above 0 (log loss): on the log scale. Arguments as in `bounded`."""
+    if clusters < 2 or not np.isfinite(estimate) or estimate <= 0 or np.min(draws) <= 0:
+        return float("nan"), float("nan")
+    reach = student(confidence, clusters) * float(standard_error(np.log(draws), clusters))
+    return float(estimate * np.exp(-reach)), float(estimate * np.exp(reach))
+
+
+def difference(
+    estimate: float, draws: np.ndarray, clusters: int, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """(low, high, p) of a paired difference.
+
+    p tests a difference of zero and agrees with the interval: p < 0.05 exactly where the 95 % interval
+    leaves out 0. Where all draws are alike, p is 1 for no difference and else the chance that G coins fall
+    on one side.
+    """
+    from scipy import stats
+
+    if clusters < 2 or not np.isfinite(estimate):
+        return float("nan"), float("nan"), float("nan")
+    error = float(standard_error(draws, clusters))
+    if error < 1e-12:
+        return estimate, estimate, 1.0 if abs(estimate) < 1e-12 else 2.0 ** (1 - clusters)
+    reach = student(confidence, clusters) * error
+    p = 2 * float(stats.t.sf(abs(estimate) / error, clusters - 1))
+    return max(estimate - reach, -1.0), min(estimate + reach, 1.0), p
