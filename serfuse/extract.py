@@ -1,0 +1,514 @@
+"""From a corpus and an encoder to rows in the store: only what is missing, durably, and bad clips by name."""
+
+import logging
+import math
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import audio
+from .audio import PadPolicy
+from .corpora.base import Clip, Corpus
+from .encoders import pooling as poolings
+from .encoders.base import Encoder
+from .errors import AudioError, ConfigError, CorpusError, SerfuseError
+from .store import AudioFacts, EmbeddingKey, EmbeddingStore, FileStamp, Skipped
+
+ProgressCallback = Callable[[int, int, str | None, float | None], None]
+"""`progress(done, total, note, fraction)`: clips done and in all, a remark, the part of the work that is done."""
+
+CPU_BATCH_SECONDS = 30.0
+GPU_BATCH_SECONDS = 240.0
+_FLUSH_SECONDS = 10.0
+_FLUSH_VALUES = 16 * 2**20  # of float32: 64 MB
+_READERS = 4
+# A file that changed this recently could change again without its time changing (FAT keeps two seconds).
+_UNSETTLED_SECONDS = 2.5
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class ExtractReport:
+    """What one `extract` did.
+
+    Attributes:
+        encoder: name.
+        key: under which the rows are.
+        done: clips computed now.
+        reused: clips whose row was already in the store.
+        failed: `(clip id, reason)` of clips that have no row.
+        skip_bad: the failed ones were recorded as skipped.
+        seconds: wall time of this call.
+        audio_seconds: length of the audio computed now.
+        vector_size: length of a vector; 0 when there is none.
+    """
+
+    encoder: str
+    key: EmbeddingKey
+    done: int = 0
+    reused: int = 0
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    skip_bad: bool = False
+    seconds: float = 0.0
+    audio_seconds: float = 0.0
+    vector_size: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "encoder": self.encoder,
+            "key": self.key.to_dict(),
+            "name": self.key.folder,
+            "random_weights": self.key.random,
+            "done": self.done,
+            "reused": self.reused,
+            "failed": [{"clip": clip, "reason": reason} for clip, reason in self.failed],
+            "skipped": self.skip_bad,
+            "seconds": round(self.seconds, 3),
+            "audio_seconds": round(self.audio_seconds, 3),
+            "vector_size": self.vector_size,
+        }
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during `extract`, after the finished clips were stored.
+
+    Attributes:
+        report: what was done until then.
+    """
+
+    def __init__(self, report: ExtractReport) -> None:
+        super().__init__()
+        self.report = report
+
+
+def survey(corpus: Corpus, store: EmbeddingStore, progress: ProgressCallback | None = None) -> dict[str, AudioFacts]:
+    """Find out what each clip's audio is, without decoding it.
+
+    A file whose size and times are as the store remembers them is not read again.
+
+    Returns:
+        the facts by clip id. A file that cannot be used is no error here; its `problem` says why.
+
+    Raises:
+        StoreError: the store's table of this corpus is damaged.
+    """
+    known = store.known_files(corpus.name)
+    files = {str(Path(clip.path).absolute()): None for clip in corpus.clips}
+    looked: dict[str, AudioFacts] = {}
+    with ThreadPoolExecutor(_READERS) as pool:
+        for done, (path, facts) in enumerate(
+            zip(files, pool.map(lambda path: _look(path, known.get(path)), files), strict=True), start=1
+        ):
+            looked[path] = facts
+            if progress:
+                progress(done, len(files), None, None)
+    return {clip.id: _of_clip(clip, looked[str(Path(clip.path).absolute())]) for clip in corpus.clips}
+
+
+def resolve_pad(pad: PadPolicy | str, facts: Mapping[str, AudioFacts]) -> PadPolicy:
+    """The pad policy with the length that "max" means for these clips.
+
+    Raises:
+        ConfigError: not a policy.
+        CorpusError: "max", and no clip's length is known.
+    """
+    policy = PadPolicy.parse(pad) if isinstance(pad, str) else pad
+    if policy.resolved:
+        return policy
+    lengths = [item.seconds for item in facts.values() if item.problem is None and not math.isnan(item.seconds)]
+    if not lengths:
+        raise CorpusError("--pad max needs the length of the longest clip, but no clip of the corpus can be read.")
+    return policy.resolve(max(lengths))
+
+
+def spread(corpus: Corpus, count: int) -> Corpus:
+    """At most `count` clips, spread over emotions, then over speakers; always the same ones.
+
+    Raises:
+        ConfigError: `count` is not positive.
+    """
+    if count < 1:
+        raise ConfigError(f"Expected a limit of at least one clip, received {count}.")
+    emotions: dict[str, dict[str, list[Clip]]] = {}
+    for clip in corpus.clips:
+        emotions.setdefault(clip.emotion, {}).setdefault(clip.speaker or "", []).append(clip)
+    rows = []
+    for number, emotion in enumerate(sorted(emotions)):
+        speakers = [emotions[emotion][name] for name in sorted(emotions[emotion])]
+        # Each emotion begins with another speaker, so that a small limit meets many.
+        speakers = speakers[number % len(speakers) :] + speakers[: number % len(speakers)]
+        rows.append(_in_turn(speakers))
+    chosen = sorted(_in_turn(rows)[:count], key=lambda clip: clip.id)
+    return replace(corpus, clips=tuple(chosen))
+
+
+def make_key(encoder: Encoder, pooling: str, pad: PadPolicy) -> EmbeddingKey:
+    """The key of what `extract` stores.
+
+    Raises:
+        ConfigError: an unknown pooling, or one that needs clips of one length while they are not padded to one.
+    """
+    poolings.check_pooling(pooling)
+    if pooling == "paper" and encoder.preset.paper_pooling == "channels" and pad.kind == "none":
+        raise ConfigError(
+            f"The pooling 'paper' of {encoder.name} keeps one value per frame, so every clip must have one length. "
+            "Received --pad none; use --pad 5.0 (the papers' length), --pad max, or --pool time."
+        )
+    return EmbeddingKey(
+        encoder=encoder.name,
+        weights=encoder.weights_id,
+        layer=encoder.layer,
+        pooling=pooling,
+        pad=pad.name,
+        sample_rate=encoder.sample_rate,
+        dtype=encoder.dtype,
+        options=encoder.options,
+        libraries=_libraries(encoder),
+    )
+
+
+def default_batch_seconds(device: str = "auto") -> float:
+    """Seconds of audio that go through an encoder at once: more on a GPU. Imports nothing."""
+    torch = sys.modules.get("torch")
+    on_gpu = device != "cpu" and torch is not None and torch.cuda.is_available()
+    return GPU_BATCH_SECONDS if on_gpu else CPU_BATCH_SECONDS
+
+
+def extract(
+    corpus: Corpus,
+    encoder: Encoder,
+    store: EmbeddingStore,
+    *,
+    pooling: str = "time",
+    pad: PadPolicy | str = "none",
+    facts: Mapping[str, AudioFacts] | None = None,
+    skip_bad: bool = False,
+    batch_seconds: float | None = None,
+    progress: ProgressCallback | None = None,
+) -> ExtractReport:
+    """Compute and store the embeddings that the store lacks.
+
+    Rows are stored every few seconds and survive whatever happens next; the same call goes on where this one ended.
+    A clip that cannot be used is in the report with its reason, and the others are computed all the same.
+
+    Args:
+        pooling: see `serfuse.encoders.pooling`.
+        pad: see `PadPolicy`; "max" is resolved over the clips of `facts`.
+        facts: what `survey` gave, of this corpus or a larger one; the caller has then given the corpus to the store
+            (`EmbeddingStore.write_corpus`). Without it both are done here.
+        skip_bad: record the clips that fail as skipped, so that later steps go on without them.
+        batch_seconds: audio that goes through the encoder at once, where clips have equal lengths.
+        progress: called after every batch with the clips done now, those to do, `None`, and the part of the audio.
+
+    Raises:
+        StoreError: the store cannot be written (before anything is computed), is damaged, or the disk is full.
+        ConfigError: settings that do not go together, or vectors of different lengths.
+        WeightsError: the encoder's weights failed while it ran.
+        Interrupted: Ctrl-C; what was finished is stored.
+    """
+    begun = time.monotonic()
+    store.check_writable(corpus.name)
+    if facts is None:
+        facts = survey(corpus, store)
+        store.write_corpus(corpus, facts)
+    policy = resolve_pad(pad, facts)
+    key = make_key(encoder, pooling, policy)
+    report = ExtractReport(encoder.name, key, skip_bad=skip_bad)
+
+    present = store.present(corpus.name, key)
+    todo: list[Clip] = []
+    for clip in corpus.clips:
+        if facts[clip.id].audio is not None and present.get(clip.id) == facts[clip.id].audio:
+            report.reused += 1
+        else:
+            todo.append(clip)
+    batch_seconds = batch_seconds or default_batch_seconds(getattr(encoder, "device", "auto"))
+    groups = _plan(todo, facts, encoder, policy, batch_seconds)
+    writer = _Writer(store, corpus.name, key, facts, report)
+    work = sum(_cost(facts[clip.id]) for clip in todo)
+    finished = 0.0
+
+    def read(clip: Clip) -> np.ndarray:
+        return _read(clip, facts[clip.id], encoder.sample_rate, policy)
+
+    try:
+        with _ReadAhead(read, groups, lambda clip: _cost(facts[clip.id]), 2 * batch_seconds) as batches:
+            for group, waveforms in batches:
+                for clip, outcome in zip(group, _embed(encoder, waveforms, pooling), strict=True):
+                    if isinstance(outcome, Exception):
+                        report.failed.append((clip.id, _reason(outcome)))
+                        _log.debug("clip %s", clip.id, exc_info=outcome)
+                    else:
+                        writer.add(clip.id, outcome)
+                        report.audio_seconds += _cost(facts[clip.id])
+                    finished += _cost(facts[clip.id])
+                writer.flush_if_due()
+                if progress:
+                    progress(writer.count + len(report.failed), len(todo), None, finished / work if work else 1.0)
+    except KeyboardInterrupt:
+        writer.flush()
+        report.seconds = time.monotonic() - begun
+        raise Interrupted(report) from None
+    except BaseException:
+        writer.flush()
+        raise
+    writer.flush()
+    if todo:
+        store.compact(corpus.name, key)
+    _record(corpus, store, key, facts, report)
+    if report.done or report.reused:
+        report.vector_size = store.size(corpus.name, key)[0]
+    report.seconds = time.monotonic() - begun
+    return report
+
+
+class _Writer:
+    """Rows on their way to the store."""
+
+    def __init__(
+        self,
+        store: EmbeddingStore,
+        corpus: str,
+        key: EmbeddingKey,
+        facts: Mapping[str, AudioFacts],
+        report: ExtractReport,
+    ) -> None:
+        self._store, self._corpus, self._key, self._facts, self._report = store, corpus, key, facts, report
+        self._rows: list[tuple[str, np.ndarray]] = []
+        self._size = 0
+        self._since = time.monotonic()
+
+    @property
+    def count(self) -> int:
+        """Rows given so far, stored or not."""
+        return self._report.done + len(self._rows)
+
+    def add(self, clip: str, vector: np.ndarray) -> None:
+        self._size = self._size or len(vector)
+        if len(vector) != self._size:
+            raise ConfigError(
+                f"Encoder {self._key.encoder!r} with pooling {self._key.pooling!r} gave {len(vector)} values for clip "
+                f"{clip!r} and {self._size} for clips before. Vectors of one length need clips of one length: "
+                "use --pad SECONDS, or --pool time."
+            )
+        self._rows.append((clip, vector))
+
+    def flush_if_due(self) -> None:
+        if time.monotonic() - self._since >= _FLUSH_SECONDS or len(self._rows) * self._size >= _FLUSH_VALUES:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._rows:
+            ids = [clip for clip, _ in self._rows]
+            hashes = [str(self._facts[clip].audio) for clip in ids]
+            matrix = np.stack([vector for _, vector in self._rows])
+            self._store.append(self._corpus, self._key, ids, hashes, matrix)
+            # Only now: when Ctrl-C comes in between, the rows are stored twice rather than not at all.
+            self._report.done += len(ids)
+            self._rows = []
+        self._since = time.monotonic()
+
+
+class _ReadAhead:
+    """Groups of clips with their waveforms, read by threads while the encoder works.
+
+    Args:
+        read: from a clip to its waveform; an exception is the outcome of that clip.
+        groups: the clips, in the order they are wanted.
+        cost: seconds of audio of a clip.
+        budget: seconds of audio that may wait in memory.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[Clip], np.ndarray],
+        groups: Sequence[list[Clip]],
+        cost: Callable[[Clip], float],
+        budget: float,
+    ) -> None:
+        self._read, self._groups, self._cost, self._budget = read, groups, cost, budget
+        self._pool = ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1), thread_name_prefix="serfuse-read")
+
+    def __enter__(self) -> Iterator[tuple[list[Clip], list[np.ndarray | Exception]]]:
+        return self._batches()
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _batches(self) -> Iterator[tuple[list[Clip], list[np.ndarray | Exception]]]:
+        waiting: deque[tuple[list[Clip], list[Future[np.ndarray]], float]] = deque()
+        ahead = 0.0
+        for group in [*self._groups, None]:
+            # Always one group beyond the one being worked on, and more as long as they are small.
+            while waiting and (group is None or (ahead >= self._budget and len(waiting) > 1)):
+                clips, futures, seconds = waiting.popleft()
+                ahead -= seconds
+                yield clips, [_outcome(future) for future in futures]
+            if group is not None:
+                seconds = sum(self._cost(clip) for clip in group)
+                waiting.append((group, [self._pool.submit(self._read, clip) for clip in group], seconds))
+                ahead += seconds
+
+
+def _outcome(future: "Future[np.ndarray]") -> np.ndarray | Exception:
+    try:
+        return future.result()
+    except Exception as error:
+        return error
+
+
+def _look(path: str, known: tuple[FileStamp, str, float] | None) -> AudioFacts:
+    """Facts of a whole file."""
+    try:
+        stamp = FileStamp.of(Path(path))
+    except (OSError, ValueError):
+        stamp = None
+    if stamp is not None and known is not None and known[0] == stamp:
+        return AudioFacts(known[1], known[2], stamp, known[2])
+    try:
+        digest = audio.content_hash(path)
+    except AudioError as error:
+        return AudioFacts(None, problem=str(error))
+    settled = stamp is not None and time.time_ns() - max(stamp.mtime_ns, stamp.ctime_ns) > _UNSETTLED_SECONDS * 1e9
+    try:
+        seconds = audio.info(path).seconds
+    except AudioError as error:
+        return AudioFacts(digest, math.nan, stamp, math.nan, settled, str(error))
+    return AudioFacts(digest, seconds, stamp, seconds, settled)
+
+
+def _of_clip(clip: Clip, whole: AudioFacts) -> AudioFacts:
+    """Facts of a clip, which may be a part of its file."""
+    if clip.start is None and clip.end is None:
+        return whole
+    start = clip.start or 0.0
+    end = whole.file_seconds if clip.end is None else clip.end
+    audio_id = None if whole.audio is None else f"{whole.audio}@{start:.6f}-{'' if clip.end is None else f'{end:.6f}'}"
+    seconds = end - start
+    return replace(whole, audio=audio_id, seconds=seconds if seconds > 0 else math.nan)
+
+
+def _read(clip: Clip, facts: AudioFacts, sample_rate: int, policy: PadPolicy) -> np.ndarray:
+    if facts.audio is None:
+        raise AudioError(facts.problem or "The file could not be read.")
+    path = Path(clip.path)
+    waveform = audio.read(path, sample_rate, start=clip.start, end=clip.end)
+    # The row goes under the hash of the survey, so it must be made from just that content.
+    with suppress(OSError):
+        if facts.stamp is not None and FileStamp.of(path) != facts.stamp:
+            raise AudioError(f"{path}: changed while it was extracted. Run the same command again.")
+    return audio.pad(waveform, policy.samples(len(waveform), sample_rate))
+
+
+def _plan(
+    clips: Sequence[Clip], facts: Mapping[str, AudioFacts], encoder: Encoder, policy: PadPolicy, batch_seconds: float
+) -> list[list[Clip]]:
+    """Clips that go through the encoder together: of equal length as far as their headers tell, in corpus order."""
+    if not encoder.batches:
+        return [[clip] for clip in clips]
+    groups: list[list[Clip]] = []
+    open_groups: dict[int, tuple[list[Clip], int]] = {}
+    for clip in clips:
+        seconds = facts[clip.id].seconds
+        if math.isnan(seconds):
+            groups.append([clip])
+            continue
+        samples = policy.samples(round(seconds * encoder.sample_rate), encoder.sample_rate)
+        limit = max(1, int(batch_seconds * encoder.sample_rate // max(samples, 1)))
+        if samples not in open_groups or len(open_groups[samples][0]) >= limit:
+            open_groups[samples] = ([], limit)
+            groups.append(open_groups[samples][0])
+        open_groups[samples][0].append(clip)
+    return groups
+
+
+def _embed(encoder: Encoder, waveforms: Sequence[np.ndarray | Exception], pooling: str) -> list[np.ndarray | Exception]:
+    """One vector, or the reason why there is none, per waveform."""
+    outcomes: list[np.ndarray | Exception] = list(waveforms)
+    by_length: dict[int, list[int]] = {}
+    for place, waveform in enumerate(waveforms):
+        if not isinstance(waveform, Exception):
+            by_length.setdefault(len(waveform), []).append(place)
+    for places in by_length.values():
+        for place, frames in zip(places, _frames(encoder, [waveforms[place] for place in places]), strict=True):
+            outcomes[place] = frames if isinstance(frames, Exception) else _pool(frames, pooling, encoder)
+    return outcomes
+
+
+def _frames(encoder: Encoder, waveforms: list[np.ndarray]) -> list[np.ndarray | Exception]:
+    """Frames of clips of equal length. When a batch fails, its clips are tried alone, so that one cannot spoil all."""
+    try:
+        if len(waveforms) == 1:
+            return [encoder.frames(waveforms[0])]
+        frames = encoder.frames_batch(waveforms)
+        if len(frames) != len(waveforms):
+            raise RuntimeError(f"frames_batch gave {len(frames)} results for {len(waveforms)} clips")
+        return list(frames)
+    except AudioError as error:
+        failure: Exception = error
+    except SerfuseError:
+        raise  # about the weights or the settings, not about this clip
+    except Exception as error:
+        # Whatever a library says about one input must not take the others along.
+        failure = error
+    if len(waveforms) == 1:
+        return [failure]
+    return [_frames(encoder, [waveform])[0] for waveform in waveforms]
+
+
+def _pool(frames: np.ndarray, pooling: str, encoder: Encoder) -> np.ndarray | Exception:
+    try:
+        vector = poolings.pool(frames, pooling, encoder.preset)
+    except ValueError as error:
+        return error
+    bad = int((~np.isfinite(vector)).sum())
+    if bad:
+        return ArithmeticError(f"{bad} of the {len(vector)} values of its embedding are not finite")
+    return vector
+
+
+def _record(
+    corpus: Corpus, store: EmbeddingStore, key: EmbeddingKey, facts: Mapping[str, AudioFacts], report: ExtractReport
+) -> None:
+    """Bring the record of skipped clips up to date."""
+    reasons = dict(report.failed)
+    here = {clip.id for clip in corpus.clips}
+    before = store.skipped(corpus.name, key)
+    keep = [item for item in before if item.clip not in here or (item.clip in reasons and not report.skip_bad)]
+    if report.skip_bad:
+        keep += [Skipped(clip, facts[clip].audio, reason) for clip, reason in reasons.items()]
+    store.record_skipped(corpus.name, key, keep)
+
+
+def _libraries(encoder: Encoder) -> dict[str, str]:
+    """Versions that belong into the key: encoders that are signal processing are what their library computes."""
+    return {name: metadata.version(name) for name in getattr(encoder, "libraries", ())}
+
+
+def _cost(facts: AudioFacts) -> float:
+    return 0.0 if math.isnan(facts.seconds) else facts.seconds
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip()
+    if isinstance(error, SerfuseError | ArithmeticError):
+        return text
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+
+
+def _in_turn(lists: Sequence[Sequence[Clip]]) -> list[Clip]:
+    """The first of each, then the second of each, ..."""
+    longest = max((len(items) for items in lists), default=0)
+    return [items[place] for place in range(longest) for items in lists if place < len(items)]
