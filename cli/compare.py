@@ -1,0 +1,90 @@
+"""`serfuse compare`: is one run above another?"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from serfuse.compare import Comparison
+
+_CHOICES = ("accuracy", "uar", "macro_f1", "weighted_f1")
+
+
+@click.command("compare")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN ...", type=click.Path(path_type=Path))
+@click.option("--metric", type=click.Choice(_CHOICES), default="accuracy", show_default=True)
+@click.option("--confidence", type=float, default=0.95, show_default=True, help="Coverage of the intervals.")
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON on standard output.")
+def command(runs: tuple[Path, ...], metric: str, confidence: float, as_json: bool) -> None:
+    """Say whether one run is above another.
+
+    RUN is a folder that `serfuse cv` wrote. The runs must have been tested on the same clips in the same folds
+    (same corpus, split, folds and seed). For every pair: the difference with an interval from a bootstrap over
+    speakers, McNemar's exact test, the corrected resampled t-test over folds, and each p after Holm's correction.
+    """
+    from serfuse import compare
+
+    found = compare.compare(list(runs), metric=metric, confidence=confidence)
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2, allow_nan=False, ensure_ascii=False))
+        return
+    click.echo(render(found))
+
+
+def render(found: "Comparison") -> str:
+    """Both tables and the sentences, as plain text."""
+    from serfuse.compare import METRICS
+
+    name, level = METRICS[found.metric], f"{100 * found.confidence:g} %"
+    repeats = f", {found.repeats} repeats" if found.repeats > 1 else ""
+    lines = [f"{name} in per cent on {found.clips} clips{repeats}", ""]
+    lines += _table(
+        ["run", name, f"{level} interval"],
+        [[run.name, _points(run.value), _range(run.low, run.high)] for run in found.runs],
+    )
+    rows = []
+    for pair in found.pairs:
+        rows.append(
+            [
+                f"{pair.a} - {pair.b}",
+                _points(pair.difference, sign=True),
+                _range(pair.low, pair.high),
+                _p(pair.p),
+                f"{pair.only_a} : {pair.only_b}",
+                _p(pair.p_mcnemar),
+                _p(pair.p_t),
+            ]
+        )
+        if len(found.pairs) > 1:
+            holm = [_p(pair.holm[key]) for key in ("p", "p_mcnemar", "p_t")]
+            rows.append(["  after Holm", "", "", holm[0], "", holm[1], holm[2]])
+    heads = ["pair", "points", f"{level} interval", "p", "only one right", "p McNemar", "p t-test"]
+    lines += ["", *_table(heads, rows), "", *found.sentences(), "", *found.notes]
+    return "\n".join(lines)
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> list[str]:
+    """Columns as wide as what is in them: first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
+
+    def line(cells: list[str]) -> str:
+        _, *others = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+        return "  ".join([cells[0].ljust(widths[0]), *others]).rstrip()
+
+    return [line(heads), "  ".join("-" * width for width in widths), *map(line, rows)]
+
+
+def _points(value: float, sign: bool = False) -> str:
+    return f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"
+
+
+def _range(low: float | None, high: float | None) -> str:
+    return "-" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
