@@ -48,7 +48,10 @@ class TrainingConfig(_Section):
     epochs: int = Field(50, ge=1, le=100_000)
     patience: int | None = Field(10, ge=1, description="epochs without a better validation loss; null: never stop")
     validation_fraction: float = Field(
-        0.1, ge=0, lt=0.9, description="part of the training folds that early stopping looks at, never the test fold"
+        0.1,
+        ge=0,
+        lt=0.9,
+        description="part of the training folds that early stopping looks at, never the test fold",
     )
 
 
@@ -154,21 +157,33 @@ def override(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
     Raises:
         ConfigError: an assignment without `=`, or through a key that is no section.
     """
-    changed = _copy(values)
+    parsed = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--set takes key=value, such as training.learning_rate=1e-4; received {assignment!r}.")
+        try:
+            parsed[key.strip()] = _plain(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {assignment}: {value!r} is not a plain value.") from None
+    return assign(values, parsed)
+
+
+def assign(values: dict[str, Any], parsed: dict[str, Any]) -> dict[str, Any]:
+    """A copy of `values` with every dotted key of `parsed` set.
+
+    Raises:
+        ConfigError: a key leads through a value.
+    """
+    changed = _copy(values)
+    for key, value in parsed.items():
         section = changed
-        *parents, last = key.strip().split(".")
+        *parents, last = key.split(".")
         for parent in parents:
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
-                raise ConfigError(f"--set {assignment}: {parent!r} is a value, not a section.")
-        try:
-            section[last] = _plain(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {assignment}: {value!r} is not a plain value.") from None
+                raise ConfigError(f"{key}: {parent!r} is a value, not a section.")
+        section[last] = value
     return changed
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from . import fitting, folds, leakage, metrics, models, sensitivity
 from .config import Config
-from .errors import ConfigError, SerfuseError, StoreError
+from .errors import ConfigError, StoreError
 from .folds import Fold
 from .store import EmbeddingKey, EmbeddingStore
 
@@ -237,8 +237,10 @@ def run_fold(
 def cross_validate(
     config: Config,
     dataset: Dataset,
+    parts: list[Fold] | None = None,
     *,
-    on_audit: Callable[[leakage.Audit, list[Fold]], None] | None = None,
+    recall: Callable[[Fold], FoldResult | None] | None = None,
+    on_audit: Callable[[leakage.Audit], None] | None = None,
     on_fold: Callable[[FoldResult], None] | None = None,
     on_epoch: Callable[[Fold, int, Mapping[str, float]], None] | None = None,
 ) -> Result:
@@ -247,25 +249,29 @@ def cross_validate(
     Args:
         config: the experiment.
         dataset: from `load_dataset`.
+        parts: from `plan`, which is called when they are left out.
+        recall: gives a fold that was finished before, or `None`.
         on_audit: called before training with what stands on both sides of the folds.
-        on_fold: called with each finished fold, so that it can be written down at once.
+        on_fold: called with each fold, so that a finished one can be written down at once.
         on_epoch: called with each finished epoch.
 
     Raises:
-        SerfuseError: the clips cannot be split, or training diverges.
+        SplitError: the clips cannot be split as asked.
+        RunError: training diverges.
     """
-    parts = plan(config, dataset)
+    parts = plan(config, dataset) if parts is None else parts
     audit = leakage.audit(dataset.clips.reset_index(drop=True), parts, speaker_kind=dataset.speaker_kind)
     if on_audit:
-        on_audit(audit, parts)
+        on_audit(audit)
     finished = []
     for fold in parts:
-        report = (lambda epoch, logs, fold=fold: on_epoch(fold, epoch, logs)) if on_epoch else None
-        finished.append(run_fold(config, dataset, fold, report))
+        result = recall(fold) if recall else None
+        if result is None:
+            report = (lambda epoch, logs, fold=fold: on_epoch(fold, epoch, logs)) if on_epoch else None
+            result = run_fold(config, dataset, fold, report)
+        finished.append(result)
         if on_fold:
-            on_fold(finished[-1])
-    if not finished:
-        raise SerfuseError("The split gave no fold.")
+            on_fold(result)
     result = Result(config, dataset, audit, finished)
     result.metrics = measure(result)
     return result

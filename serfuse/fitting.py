@@ -1,7 +1,10 @@
 """Fit one model to the training part of one fold, and ask it about other clips."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,6 +15,7 @@ from .config import Config
 from .errors import RunError
 
 Arrays = Mapping[str, np.ndarray]
+_INFERENCE_BATCH = 128
 
 
 class Fitted(Protocol):
@@ -34,13 +38,40 @@ class Fitted(Protocol):
 
 
 def set_up_backend() -> None:
-    """Choose TensorFlow unless the user chose otherwise, and keep its start-up notices off the screen.
-
-    To be called before Keras is first imported.
-    """
+    """Choose TensorFlow unless the user chose otherwise, and import Keras without start-up notices on the screen."""
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # its rounding differs with the number of threads
+    if "keras" in sys.modules:
+        return
+    with _notices_held_back():
+        import keras
+
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            tf.get_logger().setLevel("ERROR")
+            tf.config.list_physical_devices()  # provokes the search for GPUs, and its notices, now
+
+
+@contextmanager
+def _notices_held_back() -> Iterator[None]:
+    """Send file descriptor 2 elsewhere for a moment, and show what was written if something fails.
+
+    TensorFlow's C++ libraries write about missing GPUs before any of their log settings is read.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        kept = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def fit(
@@ -80,8 +111,7 @@ class _KerasFitted:
     parameters: int
 
     def probabilities(self, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
-        batch_size = batch_size or 256
-        found = np.asarray(self.model.predict(dict(arrays), batch_size=batch_size, verbose=0), dtype="float64")
+        found = _forward(self.model, arrays, batch_size or _INFERENCE_BATCH).astype("float64")
         return found / found.sum(axis=1, keepdims=True)
 
     def predict(self, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
@@ -91,7 +121,22 @@ class _KerasFitted:
         import keras
 
         inner = keras.Model(self.model.inputs, self.model.get_layer("penultimate").output)
-        return np.asarray(inner.predict(dict(arrays), batch_size=256, verbose=0))
+        return _forward(inner, arrays, _INFERENCE_BATCH)
+
+
+def _forward(network: Any, arrays: Arrays, batch_size: int) -> np.ndarray:
+    """Outputs of a network in inference mode, in batches."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return np.asarray(network.predict(dict(arrays), batch_size=batch_size, verbose=0))
+    # Tracing a graph, as `predict` does, takes longer than a fold's test clips do.
+    count = len(next(iter(arrays.values())))
+    parts = []
+    for start in range(0, count, batch_size):
+        batch = {name: array[start : start + batch_size] for name, array in arrays.items()}
+        parts.append(keras.ops.convert_to_numpy(network(batch, training=False)))
+    return np.concatenate(parts)
 
 
 def _fit_keras(

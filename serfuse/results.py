@@ -14,6 +14,7 @@ import yaml
 
 from . import __version__, config, figures, models
 from .crossval import Dataset, FoldResult, Result
+from .durable import write_text
 from .errors import RunError
 from .folds import Fold
 
@@ -21,23 +22,13 @@ _VERSIONED = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn", "s
 FILES = ("config.yaml", "folds.csv", "predictions.csv", "history.csv", "metrics.json")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
     """A table as CSV with full float precision, whole or not at all."""
     write_text(path, frame.to_csv(index=False))
 
 
-def prepare(out: Path, overwrite: bool = False) -> Path:
-    """Make the run folder.
+def prepare(out: Path, overwrite: bool = False, keep_models: bool = False) -> Path:
+    """Make the run folder, without what an older run left there (`keep_models`: but for the folds' models).
 
     Raises:
         RunError: it holds a finished run already, or cannot be written.
@@ -48,7 +39,7 @@ def prepare(out: Path, overwrite: bool = False) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         for name in (*FILES, "confusion.png", "tsne.png", "tsne.csv"):
             (out / name).unlink(missing_ok=True)
-        for model in out.glob("fold_*.keras"):
+        for model in [] if keep_models else out.glob("fold_*.keras"):
             model.unlink()
     except OSError as error:
         raise RunError(f"Cannot write the run folder {out}: {error.strerror}.") from None
@@ -141,7 +132,7 @@ def write(out: Path, result: Result) -> None:
 
 def run_title(result: Result) -> str:
     """One line that says what a figure shows."""
-    inputs = " + ".join(key.label for key in result.dataset.keys.values())
+    inputs = " + ".join(key.encoder for key in result.dataset.keys.values())
     synthetic = " (synthetic speech)" if result.dataset.info.get("synthetic") else ""
     return f"{result.config.model}: {inputs}, {result.dataset.corpus}{synthetic}, split {result.config.split.name}"
 

@@ -1,0 +1,31 @@
+# Two commands, each doing all set-up on a machine that has Python 3.11+, make and the package registry.
+#   make demo    a complete run on generated speech (figures in demo/)
+#   make test    the whole test suite and the linter
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint install clean
+
+demo: $(STAMP)
+	$(BIN)/serfuse demo --out demo
+
+test: lint
+	$(BIN)/python -P -m pytest -n 2 --dist loadfile --durations=15
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+install: $(STAMP)
+
+# Installed anew when the requirements change.
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "serfuse needs Python 3.11 or later, this is " + sys.version)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,jax,lyra,ray]'
+	touch $(STAMP)
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache demo runs

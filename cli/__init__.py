@@ -1,0 +1,55 @@
+"""The command line. Each command is one module of this package and is imported only when it is called."""
+
+import importlib
+
+import click
+
+from serfuse.errors import SerfuseError
+
+# name -> what it does, in the order of `serfuse --help`; the module is `serfuse.cli.<name>`, its command `command`
+COMMANDS = {
+    "demo": "A complete run on generated speech: extract, cross-validate, draw.",
+    "extract": "Compute embeddings of a corpus once and keep them in the store.",
+    "cv": "Cross-validate a classifier on one representation or on a fused pair.",
+    "compare": "Say whether one run is above another, with intervals and paired tests.",
+    "list": "Show encoders, corpora, models, or what the store holds.",
+}
+
+
+class _Commands(click.Group):
+    """A group that knows its commands' names and summaries without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return importlib.import_module(f".{cmd_name}", __name__).command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except SerfuseError as error:
+            raise click.ClickException(str(error)) from error
+        except BrokenPipeError:  # `serfuse ... | head`
+            raise click.exceptions.Exit(141) from None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="serfuse")
+def main() -> None:
+    """Speech emotion recognition from fused, frozen speech representations.
+
+    \b
+    serfuse demo                                             see everything work, in minutes
+    serfuse extract --corpus emodb --data DIR --encoder hubert --encoder soundstream-lyra
+    serfuse cv --fusion parrot --a hubert --b soundstream-lyra
+    """
+
+
+__all__ = ["COMMANDS", "main"]

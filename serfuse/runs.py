@@ -1,0 +1,94 @@
+"""Run a cross-validation into a run folder, taking up what an interrupted run there had finished."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from . import crossval, fitting, fold_files, leakage, results
+from .config import Config
+from .crossval import Dataset, FoldResult, Result
+from .folds import Fold
+
+FINISHED_FOLDS = ".folds"
+
+
+def fingerprint(config: Config, dataset: Dataset) -> str:
+    """A hash of everything that decides the result of any fold: configuration, embeddings, clips, labels, versions."""
+    description = results.description(config, dataset)
+    rows = dataset.clips[["id", "emotion", "speaker", "text", "audio"]].astype(str)
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True, default=str).encode())
+    digest.update(rows.to_csv(index=False).encode())
+    return digest.hexdigest()[:16]
+
+
+def execute(
+    config: Config,
+    dataset: Dataset,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    on_audit: Callable[[leakage.Audit, list[Fold], int], None] | None = None,
+    on_fold: Callable[[FoldResult], None] | None = None,
+    on_epoch: Callable[[Fold, int, Mapping[str, float]], None] | None = None,
+) -> Result:
+    """Cross-validate and write the run folder.
+
+    Each finished fold is written down at once. A run that was interrupted goes on from its last finished fold when
+    the same command is given again; folds of another configuration are never reused.
+
+    Args:
+        config: the experiment.
+        dataset: from `crossval.load_dataset`.
+        out: the run folder.
+        overwrite: replace a finished run.
+        on_audit: called before training with the leakage audit, the folds and how many of them are done already.
+        on_fold: called with each fold, trained now or taken up.
+        on_epoch: called with each epoch.
+
+    Raises:
+        RunError: `out` holds a finished run, or cannot be written.
+        SplitError: the clips cannot be split as asked.
+    """
+    fitting.set_up_backend()
+    parts = crossval.plan(config, dataset)
+    mark = fingerprint(config, dataset)
+    kept = out / FINISHED_FOLDS
+    before = {fold_files.name(fold): fold_files.read(kept, fold, mark) for fold in parts}
+    done = sum(result is not None for result in before.values())
+    if overwrite and not done:
+        shutil.rmtree(kept, ignore_errors=True)
+    results.prepare(out, overwrite, keep_models=done > 0)
+    results.write_start(out, config, dataset, parts)
+
+    def finish(result: FoldResult) -> None:
+        if before[fold_files.name(result.fold)] is None:
+            results.write_fold(out, result, config.split.repeats)
+            fold_files.write(kept, result, mark)
+            result.model = None  # on disk now; five of them in memory would be a waste
+        if on_fold:
+            on_fold(result)
+
+    result = crossval.cross_validate(
+        config,
+        dataset,
+        parts,
+        recall=lambda fold: before[fold_files.name(fold)],
+        on_audit=(lambda audit: on_audit(audit, parts, done)) if on_audit else None,
+        on_fold=finish,
+        on_epoch=on_epoch,
+    )
+    results.write(out, result)
+    shutil.rmtree(kept, ignore_errors=True)
+    return result
+
+
+def free_folder(root: Path, config: Config, dataset: Dataset) -> Path:
+    """A run folder that is not taken: named for the experiment, numbered where that name holds a finished run."""
+    parts = [dataset.corpus, config.model, *(key.encoder for key in dataset.keys.values()), config.split.name]
+    base = "-".join(parts) + f"-seed{config.seed}"
+    candidate, number = root / base, 2
+    while (candidate / "metrics.json").exists():
+        candidate, number = root / f"{base}-{number}", number + 1
+    return candidate
