@@ -1,0 +1,101 @@
+"""SoundStream as published with Lyra v2: the encoder of its TensorFlow Lite files."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ConfigError, WeightsError
+from .base import Encoder, EncoderPreset, LoadRequest
+from .checks import check_waveform, resolve_dtype, resolve_layer, resolve_options
+from .weights import resolve
+
+_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TensorFlow Lite file
+_LARGEST = 64 << 20  # bytes; the published file has 1.8 million
+
+
+class Lyra(Encoder):
+    """20 ms of sound in, 64 numbers out, 50 times a second; a rest shorter than 20 ms is left out.
+
+    The interpreter keeps the past in state that its own reset does not clear, so each clip gets a new one.
+    """
+
+    def __init__(self, preset: EncoderPreset, model: bytes, weights_id: str) -> None:
+        self.preset = preset
+        self.weights_id = weights_id
+        self.options = {}
+        self._model = model
+        self._interpreter()  # fails here rather than at the first clip
+
+    def _interpreter(self):  # noqa: ANN202 - the class is only importable where ai-edge-litert is installed
+        from ai_edge_litert.interpreter import Interpreter
+
+        interpreter = Interpreter(model_content=self._model, num_threads=1)
+        interpreter.allocate_tensors()
+        return interpreter
+
+    def frames(self, waveform: np.ndarray) -> np.ndarray:
+        waveform = check_waveform(self.preset, waveform)
+        interpreter = self._interpreter()
+        source = interpreter.get_input_details()[0]["index"]
+        target = interpreter.get_output_details()[0]["index"]
+        hop = self.preset.hop
+        frames = np.empty((waveform.size // hop, self.preset.vector_size), dtype=np.float32)
+        for number in range(len(frames)):
+            interpreter.set_tensor(source, waveform[None, number * hop : (number + 1) * hop])
+            interpreter.invoke()
+            frames[number] = interpreter.get_tensor(target).reshape(-1)
+        return frames
+
+
+def load(preset: EncoderPreset, request: LoadRequest) -> Lyra:
+    """Build the encoder. It always runs on the CPU, whatever `request.device`.
+
+    Raises:
+        WeightsError: the file is absent, no TensorFlow Lite model, or another model.
+        ConfigError: ai-edge-litert is not installed; a layer, dtype or option was asked for.
+    """
+    resolve_layer(preset, request.layer)
+    resolve_dtype(preset, request)
+    resolve_options(preset, request)
+    if request.weights == "random":
+        raise WeightsError(f"{preset.name} is a compiled model and cannot be built with random weights. {preset.where}")
+    weights = resolve(preset, request)
+    path = weights.file("soundstream_encoder.tflite")
+    try:
+        import ai_edge_litert.interpreter  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"{preset.name} needs ai-edge-litert, which is not installed: pip install 'serfuse[lyra]'."
+        ) from error
+    try:
+        encoder = Lyra(preset, _read(preset, path), weights.id)
+    except (ValueError, RuntimeError) as error:
+        raise WeightsError(f"{path} is damaged: {str(error).strip()} {preset.where}") from error
+    _check_shapes(encoder, path)
+    return encoder
+
+
+def _read(preset: EncoderPreset, path: Path) -> bytes:
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        head = stream.read(8)
+        if head[4:] != _IDENTIFIER or size > _LARGEST:
+            raise WeightsError(
+                f"{path} ({size} bytes) is not the TensorFlow Lite file that {preset.name} expects "
+                f"(1.8 MB, soundstream_encoder.tflite). {preset.where}"
+            )
+        return head + stream.read()
+
+
+def _check_shapes(encoder: Lyra, path: Path) -> None:
+    preset = encoder.preset
+    interpreter = encoder._interpreter()
+    inputs, outputs = (
+        [(int(np.prod(tensor["shape"])), np.dtype(tensor["dtype"]).name) for tensor in details]
+        for details in (interpreter.get_input_details(), interpreter.get_output_details())
+    )
+    if inputs != [(preset.hop, "float32")] or outputs != [(preset.vector_size, "float32")]:
+        raise WeightsError(
+            f"{path} is another model: it maps {inputs} to {outputs} (size, type), expected {preset.hop} float32 "
+            f"samples to {preset.vector_size} float32 numbers. {preset.where}"
+        )

@@ -1,0 +1,261 @@
+"""Contours of pitch, energy, voice quality and tempo, frame by frame, from librosa and numpy.
+
+Pooled with `mean-std` they are the classical statistics of prosody. No weights, no learning.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from .base import Encoder, EncoderPreset, LoadRequest
+from .checks import check_waveform, resolve_dtype, resolve_layer, resolve_options
+from .weights import resolve
+
+FRAME = 1024
+"""Samples of one frame (64 ms at 16 kHz): four periods of the lowest voice."""
+
+F0_MIN, F0_MAX = 60.0, 500.0
+"""Hz."""
+
+CONTOURS = (
+    "f0",  # semitones above 27.5 Hz, interpolated over unvoiced frames
+    "f0_slope",  # semitones per frame, smoothed
+    "f0_change",  # absolute semitones from the frame before, 0 where either is unvoiced
+    "voiced",  # 1 or 0
+    "voicing_probability",  # of pYIN
+    "voiced_run",  # seconds that the stretch of voice around this frame lasts, 0 when unvoiced
+    "level",  # RMS in dB of full scale
+    "level_slope",  # dB per frame, smoothed
+    "level_change",  # absolute dB from the frame before
+    "quiet",  # 1 where the level is 25 dB or more below the clip's loudest frame
+    "hnr",  # harmonics-to-noise ratio in dB, from the normalised autocorrelation
+    "jitter",  # relative change of the period from the frame before, 0 where either is unvoiced
+    "shimmer",  # absolute dB by which the peak amplitude changed, 0 where either is unvoiced
+    "h1_h2",  # level of the first harmonic over the second in dB (-40 to 40), 0 where unvoiced
+    "alpha_ratio",  # 50-1000 Hz over 1-5 kHz, dB
+    "hammarberg",  # highest peak in 0-2 kHz over highest in 2-5 kHz, dB
+    "slope_low",  # spectral slope in 0-500 Hz, dB per 100 Hz
+    "slope_mid",  # spectral slope in 500-1500 Hz, dB per 100 Hz
+    "centroid",  # octaves above 62.5 Hz
+    "centroid_slope",  # octaves per frame, smoothed
+    "bandwidth",  # octaves above 62.5 Hz
+    "rolloff",  # 85 % of the energy lies below; octaves above 62.5 Hz
+    "flatness",  # dB
+    "zero_crossings",  # share of samples
+    "onset",  # onset strength
+    "rate",  # onsets per second, over one second around the frame
+)
+"""Column by column, what `frames` gives."""
+
+_FLOOR = 1e-10  # power; 100 dB below full scale
+_LOWEST = 27.5
+_OCTAVES_FROM = 62.5
+
+
+class Prosody(Encoder):
+    """Prosodic contours, one row of `CONTOURS` every 10 ms."""
+
+    def __init__(self, preset: EncoderPreset, options: dict[str, Any]) -> None:
+        self.preset = preset
+        self.weights_id = "none"
+        self.options = options
+
+    def frames(self, waveform: np.ndarray) -> np.ndarray:
+        waveform = check_waveform(self.preset, waveform)
+        return contours(waveform, self.sample_rate, self.preset.hop)
+
+
+def load(preset: EncoderPreset, request: LoadRequest) -> Prosody:
+    """Build the encoder.
+
+    Raises:
+        WeightsError, ConfigError: weights, a layer, dtype or option were asked for; it has none.
+    """
+    resolve(preset, request)  # raises where weights were asked for
+    resolve_layer(preset, request.layer)
+    resolve_dtype(preset, request)
+    return Prosody(preset, resolve_options(preset, request))
+
+
+def contours(waveform: np.ndarray, sample_rate: int, hop: int) -> np.ndarray:
+    """The matrix `(1 + samples // hop, len(CONTOURS))`, float32, finite for any finite waveform."""
+    import librosa
+
+    padded = np.pad(waveform.astype(np.float64), FRAME // 2)
+    framed = librosa.util.frame(padded, frame_length=FRAME, hop_length=hop, axis=0)
+    window = np.hanning(FRAME + 1)[:-1]
+    windowed = framed * window
+    # Scaled so that a full-scale sine has a peak of 0.25 in power, whatever the window.
+    power = np.abs(np.fft.rfft(windowed, axis=1)) ** 2 / window.sum() ** 2
+    frequencies = np.fft.rfftfreq(FRAME, 1 / sample_rate)
+
+    columns: dict[str, np.ndarray] = {}
+    columns |= _pitch_and_voice(padded, framed, windowed, power, window, sample_rate, hop)
+    columns |= _level(framed)
+    columns |= _spectrum(framed, power, frequencies, sample_rate)
+    columns |= _tempo(power, sample_rate, hop)
+    for name in ("f0", "level", "centroid"):
+        columns[f"{name}_slope"] = librosa.feature.delta(columns[name], width=5, mode="nearest")
+    return np.stack([columns[name] for name in CONTOURS], axis=1).astype(np.float32)
+
+
+def _decibel(power: np.ndarray) -> np.ndarray:
+    return 10 * np.log10(np.maximum(power, _FLOOR))
+
+
+def _change(values: np.ndarray) -> np.ndarray:
+    """Absolute difference from the frame before; 0 for the first."""
+    return np.abs(np.diff(values, prepend=values[:1]))
+
+
+def _pitch_and_voice(
+    padded: np.ndarray,
+    framed: np.ndarray,
+    windowed: np.ndarray,
+    power: np.ndarray,
+    window: np.ndarray,
+    sample_rate: int,
+    hop: int,
+) -> dict[str, np.ndarray]:
+    """Fundamental frequency by pYIN (Mauch and Dixon 2014) on a coarse grid, made fine on the autocorrelation.
+
+    The harmonicity is Boersma's (1993): autocorrelation of the windowed frame over that of the window.
+    """
+    import librosa
+
+    f0, voiced, probability = librosa.pyin(
+        padded,
+        fmin=F0_MIN,
+        fmax=F0_MAX,
+        sr=sample_rate,
+        frame_length=FRAME,
+        hop_length=hop,
+        resolution=0.25,
+        n_thresholds=50,
+        center=False,
+    )
+    shortest, longest = int(sample_rate / F0_MAX), int(np.ceil(sample_rate / F0_MIN))
+    correlation = _autocorrelation(windowed) / _autocorrelation(window[None])[0]
+    lag = np.clip(np.round(sample_rate / np.where(voiced, f0, F0_MAX)).astype(int), shortest, longest)
+    # The best lag within 3 % of pYIN's in voiced frames, within the whole range in the others.
+    lags = np.arange(shortest, longest + 1)
+    near = np.abs(lags[None] - lag[:, None]) <= np.maximum(2, 0.03 * lag[:, None])
+    searched = np.where(near | ~voiced[:, None], correlation[:, shortest : longest + 1], -np.inf)
+    best = shortest + searched.argmax(axis=1)
+    rows = np.arange(len(best))
+    before, peak, after = (correlation[rows, best + step] for step in (-1, 0, 1))
+    curvature = before - 2 * peak + after
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shift = np.where(curvature < 0, 0.5 * (before - after) / curvature, 0.0)
+    period = best + np.clip(np.nan_to_num(shift), -0.5, 0.5)
+    harmonicity = np.clip(peak, 1e-3, 1 - 1e-4)
+
+    both = voiced & np.concatenate([[False], voiced[:-1]])
+    semitones = 12 * np.log2(sample_rate / period / _LOWEST)
+    if voiced.any():
+        semitones = np.interp(rows, rows[voiced], semitones[voiced])
+    else:  # nothing to interpolate from: the middle of the range
+        semitones = np.full(len(rows), 12 * np.log2(np.sqrt(F0_MIN * F0_MAX) / _LOWEST))
+
+    spacing = sample_rate / FRAME
+    harmonics = []
+    for number in (1, 2):
+        position = np.clip(np.round(number * sample_rate / period / spacing).astype(int), 1, power.shape[1] - 2)
+        harmonics.append(_decibel(np.max([power[rows, position + step] for step in (-1, 0, 1)], axis=0)))
+    return {
+        "f0": semitones,
+        "f0_change": np.where(both, _change(semitones), 0.0),
+        "voiced": voiced.astype(float),
+        "voicing_probability": probability,
+        "voiced_run": _run_lengths(voiced) * hop / sample_rate,
+        "hnr": 10 * np.log10(harmonicity / (1 - harmonicity)),
+        "jitter": np.where(both, _change(period) / period, 0.0),
+        "shimmer": np.where(both, _change(_decibel(np.abs(framed).max(axis=1) ** 2)), 0.0),
+        "h1_h2": np.where(voiced, np.clip(harmonics[0] - harmonics[1], -40, 40), 0.0),
+    }
+
+
+def _autocorrelation(frames: np.ndarray) -> np.ndarray:
+    """Normalised to 1 at lag 0 (0 everywhere for a frame of zeros), shape of `frames`."""
+    spectrum = np.fft.rfft(frames, n=2 * frames.shape[1], axis=1)
+    correlation = np.fft.irfft(np.abs(spectrum) ** 2, axis=1)[:, : frames.shape[1]]
+    return correlation / np.maximum(correlation[:, :1], np.finfo(float).tiny)
+
+
+def _run_lengths(flags: np.ndarray) -> np.ndarray:
+    """For each True the length of its run of True, for each False 0."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
+    lengths = np.zeros(len(flags))
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        lengths[start:end] = end - start
+    return lengths
+
+
+def _level(framed: np.ndarray) -> dict[str, np.ndarray]:
+    level = _decibel((framed**2).mean(axis=1))
+    return {
+        "level": level,
+        "level_change": _change(level),
+        "quiet": (level <= level.max() - 25).astype(float),
+    }
+
+
+def _spectrum(
+    framed: np.ndarray, power: np.ndarray, frequencies: np.ndarray, sample_rate: int
+) -> dict[str, np.ndarray]:
+    import librosa
+
+    decibel = _decibel(power)
+    magnitude = np.sqrt(power).T + 1e-12  # librosa divides by the sum
+
+    def band(low: float, high: float) -> np.ndarray:
+        return (frequencies >= low) & (frequencies < high)
+
+    def slope(low: float, high: float) -> np.ndarray:
+        x = frequencies[band(low, high)] / 100
+        x = x - x.mean()
+        return decibel[:, band(low, high)] @ x / (x @ x)
+
+    def octaves(hertz: np.ndarray) -> np.ndarray:
+        return np.log2(np.maximum(hertz[0], _OCTAVES_FROM) / _OCTAVES_FROM)
+
+    centroid = librosa.feature.spectral_centroid(S=magnitude, sr=sample_rate)
+    return {
+        "alpha_ratio": _decibel(power[:, band(50, 1000)].sum(axis=1))
+        - _decibel(power[:, band(1000, 5000)].sum(axis=1)),
+        "hammarberg": decibel[:, band(0, 2000)].max(axis=1) - decibel[:, band(2000, 5000)].max(axis=1),
+        "slope_low": slope(0, 500),
+        "slope_mid": slope(500, 1500),
+        "centroid": octaves(centroid),
+        "bandwidth": octaves(librosa.feature.spectral_bandwidth(S=magnitude, sr=sample_rate, centroid=centroid)),
+        "rolloff": octaves(librosa.feature.spectral_rolloff(S=magnitude, sr=sample_rate, roll_percent=0.85)),
+        "flatness": 10 * np.log10(librosa.feature.spectral_flatness(S=magnitude, amin=1e-10)[0]),
+        "zero_crossings": librosa.zero_crossings(framed, pad=False, axis=1).mean(axis=1),
+    }
+
+
+def _tempo(power: np.ndarray, sample_rate: int, hop: int) -> dict[str, np.ndarray]:
+    """Onset strength, and how many onsets there are a second: close to the rate of syllables."""
+    import librosa
+
+    mel = librosa.feature.melspectrogram(S=power.T, sr=sample_rate, n_mels=40)
+    onset = librosa.onset.onset_strength(S=_decibel(mel), sr=sample_rate, lag=2)
+    per_second = sample_rate / hop
+    peaks = np.zeros(len(onset))
+    reach = round(0.05 * per_second)
+    if onset.max() > 0:
+        found = librosa.util.peak_pick(
+            onset / onset.max(),
+            pre_max=reach,
+            post_max=reach,
+            pre_avg=2 * reach,
+            post_avg=2 * reach,
+            delta=0.05,
+            wait=reach,
+        )
+        peaks[found] = 1
+    around = np.ones(round(per_second) | 1)
+    # At the ends of the clip the second around a frame is cut, hence the division.
+    seen = np.convolve(np.ones(len(onset)), around)[len(around) // 2 :][: len(onset)]
+    count = np.convolve(peaks, around)[len(around) // 2 :][: len(onset)]
+    return {"onset": onset, "rate": count / seen * per_second}
