@@ -1,5 +1,6 @@
 """From clips to a `Corpus`: sorted, without duplicates, compared with what was published."""
 
+import itertools
 import os
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -35,7 +36,7 @@ def assemble(
         CorpusError: two clips have the same id.
     """
     ordered = tuple(sorted(clips, key=lambda clip: clip.id))
-    for one, other in zip(ordered, ordered[1:], strict=False):
+    for one, other in itertools.pairwise(ordered):
         if one.id == other.id:
             raise CorpusError(
                 f"{name}: two clips have the id {one.id!r}: {one.path} and {other.path}. Every clip needs an id "

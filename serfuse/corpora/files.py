@@ -7,7 +7,11 @@ from pathlib import Path
 from ..errors import CorpusError
 
 EXTENSIONS = frozenset(
-    f".{name}" for name in "wav wave flac ogg oga opus mp3 aif aiff aifc au snd caf w64 rf64 sph nist".split()
+    f".{name}"
+    for name in (
+        *("wav", "wave", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff"),
+        *("aifc", "au", "snd", "caf", "w64", "rf64", "sph", "nist"),
+    )
 )
 """What an audio file's name may end in, in lower case."""
 

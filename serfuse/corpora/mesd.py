@@ -31,8 +31,7 @@ def read(root: str | os.PathLike[str]) -> Corpus:
     """MESD from its folder or from the `Mexican Emotional Speech Database (MESD)` folder inside.
 
     `speaker` is the voice type (`Corpus.speaker_kind` says so), `text` the word list and the word ("A_abajo"),
-    `extra` holds `list` and `word`. A different count than published is a warning; copies of the release with 862
-    files are in use.
+    `extra` holds `list` and `word`. A different count than published is a warning.
 
     Raises:
         CorpusError: no file is named as published, an emotion is unknown, or two files have one name.
