@@ -279,7 +279,9 @@ def cross_validate(
 
 def measure(result: Result) -> dict[str, Any]:
     """Figures of merit of a finished cross-validation, for `metrics.json`."""
-    found = metrics.summarize(result.predictions, result.dataset.classes)
+    found = metrics.summarize(
+        result.predictions, result.dataset.classes, speaker_kind=result.dataset.speaker_kind, seed=result.config.seed
+    )
     found["parameters"] = result.folds[0].parameters
     found["seconds"] = round(sum(fold.seconds for fold in result.folds), 3)
     found["audit"] = result.audit.to_dict()

@@ -96,20 +96,26 @@ class EmbeddingKey:
             )
         return cls(**data)
 
-    def describe(self) -> str:
-        """One line for people."""
-        parts = [
-            f"pooling {self.pooling}",
-            f"pad {self.pad}",
-            f"layer {self.layer}",
-            f"weights {self.weights}",
-        ]
+    @property
+    def current(self) -> bool:
+        """Whether the present code would make the same embeddings."""
+        return self.code == EXTRACTION_VERSION
+
+    def settings(self) -> str:
+        """Everything but the encoder's name, for people."""
+        # Twelve digits of a hash tell files apart; key.json has all of them.
+        weights = self.weights[:19] if self.weights.startswith("sha256:") else self.weights
+        parts = [f"pooling {self.pooling}", f"pad {self.pad}", f"layer {self.layer}", f"weights {weights}"]
         if self.random:
-            parts[-1] += " (never trained: for benchmarks only)"
+            parts[-1] += " (NEVER TRAINED: for benchmarks only)"
         if self.dtype != "float32":
             parts.append(self.dtype)
         parts += [f"{name}={value}" for name, value in sorted(self.options.items())]
         parts += [f"{name} {version}" for name, version in sorted(self.libraries.items())]
-        if self.code != EXTRACTION_VERSION:
-            parts.append("outdated: made by an earlier version of the extraction code")
-        return f"{self.folder}: " + ", ".join(parts)
+        if not self.current:
+            parts.append("OUTDATED: made by an earlier version of the extraction code")
+        return ", ".join(parts)
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"{self.folder}: {self.settings()}"

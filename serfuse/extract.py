@@ -493,8 +493,8 @@ def _record(
 
 
 def _libraries(encoder: Encoder) -> dict[str, str]:
-    """Versions that belong into the key: encoders that are signal processing are what their library computes."""
-    return {name: metadata.version(name) for name in getattr(encoder, "libraries", ())}
+    """Versions that belong into the key: where there are no weights, the library's code defines the numbers."""
+    return {"librosa": metadata.version("librosa")} if encoder.preset.family == "signal" else {}
 
 
 def _cost(facts: AudioFacts) -> float:

@@ -37,9 +37,7 @@ def confusion(predictions: pd.DataFrame, classes: list[str], title: str, path: P
             colour = "white" if shares[row, column] > 0.55 else "black"
             text = f"{100 * shares[row, column]:.0f}\n"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=11)
-            axes.text(
-                column, row, f"\n\n{counts[row, column]}", ha="center", va="center", color=colour, fontsize=7
-            )
+            axes.text(column, row, f"\n\n{counts[row, column]}", ha="center", va="center", color=colour, fontsize=7)
     axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
     axes.set_yticks(range(len(classes)), classes)
     axes.set_xlabel("predicted")

@@ -231,7 +231,7 @@ def _partition(labels: np.ndarray, groups: np.ndarray, parts: int, rng: np.rando
     first but in a perturbed order, each where it overlaps least with what is there; of `tries` such draws
     the best spread is kept.
     """
-    tries, spread = 24, 0.6
+    tries, spread = 10, 0.6
     _, group = _codes(groups)
     _, label = _codes(labels)
     counts = np.zeros((group.max() + 1, label.max() + 1))

@@ -65,7 +65,5 @@ def find(corpus: str, model: str, encoder_a: str, encoder_b: str | None = None) 
     return [
         row
         for row in results()
-        if row.corpus == corpus
-        and (row.paper, row.model) in published_as
-        and {row.encoder_a, row.encoder_b} == pair
+        if row.corpus == corpus and (row.paper, row.model) in published_as and {row.encoder_a, row.encoder_b} == pair
     ]

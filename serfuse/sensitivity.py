@@ -10,7 +10,12 @@ SHUFFLES = 5
 
 
 def input_sensitivity(
-    fitted: Fitted, test: Arrays, labels: np.ndarray, predicted: np.ndarray, seed: int, batch_size: int | None = None
+    fitted: Fitted,
+    test: Arrays,
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    seed: int,
+    batch_size: int | None = None,
 ) -> dict[str, dict[str, float]]:
     """What happens when one input at a time is shuffled over the test clips (permutation importance).
 

@@ -275,7 +275,7 @@ class EmbeddingStore:
         named = [key for key in keys if key.folder == encoder]
         keys = named or [key for key in keys if key.encoder == encoder]
         fitting = [key for key in keys if all(_fits(key, name, value) for name, value in wanted.items())]
-        current = [key for key in fitting if named or key.code == EXTRACTION_VERSION]
+        current = [key for key in fitting if named or key.current]
         if len(current) == 1:
             return current[0]
         asked = encoder + "".join(f", {name} {value}" for name, value in wanted.items())

@@ -1,5 +1,8 @@
 """SoundStream as published with Lyra v2: the encoder of its TensorFlow Lite files."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +27,8 @@ class Lyra(Encoder):
         self.weights_id = weights_id
         self.options = {}
         self._model = model
-        self._interpreter()  # fails here rather than at the first clip
+        with _native_stderr_closed():
+            self._interpreter()  # fails here rather than at the first clip
 
     def _interpreter(self):  # noqa: ANN202 - the class is only importable where ai-edge-litert is installed
         from ai_edge_litert.interpreter import Interpreter
@@ -45,6 +49,23 @@ class Lyra(Encoder):
             interpreter.invoke()
             frames[number] = interpreter.get_tensor(target).reshape(-1)
         return frames
+
+
+@contextmanager
+def _native_stderr_closed() -> Iterator[None]:
+    """The first interpreter of a process writes a line past Python to file 2, in the middle of a progress bar."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def load(preset: EncoderPreset, request: LoadRequest) -> Lyra:

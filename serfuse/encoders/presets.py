@@ -2,11 +2,11 @@
 
 from .base import EncoderPreset
 
-# The first alternative that is there is used. Hubs hold pytorch_model.bin for most of these models.
+# In the order in which transformers looks for them. The hub holds pytorch_model.bin for all five.
 _TRANSFORMERS_FILES = (
     "config.json",
     "preprocessor_config.json",
-    "model.safetensors|pytorch_model.bin|model.safetensors.index.json|pytorch_model.bin.index.json",
+    "model.safetensors|model.safetensors.index.json|pytorch_model.bin|pytorch_model.bin.index.json",
 )
 
 # Seven strided convolutions: kernels 10 3 3 3 3 2 2, strides 5 2 2 2 2 2 2.
@@ -93,7 +93,7 @@ _PRESETS = (
         vector_size=1280,
         paper_vector_size=1280,
         parameters=962_497_408,
-        paper_parameters=None,
+        paper_parameters="1 B",
         licence="CC-BY-NC-4.0",
         source="facebook/mms-1b",
         revision="0d2f7adb9903d98894d70ae11f7fbdfc8cb71a69",

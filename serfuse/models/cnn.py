@@ -15,9 +15,7 @@ class CnnOptions(FcnOptions):
     """Settings of `cnn` and `cnn-pooled`."""
 
 
-def build(
-    arrays: Mapping[str, np.ndarray], classes: int, options: CnnOptions, seed: int, *, pooled: bool
-) -> Any:
+def build(arrays: Mapping[str, np.ndarray], classes: int, options: CnnOptions, seed: int, *, pooled: bool) -> Any:
     """`(B, D)` -> Conv1D(64) -> Conv1D(128) -> flatten -> Dense(128) -> softmax; `pooled` as in PARROT.
 
     Raises:

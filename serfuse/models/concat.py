@@ -22,9 +22,7 @@ class ConcatPooledOptions(ConcatOptions):
     projection: int = Field(120, ge=1, description="size of each branch's linear projection (PARROT section 3.1)")
 
 
-def build(
-    arrays: Mapping[str, np.ndarray], classes: int, options: ConcatOptions, seed: int, *, pooled: bool
-) -> Any:
+def build(arrays: Mapping[str, np.ndarray], classes: int, options: ConcatOptions, seed: int, *, pooled: bool) -> Any:
     """Two branches, flattened (and projected to 120 in PARROT's form), concatenated, Dense(128), softmax.
 
     HYFuse section 4.2: "the same architecture as HYFuse up to feature flattening and subsequently a FCN". PARROT

@@ -73,7 +73,11 @@ def _aligned(flat: dict[str, Any], options: HyfuseOptions) -> dict[str, Any]:
 
 
 def _kappas(
-    inputs: dict[str, Any], aligned: dict[str, Any], arrays: Mapping[str, np.ndarray], options: HyfuseOptions, seed: int
+    inputs: dict[str, Any],
+    aligned: dict[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    options: HyfuseOptions,
+    seed: int,
 ) -> dict[str, float]:
     """The tangent scale of each branch, from the training part only."""
     if options.kappa != "auto":
@@ -92,9 +96,7 @@ def _kappas(
     return kappas
 
 
-def build(
-    arrays: Mapping[str, np.ndarray], classes: int, options: HyfuseOptions, seed: int, *, symmetric: bool
-) -> Any:
+def build(arrays: Mapping[str, np.ndarray], classes: int, options: HyfuseOptions, seed: int, *, symmetric: bool) -> Any:
     """Two branches -> exp0 -> Moebius addition -> log0 -> Dense(128) -> softmax (HYFuse section 3.1, eq. 1 to 3).
 
     Raises:

@@ -1,0 +1,204 @@
+"""`serfuse list`: what can be used, and what the store holds."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("what", type=click.Choice(["encoders", "corpora", "models", "store"]))
+@click.option("--store", type=click.Path(path_type=Path), help="Embedding store [$SERFUSE_STORE or serfuse-store].")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+def command(what: str, store: Path | None, as_json: bool) -> None:
+    """Show encoders, corpora, models, or what the store holds.
+
+    \b
+    serfuse list encoders     family, vector sizes, rate, parameters, licence, and whether the weights are here
+    serfuse list corpora      what can be read, and how much of it was published
+    serfuse list models       classifiers and fusions for `serfuse cv`
+    serfuse list store        corpora and embeddings that were extracted
+    """
+    rows = {"encoders": encoders, "corpora": corpora, "models": models}[what]() if what != "store" else held(store)
+    if as_json:
+        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+        return
+    {"encoders": _show_encoders, "corpora": _show_corpora, "models": _show_models, "store": _show_store}[what](rows)
+
+
+def encoders() -> list[dict[str, Any]]:
+    """One row per encoder; see `serfuse.encoders.table_row`."""
+    from serfuse import encoders
+
+    return [encoders.table_row(name) for name in encoders.names()]
+
+
+def corpora() -> list[dict[str, Any]]:
+    """Name, what it is, and the published numbers of clips, speakers and emotions where there are any."""
+    from serfuse import corpora
+
+    rows = []
+    for name in corpora.names():
+        module = sys.modules[corpora.get(name).__module__]
+        published = getattr(module, "PUBLISHED", None)
+        rows.append(
+            {
+                "name": name,
+                "what": (module.__doc__ or "").strip().splitlines()[0],
+                "clips": getattr(published, "clips", None),
+                "speakers": getattr(published, "speakers", None),
+                "emotions": getattr(published, "emotions", None),
+            }
+        )
+    return rows
+
+
+def models() -> list[dict[str, Any]]:
+    """Name, number of representations it takes, and what it is."""
+    from serfuse import models
+
+    return [{"name": name, "inputs": models.get(name).inputs, "what": models.describe(name)} for name in models.names()]
+
+
+def held(root: Path | None) -> dict[str, Any]:
+    """Every corpus of the store with its embeddings.
+
+    Raises:
+        StoreError: the store is damaged.
+    """
+    from serfuse.store import EmbeddingStore
+
+    store = EmbeddingStore(root)
+    return {"store": str(store.root), "corpora": [_corpus(store, name) for name in store.corpora()]}
+
+
+def _corpus(store: Any, name: str) -> dict[str, Any]:
+    info = store.corpus_info(name)
+    clips = store.clips(name)
+    audio = dict(zip(clips["id"], clips["audio"], strict=True))
+    rows = []
+    for key in store.keys(name):
+        size, occupied = store.size(name, key)
+        present = store.present(name, key)
+        rows.append(
+            {
+                "name": key.folder,
+                "clips": sum(audio.get(clip) == content for clip, content in present.items()),
+                "skipped": len(store.skipped(name, key)),
+                "vector_size": size,
+                "bytes": occupied,
+                "random_weights": key.random,
+                "current": key.current,
+                "key": key.to_dict(),
+                "description": key.settings(),
+            }
+        )
+    return {
+        "name": name,
+        "clips": len(clips),
+        "speakers": int(clips["speaker"].nunique()),
+        "speaker_kind": info["speaker_kind"],
+        "emotions": int(clips["emotion"].nunique()),
+        "synthetic": info["synthetic"],
+        "warnings": info["warnings"],
+        "embeddings": rows,
+    }
+
+
+def _table(columns: dict[str, str], title: str | None = None) -> Any:
+    """A rich table; columns by their justification."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column, justify in columns.items():
+        table.add_column(column, justify=justify, overflow="fold")
+    return table
+
+
+def _print(*items: Any) -> None:
+    from rich.console import Console
+
+    # A pipe has no width of its own, and a table cut to 80 columns would be hard to search.
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
+    for item in items:
+        console.print(item, soft_wrap=isinstance(item, str))
+
+
+def _show_encoders(rows: list[dict[str, Any]]) -> None:
+    left, right = "left", "right"
+    table = _table(
+        {
+            "encoder": left,
+            "family": left,
+            "time": right,
+            "paper": right,
+            "mean-std": right,
+            "Hz": right,
+            "frames/s": right,
+            "parameters": right,
+            "(papers)": right,
+            "licence": left,
+            "weights": left,
+        }
+    )
+    for row in rows:
+        here = "none needed" if row["where"] == "needs none" else "here" if row["weights_here"] else "absent"
+        rate = row["frame_rate"]
+        table.add_row(
+            row["name"],
+            row["family"],
+            *(str(row[name]) for name in ("time", "paper", "mean-std")),
+            f"{row['sample_rate']:,}",
+            "" if rate is None else f"{rate:g}",
+            "" if row["parameters"] is None else f"{row['parameters']:,}",
+            row["paper_parameters"] or "",
+            row["licence"],
+            here,
+        )
+    lines = ["", "time, paper, mean-std: length of a vector under each --pool (paper: on 5.000 s clips)."]
+    for row in rows:
+        if row["where"] != "needs none":
+            lines.append(f"{row['name']}: {'weights in ' if row['weights_here'] else ''}{row['where']}")
+    _print(table, *lines)
+
+
+def _show_corpora(rows: list[dict[str, Any]]) -> None:
+    table = _table({"corpus": "left", "clips": "right", "speakers": "right", "emotions": "right", "what": "left"})
+    for row in rows:
+        counts = ("" if row[name] is None else f"{row[name]:,}" for name in ("clips", "speakers", "emotions"))
+        table.add_row(row["name"], *counts, row["what"])
+    _print(table)
+
+
+def _show_models(rows: list[dict[str, Any]]) -> None:
+    table = _table({"model": "left", "use with": "left", "what": "left"})
+    for row in rows:
+        table.add_row(row["name"], "--head" if row["inputs"] == 1 else "--fusion", row["what"])
+    _print(table)
+
+
+def _show_store(content: dict[str, Any]) -> None:
+    if not content["corpora"]:
+        _print(
+            f"The store {content['store']} is empty. "
+            "Fill it with: serfuse extract --corpus NAME --data DIR --encoder NAME"
+        )
+        return
+    _print(f"Store: {content['store']}")
+    for corpus in content["corpora"]:
+        table = _table({"embeddings": "left", "clips": "right", "values": "right", "MB": "right", "made with": "left"})
+        for row in corpus["embeddings"]:
+            clips = f"{row['clips']} of {corpus['clips']}"
+            if row["skipped"]:
+                clips += f" ({row['skipped']} skipped)"
+            table.add_row(row["name"], clips, str(row["vector_size"]), f"{row['bytes'] / 1e6:.1f}", row["description"])
+        kind = corpus["speaker_kind"]
+        _print(
+            "",
+            f"{corpus['name']}: {corpus['clips']} clips, {corpus['speakers']} {kind}s, {corpus['emotions']} emotions"
+            + (" (synthetic speech)" if corpus["synthetic"] else ""),
+            *(f"  Warning: {text}" for text in corpus["warnings"]),
+            table if corpus["embeddings"] else "  no embeddings yet",
+        )
