@@ -68,7 +68,7 @@ def command(
     it stopped when the same command is given again.
     """
     from serfuse import config as configs
-    from serfuse import fitting
+    from serfuse import fitting, models
 
     values = _values(configs, fusion, head, config_file)
     flags: dict[str, Any] = {
@@ -86,7 +86,8 @@ def command(
     values = configs.assign(values, {key: value for key, value in flags.items() if value is not None})
     config = configs.from_dict(values)
 
-    fitting.set_up_backend()
+    if models.get(config.model).library == "keras":
+        fitting.set_up_backend()
     from serfuse import crossval, runs
     from serfuse.store import EmbeddingStore, default_root
 

@@ -59,11 +59,13 @@ def versions() -> dict[str, str]:
 
 def description(result_config: config.Config, dataset: Dataset) -> dict[str, Any]:
     """What `config.yaml` holds: the configuration with every default, the embeddings' keys, the versions."""
-    import keras
-
     values = yaml.safe_load(config.dump(result_config))
     values["data"]["corpus"] = dataset.corpus
-    library = models.get(result_config.model).library
+    backend = models.get(result_config.model).library
+    if backend == "keras":
+        import keras
+
+        backend = keras.backend.backend()
     return {
         **values,
         "embeddings": {name: key.to_dict() for name, key in dataset.keys.items()},
@@ -76,7 +78,7 @@ def description(result_config: config.Config, dataset: Dataset) -> dict[str, Any
             "synthetic": bool(dataset.info.get("synthetic", False)),
         },
         "versions": versions(),
-        "backend": keras.backend.backend() if library == "keras" else library,
+        "backend": backend,
     }
 
 

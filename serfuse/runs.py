@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from . import crossval, fitting, fold_files, leakage, results
+from . import crossval, fitting, fold_files, leakage, models, results
 from .config import Config
 from .crossval import Dataset, FoldResult, Result
 from .folds import Fold
@@ -51,7 +51,8 @@ def execute(
         RunError: `out` holds a finished run, or cannot be written.
         SplitError: the clips cannot be split as asked.
     """
-    fitting.set_up_backend()
+    if models.get(config.model).library == "keras":
+        fitting.set_up_backend()
     parts = crossval.plan(config, dataset)
     mark = fingerprint(config, dataset)
     kept = out / FINISHED_FOLDS

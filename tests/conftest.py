@@ -1,11 +1,15 @@
 """Fixtures that every test may use."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from serfuse.corpora.base import Corpus
+from serfuse.corpora.base import Clip, Corpus
+from serfuse.embedding_key import EmbeddingKey
+from serfuse.store import AudioFacts, EmbeddingStore
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -33,12 +37,52 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     from serfuse.corpora import synthetic
 
     root = tmp_path_factory.mktemp("tiny") / "corpus"
-    return synthetic.generate(
-        root, speakers=4, texts=2, takes=2, emotions=("anger", "neutral", "sadness"), seed=7
-    )
+    return synthetic.generate(root, speakers=4, texts=2, takes=2, emotions=("anger", "neutral", "sadness"), seed=7)
 
 
 @pytest.fixture(scope="session")
 def tiny_corpus_dir(tiny_corpus: Corpus) -> Path:
     """The root folder of `tiny_corpus` (`<root>/<speaker>/<clip>.wav` and corpus.json)."""
     return tiny_corpus.clips[0].path.parent.parent
+
+
+@pytest.fixture
+def make_store(tmp_path: Path) -> Callable[..., EmbeddingStore]:
+    """A maker of small stores whose embeddings hold the emotion, the speaker and noise, drawn from a seed.
+
+    `make_store(sizes={"hubert": 24, "soundstream": 16}, speakers=4, repeats=3)` stores, for every emotion and
+    speaker, `repeats` clips of other texts. There is no audio: the embeddings are drawn, and nothing reads files.
+    """
+
+    def make(
+        sizes: dict[str, int] | None = None,
+        *,
+        corpus: str = "standin",
+        emotions: tuple[str, ...] = ("anger", "neutral", "sadness"),
+        speakers: int = 4,
+        repeats: int = 3,
+        noise: float = 1.0,
+        seed: int = 0,
+        root: Path | None = None,
+    ) -> EmbeddingStore:
+        rng = np.random.default_rng(seed)
+        store = EmbeddingStore(root or tmp_path / "store")
+        clips = [
+            Clip(f"s{s}-t{t}-{e}", Path(f"/nowhere/s{s}-t{t}-{e}.wav"), e, f"s{s}", f"t{t}")
+            for e in emotions
+            for s in range(speakers)
+            for t in range(repeats)
+        ]
+        clips.sort(key=lambda clip: clip.id)
+        facts = {clip.id: AudioFacts(f"{number:064x}", 1.0) for number, clip in enumerate(clips)}
+        store.write_corpus(Corpus(corpus, tuple(clips)), facts)
+        for encoder, size in (sizes or {"hubert": 24, "soundstream": 16}).items():
+            centres = {name: rng.normal(size=size) for name in [*emotions, *(f"s{s}" for s in range(speakers))]}
+            matrix = [
+                centres[clip.emotion] + 0.5 * centres[clip.speaker] + noise * rng.normal(size=size) for clip in clips
+            ]
+            ids = [clip.id for clip in clips]
+            store.append(corpus, EmbeddingKey(encoder), ids, [facts[name].audio for name in ids], np.stack(matrix))
+        return store
+
+    return make
