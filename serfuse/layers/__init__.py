@@ -1,0 +1,11 @@
+"""Keras layers of the two fusions. They work on TensorFlow, torch and JAX, and serialize under the name `serfuse`."""
+
+from .exp_map0 import ExpMap0
+from .gyro_midpoint import GyroMidpoint
+from .hadamard import Hadamard
+from .log_map0 import LogMap0
+from .mobius_add import MobiusAdd
+from .reference_set import ReferenceSet
+from .sinkhorn_transport import SinkhornTransport
+
+__all__ = ["ExpMap0", "GyroMidpoint", "Hadamard", "LogMap0", "MobiusAdd", "ReferenceSet", "SinkhornTransport"]

@@ -1,0 +1,69 @@
+"""A fixed set of vectors that travels with the model."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from .precise import PreciseLayer
+
+
+@keras.saving.register_keras_serializable(package="serfuse")
+class ReferenceSet(PreciseLayer):
+    """Returns its own stored vectors, whatever it is called on.
+
+    The input only ties the layer to a model. The vectors are non-trainable weights: a `.keras` file holds them, and
+    `get_config` holds just their shape.
+
+    Args:
+        values: `(M, D)` vectors, e.g. clips drawn from the training part. May be omitted where `shape` is given and
+            the weights are loaded afterwards; they are zeros until then.
+        shape: `(M, D)`, when `values` is omitted.
+
+    Shapes: any tensor, to `(M, D)`. The output has no batch axis.
+
+    Raises:
+        ValueError: `values` is not a finite matrix with at least one row, or neither argument is given.
+    """
+
+    def __init__(self, values: Any = None, shape: Sequence[int] | None = None, **kwargs: Any) -> None:
+        kwargs.setdefault("trainable", False)
+        super().__init__(**kwargs)
+        self.supports_masking = False
+        if values is None and shape is None:
+            raise ValueError("ReferenceSet needs `values` (M, D), or `shape` when the weights are loaded afterwards.")
+        if values is not None:
+            values = np.asarray(values, dtype="float32")
+            if not np.isfinite(values).all():
+                raise ValueError("The values of a ReferenceSet must be finite; received NaN or infinity among them.")
+            if shape is not None and tuple(shape) != values.shape:
+                raise ValueError(f"Received values of shape {values.shape} and shape={tuple(shape)}, which differ.")
+            shape = values.shape
+        self.shape = tuple(int(n) for n in shape)
+        if len(self.shape) != 2 or min(self.shape) < 1:
+            raise ValueError(f"ReferenceSet expects a matrix (references, features). Received shape: {self.shape}")
+        initializer = "zeros" if values is None else (lambda shape, dtype=None: keras.ops.cast(values, dtype))
+        self.vectors = self.add_weight(
+            name="vectors", shape=self.shape, initializer=initializer, trainable=False, autocast=False
+        )
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        return self.returned(self.vectors)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
+        """The references are never masked."""
+        return None
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int, int]:
+        """`(M, D)`."""
+        return self.shape
+
+    def compute_output_spec(self, inputs: Any, **_kwargs: Any) -> keras.KerasTensor:
+        """`(M, D)` in the policy's compute dtype."""
+        return keras.KerasTensor(self.shape, dtype=self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The shape; the vectors are weights."""
+        return {**super().get_config(), "shape": list(self.shape)}

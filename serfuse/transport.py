@@ -1,0 +1,148 @@
+"""Entropic optimal transport between two sets of points, as pure functions of `keras.ops` tensors.
+
+The words are those of the field: `p` and `q` are the point sets, the plan is a joint distribution over their pairs
+with uniform marginals, `epsilon` the entropic regularisation in units of the largest cost.
+"""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+_TINY = 1e-12  # under the root of a distance: its gradient between equal points is 0 instead of NaN
+_MASKED = -1e9  # a log weight of nothing that, unlike -inf, has finite differences and gradients
+_DIRECT = 16  # up to this many coordinates, differences are taken pair by pair
+
+
+class Frame(NamedTuple):
+    """A centre and a size that bring points near the origin and near unit size before distances are taken.
+
+    Distances that are afterwards divided by the largest one do not depend on it; their rounding does.
+    """
+
+    centre: Any
+    size: Any
+
+
+def _as_rows(mask: Any, like: Any) -> Any:
+    return ops.expand_dims(ops.cast(mask, like.dtype), -1)
+
+
+def frame(p: Any, q: Any, p_mask: Any = None, q_mask: Any = None) -> Frame:
+    """The common frame of two point sets, `(..., N, D), (..., M, D) -> (..., 1, D), (..., 1, 1)`.
+
+    It has no gradient. Masked points do not count.
+    """
+    p, q = ops.stop_gradient(p), ops.stop_gradient(q)
+    weights_p = ops.ones_like(p[..., :1]) if p_mask is None else _as_rows(p_mask, p)
+    weights_q = ops.ones_like(q[..., :1]) if q_mask is None else _as_rows(q_mask, q)
+    total = ops.sum(p * weights_p, axis=-2, keepdims=True) + ops.sum(q * weights_q, axis=-2, keepdims=True)
+    count = ops.sum(weights_p, axis=-2, keepdims=True) + ops.sum(weights_q, axis=-2, keepdims=True)
+    centre = total / ops.maximum(count, 1.0)
+    reach_p = ops.max(ops.abs(p - centre) * weights_p, axis=(-2, -1), keepdims=True)
+    reach_q = ops.max(ops.abs(q - centre) * weights_q, axis=(-2, -1), keepdims=True)
+    reach = ops.maximum(reach_p, reach_q)
+    return Frame(centre, ops.where(reach > 0.0, reach, ops.ones_like(reach)))
+
+
+def distances(p: Any, q: Any, within: Frame) -> Any:
+    """Euclidean distances in units of `within.size`: `(..., N, D), (..., M, D) -> (..., N, M)`."""
+    p, q = (p - within.centre) / within.size, (q - within.centre) / within.size
+    if p.shape[-1] <= _DIRECT:
+        squared = ops.sum(ops.square(ops.expand_dims(p, -2) - ops.expand_dims(q, -3)), axis=-1)
+    else:
+        inner = ops.matmul(p, ops.swapaxes(q, -1, -2))
+        p_squared = ops.sum(ops.square(p), axis=-1, keepdims=True)
+        q_squared = ops.expand_dims(ops.sum(ops.square(q), axis=-1), -2)
+        squared = ops.relu(p_squared + q_squared - 2.0 * inner)
+    return ops.sqrt(squared + _TINY)
+
+
+def largest(distance: Any, p_mask: Any = None, q_mask: Any = None) -> Any:
+    """The largest distance between two points that count: `(..., N, M) -> (..., 1, 1)`."""
+    both = pair_mask(p_mask, q_mask)
+    if both is not None:
+        distance = ops.where(both, distance, ops.full_like(distance, _TINY))
+    return ops.max(distance, axis=(-2, -1), keepdims=True)
+
+
+def pair_mask(p_mask: Any = None, q_mask: Any = None) -> Any:
+    """Which pairs count, `(..., N), (..., M) -> (..., N, M)`; None where neither set has a mask."""
+    rows = None if p_mask is None else ops.expand_dims(ops.cast(p_mask, "bool"), -1)
+    columns = None if q_mask is None else ops.expand_dims(ops.cast(q_mask, "bool"), -2)
+    if rows is None or columns is None:
+        return columns if rows is None else rows
+    return ops.logical_and(rows, columns)
+
+
+def pairwise_cost(p: Any, q: Any, p_mask: Any = None, q_mask: Any = None) -> Any:
+    """Euclidean distances divided by the largest one, `(..., N, D), (..., M, D) -> (..., N, M)` in [0, 1].
+
+    PARROT equation 1. Entries of masked points are meaningless.
+    """
+    distance = distances(p, q, frame(p, q, p_mask, q_mask))
+    return distance / largest(distance, p_mask, q_mask)
+
+
+def _log_uniform(count: Any, mask: Any, like: Any) -> Any:
+    """Logarithm of uniform weights: a scalar, or `(..., N)` where there is a mask."""
+    if mask is None:
+        return -ops.log(ops.cast(count, like.dtype))
+    valid = ops.cast(mask, like.dtype)
+    count = ops.maximum(ops.sum(valid, axis=-1, keepdims=True), 1.0)
+    return ops.where(ops.cast(mask, "bool"), -ops.log(count), ops.full_like(valid, _MASKED))
+
+
+def sinkhorn_potentials(
+    cost: Any, epsilon: float, iterations: int, p_mask: Any = None, q_mask: Any = None
+) -> tuple[Any, Any, Any]:
+    """Dual potentials of entropic transport with uniform marginals, in units of `epsilon`.
+
+    Log-domain Sinkhorn. The loop is unrolled: differentiating through `fori_loop` or `scan` fails under XLA in
+    TensorFlow, through `while_loop` in JAX. The last update is that of `f`, as in POT's `sinkhorn_log`, so the rows of
+    the plan sum to `1 / N` exactly and its columns as well as the iterations have converged.
+
+    Args:
+        cost: `(..., N, M)`.
+        epsilon: entropic regularisation, positive.
+        iterations: number of updates of both potentials.
+        p_mask: `(..., N)`, True where a row counts.
+        q_mask: `(..., M)`, True where a column counts.
+
+    Returns:
+        `f` `(..., N)`, `g` `(..., M)` and `kernel = -cost / epsilon` `(..., N, M)` with masked entries at -1e9; the
+        plan is `exp(f[:, None] + g[None, :] + kernel)`.
+    """
+    kernel = cost * (-1.0 / epsilon)
+    both = pair_mask(p_mask, q_mask)
+    if both is not None:
+        kernel = ops.where(both, kernel, ops.full_like(kernel, _MASKED))
+    log_a = _log_uniform(ops.shape(cost)[-2], p_mask, cost)
+    log_b = _log_uniform(ops.shape(cost)[-1], q_mask, cost)
+    f = ops.zeros_like(kernel[..., 0])
+    g = ops.zeros_like(kernel[..., 0, :])
+    for _ in range(iterations):
+        g = log_b - ops.logsumexp(kernel + ops.expand_dims(f, -1), axis=-2)
+        f = log_a - ops.logsumexp(kernel + ops.expand_dims(g, -2), axis=-1)
+    return f, g, kernel
+
+
+def sinkhorn_log_plan(cost: Any, epsilon: float, iterations: int, p_mask: Any = None, q_mask: Any = None) -> Any:
+    """Logarithm of the transport plan, `(..., N, M)`; see `sinkhorn_potentials`."""
+    f, g, kernel = sinkhorn_potentials(cost, epsilon, iterations, p_mask, q_mask)
+    return ops.expand_dims(f, -1) + ops.expand_dims(g, -2) + kernel
+
+
+def sinkhorn_plan(cost: Any, epsilon: float, iterations: int, p_mask: Any = None, q_mask: Any = None) -> Any:
+    """The transport plan, `(..., N, M)`, of total mass 1; see `sinkhorn_potentials`."""
+    return ops.exp(sinkhorn_log_plan(cost, epsilon, iterations, p_mask, q_mask))
+
+
+def barycentric_map(log_plan: Any, points: Any) -> Any:
+    """Each row's mean of `points` under the plan, `(..., N, M), (..., M, D) -> (..., N, D)`.
+
+    `diag(1 / Gamma 1) Gamma points`. It takes the logarithm of the plan because a row of a plan that has not converged
+    may be too small for the dtype; terms that are constant along a row do not matter.
+    """
+    # Not `ops.softmax`, which warns about a row of one entry.
+    weights = ops.exp(log_plan - ops.logsumexp(log_plan, axis=-1, keepdims=True))
+    return ops.matmul(weights, points)
