@@ -1,0 +1,111 @@
+"""Dependencies point downwards, and nothing heavy is imported before it is needed."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = ("tensorflow", "torch", "keras", "jax", "transformers", "librosa", "sklearn", "pandas", "matplotlib", "ray")
+
+
+def _imports(path: Path) -> set[str]:
+    """Absolute names of every module imported anywhere in a file."""
+    package = ("serfuse", *path.relative_to(ROOT / "serfuse").parent.parts) if "serfuse" in path.parts else ()
+    if path.is_relative_to(ROOT / "cli"):
+        package = ("serfuse", "cli", *path.relative_to(ROOT / "cli").parent.parts)
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = list(package[: len(package) - node.level + 1]) if node.level else []
+            module = ".".join([*base, *filter(None, [node.module])])
+            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _files(folder: str) -> list[Path]:
+    return sorted(path for path in (ROOT / folder).rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def _uses(path: Path, *modules: str) -> list[str]:
+    return [name for name in _imports(path) for module in modules if name == module or name.startswith(module + ".")]
+
+
+def test_nothing_below_imports_the_command_line() -> None:
+    for path in _files("serfuse"):
+        assert not _uses(path, "serfuse.cli", "click", "rich"), path
+
+
+@pytest.mark.parametrize("folder", ["serfuse/encoders", "serfuse/corpora"])
+def test_encoders_and_corpora_never_import_keras(folder: str) -> None:
+    for path in _files(folder):
+        assert not _uses(path, "keras", "tensorflow", "serfuse.models", "serfuse.crossval", "serfuse.layers"), path
+
+
+def test_training_never_imports_torch_nor_encoders() -> None:
+    training = ["crossval.py", "fitting.py", "runs.py", "results.py", "sensitivity.py", "fold_files.py", "config.py"]
+    files = [ROOT / "serfuse" / name for name in training] + _files("serfuse/models") + _files("serfuse/layers")
+    for path in [*files, ROOT / "serfuse/poincare.py", ROOT / "serfuse/transport.py"]:
+        assert not _uses(path, "torch", "transformers", "serfuse.encoders", "serfuse.corpora", "serfuse.extract"), path
+
+
+def test_layers_stand_on_keras_and_the_pure_functions_alone() -> None:
+    for path in [*_files("serfuse/layers"), ROOT / "serfuse/poincare.py", ROOT / "serfuse/transport.py"]:
+        own = [name for name in _imports(path) if name.startswith("serfuse")]
+        allowed = ("serfuse.layers", "serfuse.poincare", "serfuse.transport", "serfuse.errors")
+        assert all(name == "serfuse" or name.startswith(allowed) for name in own), (path, own)
+        assert not _uses(path, "tensorflow", "torch", "jax"), path
+
+
+def test_nothing_unpickles() -> None:
+    """One file reads pickles, through a list of admitted names; everything else has no way to."""
+    for path in _files("serfuse") + _files("cli"):
+        text = path.read_text("utf-8")
+        if path.name != "restricted_unpickler.py":
+            assert not _uses(path, "pickle", "dill", "joblib", "cloudpickle"), path
+        assert "allow_pickle=True" not in text and "trust_remote_code=True" not in text, path
+        assert "yaml.load(" not in text and "weights_only=False" not in text, path
+
+
+def _loaded(code: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has after running `code`."""
+    script = f"{code}\nimport sys\nprint('LOADED', *sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(next(line for line in done.stdout.splitlines() if line.startswith("LOADED")).split()[1:])
+
+
+def _run(*arguments: str) -> str:
+    """Code that runs a command line in the interpreter, and fails as it does."""
+    lines = ["import serfuse.cli", "try:", f"    serfuse.cli.main({list(arguments)!r})"]
+    return "\n".join([*lines, "except SystemExit as end:", "    assert not end.code, end.code"])
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["cv", "--help"], ["extract", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    assert not _loaded(_run(*arguments)) & set(HEAVY)
+
+
+def test_the_library_itself_imports_nothing_heavy() -> None:
+    code = "import serfuse, serfuse.errors, serfuse.encoders, serfuse.corpora, serfuse.models"
+    assert not _loaded(code) & set(HEAVY)
+
+
+@pytest.mark.slow
+def test_cv_never_imports_torch_under_tensorflow(make_store, tmp_path: Path) -> None:
+    store = make_store()
+    cv = ["cv", "--fusion", "hyfuse", "--a", "hubert", "--b", "soundstream", "--folds", "2", "--epochs", "1"]
+    loaded = _loaded(_run(*cv, "--store", str(store.root), "--out", str(tmp_path / "run"), "--quiet"))
+    assert "tensorflow" in loaded
+    assert not loaded & {"torch", "transformers", "librosa"}  # TensorFlow itself imports jax where it is installed
+
+
+def test_svm_needs_neither_keras_nor_tensorflow(make_store, tmp_path: Path) -> None:
+    store = make_store()
+    cv = ["cv", "--head", "svm", "--a", "hubert", "--folds", "2", "--store", str(store.root)]
+    loaded = _loaded(_run(*cv, "--out", str(tmp_path / "run"), "--quiet"))
+    assert "sklearn" in loaded and not loaded & {"tensorflow", "keras", "torch"}

@@ -1,0 +1,45 @@
+"""The papers' printed results as data."""
+
+from collections import Counter
+from importlib import resources
+
+from serfuse import encoders, models, published
+
+
+def test_all_printed_results_are_there() -> None:
+    rows = published.results()
+    counts = Counter((row.paper, row.table) for row in rows)
+    assert counts == {("hyfuse", 1): 32, ("hyfuse", 2): 112, ("parrot", 1): 72, ("parrot", 2): 150}
+    assert all(0 < row.accuracy <= 100 and 0 < row.macro_f1 <= 100 for row in rows)
+
+
+def test_every_row_names_encoders_and_models_that_exist() -> None:
+    reproduced = {pair for name in models.names() for pair in models.get(name).published_as}
+    for row in published.results():
+        assert row.encoder_a in encoders.names()
+        assert row.encoder_b in ("", *encoders.names())
+        assert row.corpus in ("cremad", "emodb", "mesd")
+        assert (row.paper, row.model) in reproduced, row
+
+
+def test_find_does_not_care_for_the_order_of_a_pair() -> None:
+    row = next(row for row in published.results() if row.model == "hyfuse")
+    found = published.find(row.corpus, "hyfuse", row.encoder_a, row.encoder_b)
+    assert found == [row] == published.find(row.corpus, "hyfuse", row.encoder_b, row.encoder_a)
+    assert published.find(row.corpus, "hyfuse-symmetric", row.encoder_a, row.encoder_b) == []
+    assert published.find("emodb", "fcn", "logmel") == []
+
+
+def test_a_model_of_both_papers_finds_both() -> None:
+    rows = published.results()
+    shared = {row.encoder_a for row in rows if row.paper == "hyfuse" and row.corpus == "emodb" and row.model == "fcn"}
+    shared &= {row.encoder_a for row in rows if row.paper == "parrot" and row.corpus == "emodb" and row.model == "fcn"}
+    assert shared, "some encoder is in both papers"
+    for encoder in shared:
+        assert {row.paper for row in published.find("emodb", "fcn", encoder)} == {"hyfuse", "parrot"}
+
+
+def test_the_file_says_where_it_comes_from() -> None:
+    text = (resources.files("serfuse.data") / "published_results.csv").read_text("utf-8")
+    assert text.splitlines()[0].split(",")[:2] == ["paper", "table"]
+    assert "HYFuse" in published.__doc__ and "PARROT" in published.__doc__
