@@ -74,10 +74,11 @@ class Config(_Section):
         try:
             return models.get(self.model).options(**self.options)
         except ValidationError as error:
-            raise ConfigError(_explain(error, f"options of the model {self.model!r}", "options.")) from None
+            raise ConfigError(explain(error, f"options of the model {self.model!r}", "options.")) from None
 
 
-def _explain(error: ValidationError, where: str, prefix: str = "") -> str:
+def explain(error: ValidationError, where: str, prefix: str = "") -> str:
+    """What pydantic found wrong, one line per key, for a `ConfigError`."""
     lines = []
     for problem in error.errors():
         key = prefix + ".".join(str(part) for part in problem["loc"])
@@ -96,7 +97,7 @@ def from_dict(values: dict[str, Any], where: str = "the configuration") -> Confi
     try:
         config = Config(**values)
     except ValidationError as error:
-        raise ConfigError(_explain(error, where)) from None
+        raise ConfigError(explain(error, where)) from None
     models.MODELS.get(config.model)
     config.model_options()
     return config

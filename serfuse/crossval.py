@@ -1,8 +1,10 @@
 """Cross-validation of one configuration: join, split, audit, train, predict, measure."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,12 @@ class Dataset:
     def classes(self) -> list[str]:
         """Emotions, sorted."""
         return sorted(self.clips["emotion"].unique())
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the clips and of all that is known of them, for telling whether a result is of these data."""
+        rows = self.clips[["id", "emotion", "speaker", "text", "fold", "audio"]].astype(str)
+        return hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()[:16]
 
     @property
     def speaker_kind(self) -> str:

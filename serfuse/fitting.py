@@ -53,6 +53,13 @@ def set_up_backend() -> None:
             tf.config.list_physical_devices()  # provokes the search for GPUs, and its notices, now
 
 
+def backend_name() -> str:
+    """The Keras backend that `set_up_backend` chooses or has chosen, found out without importing Keras."""
+    if "keras" in sys.modules:
+        return sys.modules["keras"].backend.backend()
+    return os.environ.get("KERAS_BACKEND", "tensorflow")
+
+
 @contextmanager
 def _notices_held_back() -> Iterator[None]:
     """Send file descriptor 2 elsewhere for a moment, and show what was written if something fails.

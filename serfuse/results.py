@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from . import __version__, config, figures, models
+from . import __version__, config, figures, fitting, models
 from .crossval import Dataset, FoldResult, Result
 from .durable import write_text
 from .errors import RunError
@@ -63,9 +63,7 @@ def description(result_config: config.Config, dataset: Dataset) -> dict[str, Any
     values["data"]["corpus"] = dataset.corpus
     backend = models.get(result_config.model).library
     if backend == "keras":
-        import keras
-
-        backend = keras.backend.backend()
+        backend = fitting.backend_name()
     return {
         **values,
         "embeddings": {name: key.to_dict() for name, key in dataset.keys.items()},
@@ -117,9 +115,6 @@ def write_fold(out: Path, result: FoldResult, repeats: int = 1) -> None:
 
 def write(out: Path, result: Result) -> None:
     """Write the figures, tables and metrics of a finished run; `metrics.json` last, as the mark of a finished run."""
-    write_csv(out / "predictions.csv", result.predictions)
-    history = pd.concat([fold.history for fold in result.folds], ignore_index=True)
-    write_csv(out / "history.csv", history)
     title = run_title(result)
     figures.confusion(result.predictions, result.dataset.classes, title, out / "confusion.png")
     first = result.folds[0]
@@ -128,6 +123,14 @@ def write(out: Path, result: Result) -> None:
     write_csv(out / "tsne.csv", points)
     note = f"{title}\npenultimate layer, test clips of fold {first.fold.index}"
     figures.tsne(points, result.dataset.classes, note, out / "tsne.png")
+    write_tables(out, result)
+
+
+def write_tables(out: Path, result: Result) -> None:
+    """Write a finished run without its figures: predictions, history, and `metrics.json` last."""
+    write_csv(out / "predictions.csv", result.predictions)
+    history = pd.concat([fold.history for fold in result.folds], ignore_index=True)
+    write_csv(out / "history.csv", history)
     text = json.dumps(_plain(result.metrics), indent=2, allow_nan=False, ensure_ascii=False)
     write_text(out / "metrics.json", text + "\n")
 

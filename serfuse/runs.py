@@ -17,10 +17,8 @@ FINISHED_FOLDS = ".folds"
 def fingerprint(config: Config, dataset: Dataset) -> str:
     """A hash of everything that decides the result of any fold: configuration, embeddings, clips, labels, versions."""
     description = results.description(config, dataset)
-    rows = dataset.clips[["id", "emotion", "speaker", "text", "audio"]].astype(str)
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True, default=str).encode())
-    digest.update(rows.to_csv(index=False).encode())
-    return digest.hexdigest()[:16]
+    text = json.dumps({**description, "clips": dataset.digest}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def execute(

@@ -1,0 +1,216 @@
+"""The folder of a sweep: one run folder per cross-validation, a log, and the table.
+
+<folder>/runs/<experiment>/.folds/r0f1/   one finished unit, whole or not there (`serfuse.fold_files`)
+<folder>/runs/<experiment>/metrics.json   ... with config.yaml, folds.csv, predictions.csv, history.csv: all of
+                                          them once every fold is finished, as `serfuse cv` leaves them
+<folder>/log.jsonl                        one line for each start, finish and failure of a unit
+<folder>/sweep.json                       what later calls must keep: threads per unit
+<folder>/claims                           see `claims`
+"""
+
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .. import crossval, durable, fold_files, results
+from ..crossval import FoldResult
+from ..errors import RunError, SerfuseError
+from ..folds import Fold
+from ..runs import FINISHED_FOLDS
+from .plan import Planned, Unit
+
+TABLES = {"markdown": "table.md", "csv": "table.csv", "latex": "table.tex", "html": "table.html"}
+
+
+class DiskFullError(RunError):
+    """Nothing can be written any more; what was written before is whole."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What is known of a finished unit without reading its predictions.
+
+    Attributes:
+        accuracy: of the test clips, 0 to 1.
+        seconds: of training and prediction.
+        peak_bytes: of the process that ran it, 0 when unknown.
+    """
+
+    accuracy: float
+    seconds: float
+    peak_bytes: int
+
+
+class Ledger:
+    """Reads and writes the folder of one sweep.
+
+    Args:
+        folder: created on the first write.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        try:
+            (self.folder / "runs").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"Cannot write the folder {self.folder}: {error.strerror}. Choose another --out.") from None
+
+    def run_folder(self, planned: Planned) -> Path:
+        """The run folder of a cross-validation."""
+        return self.folder / "runs" / planned.experiment.name
+
+    # --- units --------------------------------------------------------------------------------------------------
+
+    def done(self, planned: Planned, fold: Fold) -> Done | None:
+        """A finished unit, `None` when it is not finished or was made from other data or settings."""
+        path = self.run_folder(planned) / FINISHED_FOLDS / fold_files.name(fold) / "fold.json"
+        try:
+            facts = json.loads(path.read_text("utf-8"))
+            if facts["fingerprint"] != planned.fingerprint:
+                return None
+            return Done(float(facts["accuracy"]), float(facts["seconds"]), int(facts.get("peak_bytes", 0)))
+        except FileNotFoundError:
+            return None
+        except KeyError:  # a fold that `serfuse cv` finished in this folder
+            result = fold_files.read(path.parent.parent, fold, planned.fingerprint)
+            return None if result is None else Done(_accuracy(result), result.seconds, 0)
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(
+                f"The finished fold {path.parent} cannot be read ({error}). Delete that folder to run it anew."
+            ) from None
+
+    def write(self, planned: Planned, result: FoldResult, facts: dict[str, Any]) -> Done:
+        """Keep a finished unit, durably. The caller holds the unit's claim.
+
+        Raises:
+            DiskFullError: nothing was written.
+        """
+        folder = self.run_folder(planned) / FINISHED_FOLDS
+        for left in folder.glob(f".{fold_files.name(result.fold)}-*"):  # of a process that was killed while writing
+            shutil.rmtree(left, ignore_errors=True)
+        accuracy = _accuracy(result)
+        try:
+            fold_files.write(folder, result, planned.fingerprint, {"accuracy": accuracy, **facts})
+        except OSError as error:
+            raise DiskFullError(_cannot_write(folder, error)) from error
+        return Done(accuracy, result.seconds, int(facts.get("peak_bytes", 0)))
+
+    # --- whole cross-validations --------------------------------------------------------------------------------
+
+    def finish(self, planned: Planned) -> Path:
+        """Write the run folder of a cross-validation whose folds are all finished.
+
+        Raises:
+            DiskFullError: the disk is full; the folds are safe and this is done again next time.
+        """
+        out = self.run_folder(planned)
+        config, dataset, parts = planned.experiment.config, planned.dataset, list(planned.parts)
+        result = crossval.cross_validate(
+            config,
+            dataset,
+            parts,
+            recall=lambda fold: fold_files.read(out / FINISHED_FOLDS, fold, planned.fingerprint),
+        )
+        try:
+            results.write_start(out, config, dataset, parts)
+            results.write_tables(out, result)
+            durable.write_text(out / "fingerprint", planned.fingerprint + "\n")
+        except (OSError, SerfuseError) as error:
+            raise DiskFullError(_cannot_write(out, error)) from error
+        return out
+
+    def finished(self, planned: Planned) -> bool:
+        """Whether the run folder is complete, and of this very cross-validation."""
+        out = self.run_folder(planned)
+        try:
+            mark = (out / "fingerprint").read_text("utf-8").strip()
+        except OSError:
+            return False
+        return mark == planned.fingerprint and (out / "metrics.json").is_file()
+
+    def metrics(self, planned: Planned) -> dict[str, Any]:
+        """Figures of merit of a finished cross-validation."""
+        return results.read_metrics(self.run_folder(planned))
+
+    def predictions(self, planned: Planned) -> pd.DataFrame:
+        """Held-out predictions of a finished cross-validation."""
+        return fold_files.read_predictions(self.run_folder(planned) / "predictions.csv")
+
+    # --- the log ------------------------------------------------------------------------------------------------
+
+    def log(self, event: str, unit: Unit | None = None, **facts: Any) -> None:
+        """Append one line; a full disk is noticed where results are written, not here."""
+        entry = {
+            "time": round(time.time(), 3),
+            "event": event,
+            **({"unit": unit.name} if unit else {}),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            **facts,
+        }
+        line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
+        with suppress(OSError):
+            descriptor = os.open(self.folder / "log.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            try:
+                os.write(descriptor, line)  # one call, so that lines of two sweeps do not mix
+            finally:
+                os.close(descriptor)
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """The log; a line that a crash cut short is left out."""
+        try:
+            text = (self.folder / "log.jsonl").read_text("utf-8", errors="replace")
+        except OSError:
+            return
+        for line in text.splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict):
+                yield entry
+
+    # --- what later calls must keep -----------------------------------------------------------------------------
+
+    def threads(self, chosen: int) -> int:
+        """Threads of each unit: those of the first call, because their number changes the last digits of a result."""
+        path = self.folder / "sweep.json"
+        try:
+            return max(1, int(json.loads(path.read_text("utf-8"))["threads"]))
+        except FileNotFoundError:
+            self.set_threads(chosen)
+            return chosen
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"The file {path} cannot be read ({error}). Delete it.") from None
+
+    def set_threads(self, number: int) -> None:
+        """Remember the threads of each unit."""
+        durable.write_text(self.folder / "sweep.json", json.dumps({"threads": number}) + "\n")
+
+
+def _accuracy(result: FoldResult) -> float:
+    return float((result.predictions["label"] == result.predictions["predicted"]).mean())
+
+
+def _cannot_write(where: Path, error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return (
+        f"Cannot write {where}: {reason}. Every unit that was finished before is safe; the same command goes on from "
+        "there when there is space."
+    )
