@@ -1,0 +1,45 @@
+"""What an engine is: a number of workers that run units, here or elsewhere."""
+
+import os
+from typing import Protocol
+
+from .plan import Unit
+from .worker import Outcome
+
+
+class Engine(Protocol):
+    """Runs units on workers that stay alive between units."""
+
+    workers: int
+    """Most units that run at once."""
+
+    def submit(self, unit: Unit) -> bool:
+        """Start a unit; `False` when no worker, or no memory, is free for it now."""
+        ...
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        """Units that ended meanwhile; waits up to `seconds` for the first."""
+        ...
+
+    def close(self) -> None:
+        """End all workers at once, with what they are doing."""
+        ...
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def gpus() -> list[str]:
+    """NVIDIA GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them, found without any library."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown is not None:
+        return [name.strip() for name in shown.split(",") if name.strip() and name.strip() != "-1"]
+    try:
+        devices = [name.removeprefix("nvidia") for name in os.listdir("/dev") if name.startswith("nvidia")]
+    except OSError:
+        return []
+    return sorted((name for name in devices if name.isdigit()), key=int)

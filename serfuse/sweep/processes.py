@@ -1,0 +1,223 @@
+"""Workers that are processes of this machine."""
+
+import faulthandler
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any
+
+from ..errors import SerfuseError
+from . import engine, memory, worker
+from .plan import CachedStore, Datasets, Unit
+from .worker import Outcome, Task
+
+_KEPT_DATASETS = 4
+_CLOSE_SECONDS = 5.0
+
+
+@dataclass
+class _Worker:
+    process: Any
+    pipe: connection.Connection
+    unit: Unit | None = None
+    data: tuple[Any, ...] = ()
+
+
+class ProcessEngine:
+    """`jobs` processes, started when there is work and memory for them, each kept for many units.
+
+    Args:
+        store: root of the store.
+        jobs: most processes.
+        threads: of each process.
+        budget: says whether memory allows for one more.
+        log: file that gets what workers write to the screen; by default it is lost.
+        devices: GPUs to spread the processes over; by default those of the machine.
+    """
+
+    def __init__(
+        self,
+        store: Path,
+        jobs: int,
+        threads: int,
+        budget: memory.Budget,
+        log: Path | None = None,
+        devices: list[str] | None = None,
+    ) -> None:
+        self.workers = jobs
+        self._store, self._threads, self._budget, self._log = store, threads, budget, log
+        self._devices = engine.gpus() if devices is None else devices
+        self._alive: list[_Worker] = []
+        self._alone: set[str] = set()
+
+    def submit(self, unit: Unit) -> bool:
+        """Start a unit on an idle worker, or on a new one."""
+        busy = [one for one in self._alive if one.unit is not None]
+        if busy and any(one.unit.name in self._alone for one in (*busy, _Worker(None, None, unit))):
+            return False  # its process died before, maybe for want of memory: now it runs with nothing beside it
+        data = unit.planned.experiment.config.data
+        place = (data.corpus, data.a, data.b)
+        idle = sorted((one for one in self._alive if one.unit is None), key=lambda one: one.data != place)
+        own = memory.resident(idle[0].process.pid) if idle else 0
+        running = {one.process.pid: one.unit.planned.kind for one in busy}
+        if busy and not self._budget.allows(unit.planned.kind, own, running):
+            return False
+        if idle:
+            chosen = idle[0]
+        elif len(self._alive) < self.workers:
+            chosen = self._start()
+        else:
+            return False
+        planned = unit.planned
+        try:
+            chosen.pipe.send(Task(unit.name, planned.experiment.config, unit.fold, planned.fingerprint))
+        except OSError:  # it died while idle
+            self._remove(chosen)
+            return False
+        chosen.unit, chosen.data = unit, place
+        return True
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        """Units that ended meanwhile."""
+        pipes = {one.pipe: one for one in self._alive if one.unit is not None}
+        if not pipes:
+            return []
+        outcomes = []
+        for pipe in connection.wait(list(pipes), seconds):
+            one = pipes[pipe]
+            try:
+                outcome = one.pipe.recv()
+            except (EOFError, OSError):
+                one.process.join(_CLOSE_SECONDS)
+                outcome = Outcome(one.unit.name, error=_death(one.process.exitcode), crashed=True)
+                self._alone.add(one.unit.name)
+                self._remove(one)
+            else:
+                self._budget.learn(one.unit.planned.kind, outcome.facts.get("peak_bytes", 0))
+                self._alone.discard(one.unit.name)
+            one.unit = None
+            outcomes.append(outcome)
+        return outcomes
+
+    def close(self) -> None:
+        """End all workers."""
+        for one in self._alive:
+            with suppress(OSError):
+                one.pipe.close()
+            one.process.terminate()
+        for one in self._alive:
+            one.process.join(_CLOSE_SECONDS)
+            if one.process.is_alive():
+                one.process.kill()
+                one.process.join()
+        self._alive.clear()
+
+    def pids(self) -> list[int]:
+        """Process ids of the workers that are alive."""
+        return [one.process.pid for one in self._alive]
+
+    def _start(self) -> _Worker:
+        context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
+        taken = [one.process.name for one in self._alive]
+        number = next(n for n in range(self.workers) if f"serfuse-{n}" not in taken)
+        gpu = self._devices[number % len(self._devices)] if self._devices else None
+        ours, theirs = context.Pipe()
+        process = context.Process(
+            target=serve,
+            args=(theirs, str(self._store), None if self._log is None else str(self._log)),
+            name=f"serfuse-{number}",
+            daemon=True,
+        )
+        with _environment(worker.environment(self._threads, gpu)):
+            process.start()
+        theirs.close()
+        self._alive.append(_Worker(process, ours))
+        return self._alive[-1]
+
+    def _remove(self, one: _Worker) -> None:
+        one.pipe.close()
+        if one.process.is_alive():
+            one.process.kill()
+        one.process.join()
+        self._alive.remove(one)
+
+
+def serve(pipe: connection.Connection, store: str, log: str | None) -> None:
+    """A worker's life: take a task from the pipe, run it, send the outcome, until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
+    _end_with_parent()
+    _redirect(log)
+    datasets = Datasets(CachedStore(store), keep=_KEPT_DATASETS)
+    checked: dict[str, str] = {}
+    while True:
+        try:
+            task = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            dataset = datasets.get(task.config)
+        except SerfuseError as error:
+            outcome = Outcome(task.unit, error=str(error))
+        else:
+            outcome = worker.run(task, dataset, checked)
+        try:
+            pipe.send(outcome)
+        except OSError:
+            return
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent does, even by SIGKILL, so that nothing works on unclaimed units."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="watch-parent").start()
+
+
+def _redirect(log: str | None) -> None:
+    """Send what libraries print to a file: the screen belongs to the parent."""
+    try:
+        target = os.open(log or os.devnull, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    except OSError:
+        target = os.open(os.devnull, os.O_WRONLY)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    os.close(target)
+    faulthandler.enable()
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Any:
+    """Variables for the processes started inside."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _death(code: int | None) -> str:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        why = "; the system kills what takes too much memory" if name == "SIGKILL" else ""
+        return f"the worker was ended by {name}{why}"
+    return f"the worker ended with code {code}"

@@ -1,0 +1,127 @@
+"""What runs one unit, in whichever process: fit, predict, measure time and memory."""
+
+import os
+import socket
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import crossval, fitting, models, runs
+from ..config import Config
+from ..crossval import Dataset, FoldResult
+from ..errors import RunError, SerfuseError
+from ..folds import Fold
+from . import memory
+
+
+@dataclass(frozen=True)
+class Task:
+    """A unit, in values that go from process to process.
+
+    Attributes:
+        unit: its name.
+        config: the experiment.
+        fold: its parts.
+        fingerprint: what the planning process says decides the result; a worker that finds another one refuses.
+    """
+
+    unit: str
+    config: Config
+    fold: Fold
+    fingerprint: str
+
+
+@dataclass
+class Outcome:
+    """What became of a unit.
+
+    Attributes:
+        unit: its name.
+        result: the finished fold (without its model), `None` when it failed.
+        error: why it failed, for people.
+        crashed: the process died instead of reporting.
+        facts: kept with the result: peak memory, where it ran.
+    """
+
+    unit: str
+    result: FoldResult | None = None
+    error: str = ""
+    crashed: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def environment(threads: int, gpu: str | None) -> dict[str, str]:
+    """Variables that a worker's process needs before it imports anything.
+
+    Args:
+        threads: of each numerical library.
+        gpu: what `CUDA_VISIBLE_DEVICES` shows it; `None` leaves that alone.
+    """
+    number = str(threads)
+    found = {
+        "OMP_NUM_THREADS": number,
+        "OPENBLAS_NUM_THREADS": number,
+        "MKL_NUM_THREADS": number,
+        "TF_NUM_INTRAOP_THREADS": number,
+        "TF_NUM_INTEROP_THREADS": number,
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # several workers may share a GPU
+    }
+    if gpu is not None:
+        found["CUDA_VISIBLE_DEVICES"] = gpu
+    return found
+
+
+def run(task: Task, dataset: Dataset, checked: dict[str, str] | None = None) -> Outcome:
+    """Run one unit. Never raises but for what ends the process.
+
+    Args:
+        task: the unit.
+        dataset: with vectors.
+        checked: fingerprints that this process found before, by name of the experiment.
+    """
+    begun = time.perf_counter()
+    try:
+        if models.get(task.config.model).library == "keras":
+            fitting.set_up_backend()
+        ready = time.perf_counter()
+        _check(task, dataset, {} if checked is None else checked)
+        memory.start_peak()
+        result = crossval.run_fold(task.config, dataset, task.fold)
+        result.model = None
+        facts = {
+            "peak_bytes": memory.peak(),
+            "host": socket.gethostname(),
+            "threads": int(os.environ.get("OMP_NUM_THREADS") or 0),
+            "start_up_seconds": round(ready - begun, 3),
+        }
+        return Outcome(task.unit, result, facts=facts)
+    except SerfuseError as error:
+        return Outcome(task.unit, error=str(error))
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"{type(error).__name__}: {error} ({os.path.basename(place.filename)}, line {place.lineno})"
+        return Outcome(task.unit, error=text)
+
+
+def _check(task: Task, dataset: Dataset, checked: dict[str, str]) -> None:
+    """Refuse to work with other data, settings or library versions than were planned for.
+
+    Raises:
+        RunError: saying what to compare.
+    """
+    experiment = task.unit.partition("/")[0]
+    if experiment not in checked:
+        checked[experiment] = runs.fingerprint(task.config, dataset)
+    if checked[experiment] != task.fingerprint:
+        raise RunError(
+            f"Data or library versions of this worker ({socket.gethostname()}) are not those that the sweep was planned "
+            "with. Has the store changed meanwhile? Do all machines have the same versions installed? Start the sweep "
+            "again."
+        )
+
+
+def shared_environment() -> Mapping[str, str]:
+    """What of the calling process's environment decides results and must be the same on other machines."""
+    return {name: os.environ[name] for name in ("KERAS_BACKEND",) if name in os.environ}
