@@ -10,16 +10,21 @@ from typing import Any
 from keras import backend, ops
 
 _TINY = 1e-12  # under the root of a norm: its gradient at zero is 0 instead of NaN
-_MARGINS = {"float64": 1e-5}
-_DEFAULT_MARGIN = 4e-3
+# Both leave `1 - ||x||^2` three correct digits in their dtype.
+_MARGINS = {"float64": 1e-12, "float32": 1e-4}
 
 
 def margin(dtype: str) -> float:
-    """How far from the boundary the ball ends: 1e-5 in float64, 4e-3 in float32.
+    """How far from the boundary the usable part of the ball ends: 1e-12 in float64, 1e-4 in float32.
 
-    With less, the left cancellation law `(-x) (+) (x (+) y) = y` is lost in that dtype.
+    So `log0` (with scale 1) returns at most 14.2 and 4.95.
+
+    Raises:
+        ValueError: another dtype.
     """
-    return _MARGINS.get(dtype, _DEFAULT_MARGIN)
+    if dtype not in _MARGINS:
+        raise ValueError(f"The Poincare ball needs float32 or float64. Received dtype {dtype}; convert it first.")
+    return _MARGINS[dtype]
 
 
 def _limit(x: Any) -> float:
@@ -47,8 +52,8 @@ def exp0(x: Any, kappa: float = 1.0) -> Any:
 
     HYFuse equation 1. `kappa` scales the tangent vector; the ball keeps radius 1.
     """
-    length = norm(x)
-    return x * (ops.minimum(ops.tanh(kappa * length), _limit(x)) / length)
+    length = ops.sqrt(_squared(x) * kappa**2 + _TINY)  # of kappa x, so that tiny features with a large kappa stay exact
+    return x * (ops.minimum(ops.tanh(length), _limit(x)) * kappa / length)
 
 
 def log0(x: Any, scale: float = 2.0) -> Any:
@@ -66,7 +71,7 @@ def mobius_add(x: Any, y: Any) -> Any:
 
     HYFuse equation 2, rearranged. With `s = 1 - ||x||^2`, `t = 1 - ||y||^2` and `w = ||x + y||^2` the printed
     numerator is `s (x + y) + w x` and the printed denominator `s t + w`. These are the same polynomials, but no term
-    is negative, so nothing cancels near the boundary where the printed form loses most of its digits.
+    is negative, so nothing cancels: at norms of 0.999 the printed form keeps one digit in float32, this one four.
     """
     total = x + y
     s, t, w = 1.0 - _squared(x), 1.0 - _squared(y), _squared(total)

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from keras import ops
 
 _TINY = 1e-12  # under the root of a distance: its gradient between equal points is 0 instead of NaN
-_MASKED = -1e9  # a log weight of nothing that, unlike -inf, has finite differences and gradients
+_MASKED = -1e9  # the logarithm of nothing: unlike -inf, it has finite differences and gradients
+_LEAST_EPSILON_OF_SCALINGS = 0.04  # exp(3 / 0.04), the worst product of kernel and scalings, is 4e32
 _DIRECT = 16  # up to this many coordinates, differences are taken pair by pair
 
 
@@ -83,13 +84,18 @@ def pairwise_cost(p: Any, q: Any, p_mask: Any = None, q_mask: Any = None) -> Any
     return distance / largest(distance, p_mask, q_mask)
 
 
-def _log_uniform(count: Any, mask: Any, like: Any) -> Any:
-    """Logarithm of uniform weights: a scalar, or `(..., N)` where there is a mask."""
+def _uniform(count: Any, mask: Any, like: Any) -> Any:
+    """Weights `1 / N` `(1,)`, or `(..., N)` with 0 for masked points where there is a mask."""
     if mask is None:
-        return -ops.log(ops.cast(count, like.dtype))
+        return ops.reshape(1.0 / ops.cast(count, like.dtype), (1,))
     valid = ops.cast(mask, like.dtype)
-    count = ops.maximum(ops.sum(valid, axis=-1, keepdims=True), 1.0)
-    return ops.where(ops.cast(mask, "bool"), -ops.log(count), ops.full_like(valid, _MASKED))
+    return valid / ops.maximum(ops.sum(valid, axis=-1, keepdims=True), 1.0)
+
+
+def _log(weights: Any) -> Any:
+    """Logarithm of weights, with `_MASKED` for nothing and a finite gradient there."""
+    positive = weights > 0.0
+    return ops.where(positive, ops.log(ops.where(positive, weights, ops.ones_like(weights))), _MASKED)
 
 
 def sinkhorn_potentials(
@@ -97,33 +103,65 @@ def sinkhorn_potentials(
 ) -> tuple[Any, Any, Any]:
     """Dual potentials of entropic transport with uniform marginals, in units of `epsilon`.
 
-    Log-domain Sinkhorn. The loop is unrolled: differentiating through `fori_loop` or `scan` fails under XLA in
-    TensorFlow, through `while_loop` in JAX. The last update is that of `f`, as in POT's `sinkhorn_log`, so the rows of
-    the plan sum to `1 / N` exactly and its columns as well as the iterations have converged.
+    The last update is that of `f`, as in POT's `sinkhorn_log`, so the rows of the plan sum to `1 / N` exactly and its
+    columns as well as the iterations have converged. The loop is unrolled: differentiating through `fori_loop` or
+    `scan` fails under XLA in TensorFlow, through `while_loop` in JAX.
+
+    The iteration runs on logarithms. Where `exp(-1 / epsilon)` and its products are far from the limits of float32
+    (`epsilon >= 0.04`, the default included) the same iteration runs on the scalings themselves, which is as exact,
+    takes a half to a tenth of the time and keeps vectors instead of matrices for the gradient.
 
     Args:
-        cost: `(..., N, M)`.
+        cost: `(..., N, M)` in [0, 1], as `pairwise_cost` gives it; masked entries may be anything finite.
         epsilon: entropic regularisation, positive.
         iterations: number of updates of both potentials.
         p_mask: `(..., N)`, True where a row counts.
         q_mask: `(..., M)`, True where a column counts.
 
     Returns:
-        `f` `(..., N)`, `g` `(..., M)` and `kernel = -cost / epsilon` `(..., N, M)` with masked entries at -1e9; the
-        plan is `exp(f[:, None] + g[None, :] + kernel)`.
+        `f` `(..., N)`, `g` `(..., M)` and `kernel = -cost / epsilon` `(..., N, M)`, -1e9 standing for nothing in all
+        three; the plan is `exp(f[:, None] + g[None, :] + kernel)`.
     """
     kernel = cost * (-1.0 / epsilon)
     both = pair_mask(p_mask, q_mask)
     if both is not None:
         kernel = ops.where(both, kernel, ops.full_like(kernel, _MASKED))
-    log_a = _log_uniform(ops.shape(cost)[-2], p_mask, cost)
-    log_b = _log_uniform(ops.shape(cost)[-1], q_mask, cost)
-    f = ops.zeros_like(kernel[..., 0])
-    g = ops.zeros_like(kernel[..., 0, :])
+    a = _uniform(ops.shape(cost)[-2], p_mask, cost)
+    b = _uniform(ops.shape(cost)[-1], q_mask, cost)
+    iterate = _by_scalings if epsilon >= _LEAST_EPSILON_OF_SCALINGS else _by_logarithms
+    f, g = iterate(kernel, a, b, iterations)
+    return _or_nothing(f, p_mask), _or_nothing(g, q_mask), kernel
+
+
+def _or_nothing(potential: Any, mask: Any) -> Any:
+    if mask is None:
+        return potential
+    return ops.where(ops.cast(mask, "bool"), potential, ops.full_like(potential, _MASKED))
+
+
+def _by_logarithms(kernel: Any, a: Any, b: Any, iterations: int) -> tuple[Any, Any]:
+    log_a, log_b = _log(a), _log(b)
+    f, g = ops.zeros_like(kernel[..., 0]), ops.zeros_like(kernel[..., 0, :])
     for _ in range(iterations):
         g = log_b - ops.logsumexp(kernel + ops.expand_dims(f, -1), axis=-2)
         f = log_a - ops.logsumexp(kernel + ops.expand_dims(g, -2), axis=-1)
-    return f, g, kernel
+    return f, g
+
+
+def _by_scalings(kernel: Any, a: Any, b: Any, iterations: int) -> tuple[Any, Any]:
+    forth = ops.exp(kernel)
+    back = ops.swapaxes(forth, -1, -2)
+    a, b = ops.expand_dims(a, -1), ops.expand_dims(b, -1)
+
+    def divided(weights: Any, sums: Any) -> Any:
+        # A sum is 0 only where all pairs are masked.
+        return weights / ops.where(sums > 0.0, sums, ops.ones_like(sums))
+
+    u = v = ops.ones_like(forth[..., :1])
+    for _ in range(iterations):
+        v = divided(b, ops.matmul(back, u))
+        u = divided(a, ops.matmul(forth, v))
+    return _log(ops.squeeze(u, -1)), _log(ops.squeeze(v, -1))
 
 
 def sinkhorn_log_plan(cost: Any, epsilon: float, iterations: int, p_mask: Any = None, q_mask: Any = None) -> Any:

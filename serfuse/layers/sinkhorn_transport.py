@@ -154,8 +154,8 @@ class SinkhornTransport(PreciseLayer):
         if self.map == "literal":
             # A row of the plan, the potential of the clip being such that it has the mass of one point.
             return [
-                transport.barycentric_map(towards_q, set_p) / set_p.shape[0],
-                transport.barycentric_map(towards_p, set_q) / set_q.shape[0],
+                transport.barycentric_map(towards_q, set_p) / _count(set_p, set_p_mask),
+                transport.barycentric_map(towards_p, set_q) / _count(set_q, set_q_mask),
             ]
         return [transport.barycentric_map(towards_q, set_q), transport.barycentric_map(towards_p, set_p)]
 
@@ -193,3 +193,8 @@ def _without_masked(points: Any, mask: Any) -> Any:
     if mask is None:
         return points
     return ops.where(ops.expand_dims(ops.cast(mask, "bool"), -1), points, ops.zeros_like(points))
+
+
+def _count(points: Any, mask: Any) -> Any:
+    """How many points of a set `(N, D)` count."""
+    return points.shape[0] if mask is None else ops.maximum(ops.sum(ops.cast(mask, points.dtype)), 1.0)
