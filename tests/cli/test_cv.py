@@ -1,0 +1,177 @@
+"""`serfuse cv` as a user calls it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from serfuse.cli import main
+from serfuse.corpora.base import Clip, Corpus
+from serfuse.embedding_key import EmbeddingKey
+from serfuse.store import AudioFacts, EmbeddingStore
+
+MakeStore = Callable[..., EmbeddingStore]
+FAST = ["--folds", "2", "--epochs", "2"]
+
+
+@pytest.fixture
+def serfuse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
+    """The command line in an empty folder, with the default store there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SERFUSE_STORE", raising=False)
+
+    def call(*arguments: str) -> Result:
+        return CliRunner().invoke(main, list(arguments))
+
+    return call
+
+
+@pytest.fixture
+def store(make_store: MakeStore, tmp_path: Path) -> EmbeddingStore:
+    return make_store(root=tmp_path / "serfuse-store")
+
+
+def test_one_corpus_in_the_store_needs_no_further_option(serfuse, store) -> None:
+    done = serfuse("cv", "--fusion", "concat", "--a", "hubert", "--b", "soundstream", *FAST)
+    assert done.exit_code == 0, done.output
+    assert "4 of 4 test speakers are also in training" in done.output
+    for word in ("accuracy", "macro-F1", "UAR", "mean", "std", "pooled", "95 %", "Trainable parameters"):
+        assert word in done.output
+    assert "Shuffling input a (hubert)" in done.output and "Shuffling input b (soundstream)" in done.output
+    run = Path("runs/standin-concat-hubert-soundstream-random-seed0")
+    assert (run / "metrics.json").exists() and str(run) in done.output
+    again = serfuse("cv", "--fusion", "concat", "--a", "hubert", "--b", "soundstream", *FAST)
+    assert f"{run}-2" in again.output, "a finished run is never overwritten unasked"
+
+
+def test_several_corpora_are_listed(serfuse, store, make_store) -> None:
+    make_store(corpus="other", root=store.root)
+    done = serfuse("cv", "--head", "svm", "--a", "hubert")
+    assert done.exit_code == 1
+    assert "--corpus" in done.output and "other, standin" in done.output
+    assert "Traceback" not in done.output
+    assert serfuse("cv", "--head", "svm", "--a", "hubert", "--corpus", "other", "--folds", "2").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "--fusion or --head"),
+        (["--fusion", "concat", "--head", "cnn"], "not both"),
+        (["--fusion", "cnn", "--a", "hubert"], "use --head cnn"),
+        (["--head", "concat", "--a", "hubert"], "use --fusion concat"),
+        (["--fusion", "concat", "--a", "hubert"], "two encoders"),
+        (["--head", "svm", "--a", "wavlm"], "serfuse extract"),
+        (["--head", "svm", "--a", "hubert", "--split", "sideways"], "random"),
+        (["--head", "svm", "--a", "hubert", "--folds", "1"], "split.folds"),
+        (["--head", "svm", "--a", "hubert", "--folds", "500"], "500"),
+        (["--head", "fcn", "--a", "hubert", "--set", "options.dropuot=0.1"], "options.dropuot: unknown key"),
+        (["--head", "fcn", "--a", "hubert", "--set", "training.epochs"], "key=value"),
+        (["--head", "svm", "--a", "hubert", "--corpus", "nowhere"], "standin"),
+        (["--head", "svm", "--a", "hubert", "--config", "missing.yaml"], "missing.yaml"),
+        (["--head", "nonsense", "--a", "hubert"], "parrot"),
+    ],
+)
+def test_bad_input_is_an_error_in_words(serfuse, store, arguments: list[str], says: str) -> None:
+    done = serfuse("cv", *arguments)
+    assert done.exit_code in (1, 2), done.output
+    assert says in done.output
+    assert "Traceback" not in done.output and not isinstance(done.exception, KeyError)
+
+
+def test_an_empty_store_says_how_to_fill_it(serfuse) -> None:
+    done = serfuse("cv", "--head", "svm", "--a", "hubert")
+    assert done.exit_code == 1 and "serfuse extract --corpus" in done.output
+
+
+def test_json_is_all_there_is_on_the_screen(serfuse, store) -> None:
+    done = serfuse("cv", "--head", "svm", "--a", "hubert", "--folds", "2", "--json")
+    found = json.loads(done.stdout)
+    assert found["pooled"]["clips"] == 36 and 0 <= found["mean"]["accuracy"] <= 1
+    assert json.loads(Path(found["run"], "metrics.json").read_text("utf-8"))["mean"] == found["mean"]
+
+
+def test_flags_go_before_the_file_and_the_file_before_defaults(serfuse, store) -> None:
+    Path("mine.yaml").write_text(
+        "model: fcn\noptions: {dropout: 0.1}\ntraining: {epochs: 3, learning_rate: 1.0e-2}\nseed: 7\n", "utf-8"
+    )
+    arguments = ["--config", "mine.yaml", "--a", "hubert", "--folds", "2", "--epochs", "1", "--out", "run"]
+    done = serfuse("cv", *arguments, "--set", "options.dropout=0.2")
+    assert done.exit_code == 0, done.output
+    import yaml
+
+    written = yaml.safe_load(Path("run/config.yaml").read_text("utf-8"))
+    assert written["training"]["epochs"] == 1 and written["training"]["learning_rate"] == 0.01
+    assert written["options"]["dropout"] == 0.2 and written["seed"] == 7
+
+
+def test_the_printed_figure_stands_beside_the_measured_one(serfuse, tmp_path: Path) -> None:
+    """The store pretends to hold Emo-DB; what the paper prints for this pair appears, with its table."""
+    store = EmbeddingStore(tmp_path / "serfuse-store")
+    clips = [
+        Clip(f"{s}-{t}-{e}", Path("/nowhere.wav"), e, s, t)
+        for e in ("anger", "sadness")
+        for s in ("03", "08")
+        for t in "abc"
+    ]
+    facts = {clip.id: AudioFacts(f"{number:064x}", 1.0) for number, clip in enumerate(clips)}
+    store.write_corpus(Corpus("emodb", tuple(sorted(clips, key=lambda clip: clip.id))), facts)
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    for encoder in ("wavlm", "encodec"):
+        ids = sorted(facts)
+        audio = [facts[name].audio for name in ids]
+        store.append("emodb", EmbeddingKey(encoder), ids, audio, rng.normal(size=(len(ids), 16)))
+    done = serfuse("cv", "--fusion", "hyfuse", "--a", "wavlm", "--b", "encodec", *FAST)
+    assert done.exit_code == 0, done.output
+    from serfuse import published
+
+    (row,) = published.find("emodb", "hyfuse", "wavlm", "encodec")
+    assert f"Printed in HYFuse, Table 2: accuracy {row.accuracy:.2f} %" in done.output
+
+
+def test_a_fusion_that_ignores_an_input_is_told_so(serfuse, make_store, tmp_path: Path) -> None:
+    """The literal kappa on strong features: the second input drowns, and the table says so."""
+    make_store({"hubert": 24, "soundstream": 16}, noise=0.05, root=tmp_path / "serfuse-store")
+    arguments = ["--set", "options.kappa=100", "--set", "training.learning_rate=1e-3", "--folds", "2", "--epochs", "4"]
+    done = serfuse("cv", "--fusion", "hyfuse", "--a", "hubert", "--b", "soundstream", *arguments)
+    assert done.exit_code == 0, done.output
+    assert "WARNING: this fusion all but ignores soundstream" in done.output
+    metrics = json.loads(next(Path("runs").glob("*/metrics.json")).read_text("utf-8"))
+    assert metrics["sensitivity"]["b"]["changed"] < 0.01 < metrics["sensitivity"]["a"]["changed"]
+
+
+def test_the_literal_parrot_reports_its_neighbours(serfuse, store) -> None:
+    arguments = ["--set", "options.points=batch", "--set", "options.map=literal", *FAST]
+    done = serfuse("cv", "--fusion", "parrot", "--a", "hubert", "--b", "soundstream", *arguments)
+    assert done.exit_code == 0, done.output
+    assert "depends on the clips predicted beside it" in done.output
+    for words in ("clip by clip", "in batches of 32", "with the whole fold as one batch"):
+        assert words in done.output
+
+
+def test_random_weights_are_called_random(serfuse, make_store, tmp_path: Path) -> None:
+    store = make_store(root=tmp_path / "serfuse-store")
+    clips = store.clips("standin")
+    import numpy as np
+
+    matrix = np.random.default_rng(0).normal(size=(len(clips), 8))
+    store.append("standin", EmbeddingKey("wavlm", weights="random:0"), list(clips["id"]), list(clips["audio"]), matrix)
+    done = serfuse("cv", "--head", "svm", "--a", "wavlm", "--folds", "2")
+    assert done.exit_code == 0 and "random weights" in done.output
+
+
+def test_loso_and_speaker_splits_name_no_leak(serfuse, store) -> None:
+    done = serfuse("cv", "--head", "svm", "--a", "hubert", "--split", "loso")
+    assert done.exit_code == 0, done.output
+    assert "No test speaker is in training" in done.output or "0 of 4 test speakers" in done.output
+
+
+def test_one_speaker_cannot_be_split_by_speaker(serfuse, make_store, tmp_path: Path) -> None:
+    make_store(speakers=1, repeats=8, root=tmp_path / "serfuse-store")
+    for split in ("loso", "speaker"):
+        done = serfuse("cv", "--head", "svm", "--a", "hubert", "--split", split)
+        assert done.exit_code == 1 and "speaker" in done.output, split
