@@ -11,6 +11,7 @@ import numpy as np
 from .. import crossval, fold_files, runs
 from ..config import Config
 from ..crossval import Dataset, parse_input
+from ..encoders import ENCODERS
 from ..errors import SerfuseError, StoreError
 from ..folds import Fold
 from ..store import EmbeddingKey, EmbeddingStore
@@ -228,7 +229,10 @@ def make(grid: Grid, store: EmbeddingStore) -> Plan:
 def _problem(store: EmbeddingStore, corpus: str, text: str) -> Missing | None:
     """Why the store cannot give one representation of a corpus."""
     encoder, selectors = parse_input(text)
+    unknown = Missing(corpus, (text,), "no encoder of that name, see `serfuse list encoders`", "")
     if corpus not in store.corpora():
+        if encoder not in ENCODERS:
+            return unknown
         words = ["serfuse", "extract", "--corpus", corpus, "--data", "DIR", "--encoder", encoder]
         if "pooling" in selectors:
             words += ["--pool", selectors["pooling"]]
@@ -243,6 +247,8 @@ def _problem(store: EmbeddingStore, corpus: str, text: str) -> Missing | None:
         fitting = [key for key in store.keys(corpus) if key.encoder == encoder and _fits(store, corpus, key, selectors)]
         if len(fitting) > 1:
             return Missing(corpus, (text,), str(error), "")
+        if encoder not in ENCODERS:  # a store may hold embeddings of other origin, under any name; this one does not
+            return unknown
         return Missing(corpus, (text,), "not extracted", store.command(corpus, encoder, selectors))
     try:
         store.join(corpus, {"a": key})

@@ -32,9 +32,7 @@ class RayEngine:
         RunError: no cluster at that address, or none could be started.
     """
 
-    def __init__(
-        self, store: Path, jobs: int | None, threads: int, address: str | None, budget: memory.Budget
-    ) -> None:
+    def __init__(self, store: Path, jobs: int | None, threads: int, address: str | None, budget: memory.Budget) -> None:
         try:
             import ray
         except ImportError:

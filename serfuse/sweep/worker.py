@@ -116,9 +116,9 @@ def _check(task: Task, dataset: Dataset, checked: dict[str, str]) -> None:
         checked[experiment] = runs.fingerprint(task.config, dataset)
     if checked[experiment] != task.fingerprint:
         raise RunError(
-            f"Data or library versions of this worker ({socket.gethostname()}) are not those that the sweep was planned "
-            "with. Has the store changed meanwhile? Do all machines have the same versions installed? Start the sweep "
-            "again."
+            f"Data or library versions of this worker ({socket.gethostname()}) are not those that the sweep was "
+            "planned with. Has the store changed meanwhile? Do all machines have the same versions installed? Start "
+            "the sweep again."
         )
 
 

@@ -1,0 +1,201 @@
+"""A table as Markdown, CSV, LaTeX or HTML."""
+
+import csv
+import html
+import io
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+
+from ..errors import ConfigError
+from .table import Figure, Head, Table
+
+MISSING = "–"
+_TEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "–": "--",
+    }
+)
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem; color: #1a1a1a; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+caption { text-align: left; font-weight: 600; margin-bottom: .6rem; }
+th, td { padding: .2rem .6rem; text-align: right; white-space: nowrap; }
+th:first-child { text-align: left; }
+thead th { text-align: center; border-bottom: 1px solid #bbb; }
+tbody + tbody { border-top: 1px solid #bbb; }
+.block { text-align: left; font-style: italic; }
+.interval { color: #666; font-size: .85em; }
+.printed { color: #666; border-right: 1px solid #e5e5e5; }
+.best { font-weight: 700; }
+p { max-width: 60rem; margin: .3rem 0; }
+"""
+
+
+def render(table: Table, form: str) -> str:
+    """The table in one of `FORMS`.
+
+    Raises:
+        ConfigError: an unknown form.
+    """
+    if form not in FORMS:
+        raise ConfigError(f"Unknown form {form!r}. Choose one of: {', '.join(FORMS)}.")
+    return FORMS[form](table)
+
+
+def markdown(table: Table) -> str:
+    """One line per row; a cell is `measured [interval] / printed`, in bold where it is marked."""
+    heads = [table.rows_heading, *(" ".join(filter(None, (h.corpus, h.model, h.metric))) for h in table.heads)]
+    lines = [f"### {table.title}", "", _bars(heads), _bars(["---", *["---:"] * len(table.heads)])]
+    for block in table.blocks:
+        if block.title:
+            lines.append(_bars([f"**{block.title}**", *[""] * len(table.heads)]))
+        for line in block.lines:
+            lines.append(_bars([line.label, *(_together(figure, "**", "**") for figure in line.figures)]))
+    lines += ["", "A cell: measured [interval] / printed.", *(f"\n{note}" for note in table.notes)]
+    return "\n".join(lines) + "\n"
+
+
+def _bars(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def comma(table: Table) -> str:
+    """One line per row, five columns per figure; numbers in per cent with full precision, empty where missing."""
+    parts = ("measured", "low", "high", "printed", "best")
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    names = [" ".join(filter(None, (h.corpus, h.model, h.metric))) for h in table.heads]
+    writer.writerow(["block", "row", *(f"{name} {part}" for name in names for part in parts)])
+    for block in table.blocks:
+        for line in block.lines:
+            cells: list[str] = []
+            for f in line.figures:
+                cells += ["" if v is None else repr(round(v, 6)) for v in (f.measured, f.low, f.high, f.printed)]
+                cells.append("" if f.measured is None else str(int(f.best)))
+            writer.writerow([block.title or "", line.label, *cells])
+    return out.getvalue()
+
+
+def latex(table: Table) -> str:
+    """A `tabular` for the package booktabs; two columns per figure, measured and printed."""
+    width = 2 * len(table.heads)
+    lines = [
+        f"% {table.title.translate(_TEX)}. Needs \\usepackage{{booktabs}}.",
+        "% Columns: measured with its interval, then printed.",
+        f"\\begin{{tabular}}{{l{'r' * width}}}",
+        "\\toprule",
+    ]
+    levels = _levels(table)
+    for level in levels:
+        cells = [f"\\multicolumn{{{2 * span}}}{{c}}{{{text.translate(_TEX)}}}" for text, span in level]
+        first = table.rows_heading.translate(_TEX) if level is levels[-1] else ""
+        lines.append(" & ".join([first, *cells]) + r" \\")
+    for block in table.blocks:
+        lines.append("\\midrule")
+        if block.title:
+            lines.append(f"\\multicolumn{{{width + 1}}}{{l}}{{\\textit{{{block.title.translate(_TEX)}}}}} \\\\")
+        for line in block.lines:
+            cells = []
+            for figure in line.figures:
+                number = measured(figure, "\\textbf{", "}").replace(MISSING, "--")
+                shown = interval(figure)
+                cells.append(f"{number} {{\\scriptsize {shown}}}" if shown else number)
+                cells.append(printed(figure).replace(MISSING, "--"))
+            lines.append(" & ".join([line.label.translate(_TEX), *cells]) + r" \\")
+    lines += ["\\bottomrule", "\\end{tabular}"]
+    return "\n".join([*lines, *(f"% {note}" for note in table.notes)]) + "\n"
+
+
+def page(table: Table) -> str:
+    """A page of HTML that stands alone."""
+    levels = _levels(table)
+    rows = []
+    for number, level in enumerate(levels):
+        first = f'<th rowspan="{len(levels) + 1}">{html.escape(table.rows_heading)}</th>' if number == 0 else ""
+        cells = "".join(f'<th colspan="{2 * span}">{html.escape(text)}</th>' for text, span in level)
+        rows.append(f"<tr>{first}{cells}</tr>")
+    rows.append("<tr>" + "<th>measured</th><th>printed</th>" * len(table.heads) + "</tr>")
+    bodies = []
+    for block in table.blocks:
+        lines = []
+        if block.title:
+            span = 2 * len(table.heads) + 1
+            lines.append(f'<tr><th class="block" colspan="{span}">{html.escape(block.title)}</th></tr>')
+        for line in block.lines:
+            cells = ""
+            for figure in line.figures:
+                shown = interval(figure)
+                small = f' <span class="interval">{shown}</span>' if shown else ""
+                name = ' class="best"' if figure.best else ""
+                cells += f'<td{name}>{measured(figure)}{small}</td><td class="printed">{printed(figure)}</td>'
+            lines.append(f"<tr><th>{html.escape(line.label)}</th>{cells}</tr>")
+        bodies.append("<tbody>\n" + "\n".join(lines) + "\n</tbody>")
+    notes = "\n".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
+    title = html.escape(table.title)
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title}</title>\n'
+        f"<style>{_STYLE}</style></head>\n<body>\n<table>\n<caption>{title}</caption>\n<thead>\n"
+        + "\n".join(rows)
+        + "\n</thead>\n"
+        + "\n".join(bodies)
+        + f"\n</table>\n{notes}\n</body>\n</html>\n"
+    )
+
+
+FORMS: dict[str, Callable[[Table], str]] = {
+    "markdown": markdown,
+    "csv": comma,
+    "latex": latex,
+    "html": page,
+}
+"""Ways of writing a table -> the function that does."""
+
+
+def _levels(table: Table) -> list[list[tuple[str, int]]]:
+    """The lines of the heading: corpora, models where they are columns, figures; each text with its columns."""
+    keys: list[Callable[[Head], tuple[str, ...]]] = [lambda h: (h.corpus,), lambda h: (h.corpus, h.model)]
+    if not any(head.model for head in table.heads):
+        keys.pop()
+    levels = [list(_spans(table.heads, key)) for key in keys]
+    return [*levels, [(head.metric, 1) for head in table.heads]]
+
+
+def _spans(heads: Sequence[Head], key: Callable[[Head], tuple[str, ...]]) -> Iterator[tuple[str, int]]:
+    for names, group in groupby(heads, key=key):
+        yield names[-1], len(list(group))
+
+
+def measured(figure: Figure, before: str = "", after: str = "") -> str:
+    """The measured figure, between `before` and `after` where it is marked."""
+    if figure.measured is None:
+        return MISSING
+    number = f"{figure.measured:.2f}"
+    return f"{before}{number}{after}" if figure.best else number
+
+
+def interval(figure: Figure, form: str = "{:.1f}") -> str:
+    """The interval in brackets, or nothing."""
+    if figure.low is None or figure.high is None:
+        return ""
+    return f"[{form.format(figure.low)}, {form.format(figure.high)}]"
+
+
+def printed(figure: Figure) -> str:
+    """The printed figure."""
+    return MISSING if figure.printed is None else f"{figure.printed:.2f}"
+
+
+def _together(figure: Figure, before: str, after: str) -> str:
+    shown = interval(figure)
+    number = measured(figure, before, after)
+    return f"{number} {shown} / {printed(figure)}" if shown else f"{number} / {printed(figure)}"

@@ -1,0 +1,281 @@
+"""The table of a sweep: measured figures with their intervals beside the printed ones, in the paper's layout."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from .. import compare, metrics, models, published
+from ..errors import RunError
+from .grid import Column, Experiment, Grid, Row
+from .ledger import Ledger
+from .plan import Plan, Planned
+from .spec import METRICS
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Head:
+    """One column of figures.
+
+    Attributes:
+        corpus: heading of the corpus.
+        model: heading of the model, "" where models are blocks.
+        metric: heading of the figure.
+        key: `(corpus, model, metric)` in serfuse's names, `model` "" where models are blocks.
+    """
+
+    corpus: str
+    model: str
+    metric: str
+    key: tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the table, in per cent.
+
+    Attributes:
+        measured: mean over all folds of all seeds; `None` while a fold is missing.
+        low: lower end of the interval, `None` where there is none.
+        high: upper end.
+        printed: the paper's, `None` where it has none.
+        best: whether this row is distinguishably above every other row of its block.
+    """
+
+    measured: float | None = None
+    low: float | None = None
+    high: float | None = None
+    printed: float | None = None
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row: its name and a figure for each column."""
+
+    label: str
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows that belong together."""
+
+    title: str | None
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A whole table, ready to be drawn.
+
+    Attributes:
+        title: of the sweep file.
+        rows_heading: heading of the first column.
+        heads: columns of figures.
+        blocks: rows.
+        notes: sentences that a reader needs.
+    """
+
+    title: str
+    rows_heading: str
+    heads: tuple[Head, ...]
+    blocks: tuple[Block, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of figures."""
+        return sum(len(block.lines) for block in self.blocks), len(self.heads)
+
+    def figure(self, label: str, corpus: str, metric: str, model: str = "", block: str | None = None) -> Figure:
+        """One figure by the names of its row and column.
+
+        Raises:
+            KeyError: there is none.
+        """
+        place = [head.key for head in self.heads].index((corpus, model, metric))
+        for part in self.blocks:
+            for line in part.lines:
+                if line.label == label and block in (None, part.title):
+                    return line.figures[place]
+        raise KeyError(label)
+
+
+def make(plan: Plan, ledger: Ledger) -> Table:
+    """The table as far as it is finished.
+
+    Raises:
+        RunError: a finished run cannot be read.
+    """
+    grid = plan.grid
+    heads = tuple(_head(grid, column, metric) for column in grid.columns for metric in grid.spec.metrics)
+    found = {(row, column): _Cell(plan, ledger, grid.cell(row, column)) for row in grid.rows for column in grid.columns}
+    blocks = []
+    for number, title in enumerate(grid.blocks):
+        rows = [row for row in grid.rows if row.block == number]
+        columns = [
+            figure
+            for column in grid.columns
+            for figure in _column(grid, rows, column, [found[row, column] for row in rows])
+        ]
+        lines = tuple(Line(row.label, tuple(column[i] for column in columns)) for i, row in enumerate(rows))
+        if lines:
+            blocks.append(Block(title, lines))
+    return Table(grid.spec.title, grid.spec.rows_heading, heads, tuple(blocks), tuple(_notes(plan, found)))
+
+
+def _head(grid: Grid, column: Column, metric: str) -> Head:
+    spec = grid.spec
+    model = "" if column.model is None else spec.models[column.model].heading or column.model
+    return Head(spec.corpora[column.corpus], model, METRICS[metric], (column.corpus, column.model or "", metric))
+
+
+class _Cell:
+    """A cell's finished cross-validations, one for each seed."""
+
+    def __init__(self, plan: Plan, ledger: Ledger, experiments: Sequence[Experiment]) -> None:
+        self.planned = [plan.of(experiment) for experiment in experiments]
+        self.complete = bool(self.planned) and all(ledger.finished(planned) for planned in self.planned)
+        self._ledger = ledger
+        self._predictions: pd.DataFrame | None = None
+        self.metrics: dict[str, Any] = {}
+        if self.complete and len(self.planned) == 1:
+            self.metrics = ledger.metrics(self.planned[0])
+        elif self.complete:
+            classes, kind = self.planned[0].dataset.classes, self.planned[0].dataset.speaker_kind
+            self.metrics = metrics.summarize(self.predictions, classes, speaker_kind=kind, confidence=CONFIDENCE)
+            self.metrics["audit"] = ledger.metrics(self.planned[0])["audit"]
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """Of all seeds; every seed counts as further repeats."""
+        if self._predictions is None:
+            tables, before = [], 0
+            for planned in self.planned:
+                table = self._ledger.predictions(planned)
+                table["repeat"] += before
+                before = int(table["repeat"].max()) + 1
+                tables.append(table)
+            self._predictions = pd.concat(tables, ignore_index=True)
+        return self._predictions
+
+
+def _column(grid: Grid, rows: Sequence[Row], column: Column, cells: Sequence[_Cell]) -> list[list[Figure]]:
+    """The figures of one block under one corpus and model: a list for each metric."""
+    printed = [_printed(grid, row, column) for row in rows]
+    found = []
+    for metric in grid.spec.metrics:
+        figures = [
+            Figure(printed=None if row is None else getattr(row, metric, None))
+            if not cell.complete
+            else Figure(
+                _percent(cell.metrics["mean"][metric]),
+                _percent(cell.metrics["intervals"][metric]["low"]),
+                _percent(cell.metrics["intervals"][metric]["high"]),
+                None if row is None else getattr(row, metric, None),
+            )
+            for row, cell in zip(printed, cells, strict=True)
+        ]
+        best = _best(cells, metric)
+        if best is not None:
+            figures[best] = replace(figures[best], best=True)
+        found.append(figures)
+    return found
+
+
+def _printed(grid: Grid, row: Row, column: Column) -> published.Published | None:
+    """The paper's own figures of a cell."""
+    where = grid.spec.published
+    if where is None:
+        return None
+    names = models.get(grid.spec.model_name(row.model or column.model)).published_as
+    a, b = row.encoders[0], row.encoders[1] if len(row.encoders) > 1 else ""
+    for result in published.results():
+        if (
+            (result.paper, result.table, result.corpus) == (where.paper, where.table, column.corpus)
+            and (result.paper, result.model) in names
+            and (result.encoder_a, result.encoder_b) == (a, b)
+        ):
+            return result
+    return None
+
+
+def _best(cells: Sequence[_Cell], metric: str) -> int | None:
+    """The row that is distinguishably above each of the others, if there is one.
+
+    Distinguishable means `serfuse.compare`'s bootstrap over speakers, Holm-corrected for the number of other rows. With
+    a row missing there is no best one.
+    """
+    if len(cells) < 2 or not all(cell.complete for cell in cells):
+        return None
+    order = sorted(range(len(cells)), key=lambda i: -cells[i].metrics["pooled"][metric])
+    first, *others = order
+    kind = cells[first].planned[0].dataset.speaker_kind
+    found = []
+    for other in others:
+        try:
+            tables = [cells[first].predictions, cells[other].predictions]
+            pair = compare.compare(tables, metric=metric, confidence=CONFIDENCE, speaker_kind=kind).pairs[0]
+        except RunError:  # other clips: an encoder could not use some
+            return None
+        if pair.p is None or pair.p >= 1 - CONFIDENCE or pair.difference <= 0:
+            return None  # mostly the second best already is not distinguishable, and the rest need not be looked at
+        found.append(pair.p)
+    from statsmodels.stats.multitest import multipletests
+
+    return first if (multipletests(found, method="holm")[1] < 1 - CONFIDENCE).all() else None
+
+
+def _notes(plan: Plan, cells: dict[tuple[Row, Column], _Cell]) -> list[str]:
+    spec = plan.grid.spec
+    complete = [cell for cell in cells.values() if cell.complete]
+    missing = len(cells) - len(complete)
+    notes = []
+    folds = sorted({len(cell.metrics["folds"]) for cell in complete})
+    if folds:
+        mean = " or ".join(str(number) for number in folds)
+        notes.append(f"Measured: mean of {mean} folds in per cent, with the {100 * CONFIDENCE:g} % interval.")
+    if spec.published:
+        notes.append(
+            "Printed: as in the paper, whose folds and seeds are not published; see docs/sweeps.md on what can be "
+            "compared."
+        )
+    for corpus, heading in spec.corpora.items():
+        of = [cell for (_, column), cell in cells.items() if column.corpus == corpus and cell.complete]
+        if of:
+            audit = of[0].metrics["audit"].get("sentences") or [""]
+            notes.append(f"{heading}: {of[0].metrics['interval']['note']} {audit[0]}".strip())
+    if complete:
+        notes.append(
+            "Marked (* or bold): distinguishably above every other row of its block in that column (paired bootstrap, "
+            "Holm's correction); no mark where that cannot be said."
+        )
+    if missing:
+        notes.append(f"Missing: {missing} of {len(cells)} cells are not finished.")
+    notes += _warnings([planned for cell in cells.values() for planned in cell.planned])
+    return notes
+
+
+def _warnings(planned: Sequence[Planned]) -> list[str]:
+    datasets = [one.dataset for one in planned if one.dataset is not None]
+    found = []
+    random = sorted({key.encoder for dataset in datasets for key in dataset.keys.values() if key.random})
+    if random:
+        found.append(
+            f"WARNING: random weights in {', '.join(random)}; the figures say nothing about the published models."
+        )
+    synthetic = sorted({dataset.corpus for dataset in datasets if dataset.info.get("synthetic")})
+    if synthetic:
+        found.append(
+            f"The speech of {', '.join(synthetic)} is synthetic: the figures show that the software works, nothing "
+            "about emotion."
+        )
+    return found
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value
