@@ -9,7 +9,7 @@ from typing import Any
 
 from keras import backend, ops
 
-_TINY = 1e-12  # under the root of a norm: its gradient at zero is 0 instead of NaN
+_TINY = 1e-30  # under the root of a norm: its gradient at zero is 0 instead of NaN
 # Both leave `1 - ||x||^2` three correct digits in their dtype.
 _MARGINS = {"float64": 1e-12, "float32": 1e-4}
 
@@ -36,7 +36,7 @@ def _squared(x: Any) -> Any:
 
 
 def norm(x: Any) -> Any:
-    """`sqrt(sum x^2 + 1e-12)` over the last axis, `(..., D) -> (..., 1)`."""
+    """`sqrt(sum x^2 + 1e-30)` over the last axis, `(..., D) -> (..., 1)`."""
     return ops.sqrt(_squared(x) + _TINY)
 
 
