@@ -1,5 +1,6 @@
 """Keras layers of the two fusions. They work on TensorFlow, torch and JAX, and serialize under the name `serfuse`."""
 
+from .clip_norm import ClipNorm
 from .exp_map0 import ExpMap0
 from .gyro_midpoint import GyroMidpoint
 from .hadamard import Hadamard
@@ -8,4 +9,13 @@ from .mobius_add import MobiusAdd
 from .reference_set import ReferenceSet
 from .sinkhorn_transport import SinkhornTransport
 
-__all__ = ["ExpMap0", "GyroMidpoint", "Hadamard", "LogMap0", "MobiusAdd", "ReferenceSet", "SinkhornTransport"]
+__all__ = [
+    "ClipNorm",
+    "ExpMap0",
+    "GyroMidpoint",
+    "Hadamard",
+    "LogMap0",
+    "MobiusAdd",
+    "ReferenceSet",
+    "SinkhornTransport",
+]

@@ -23,6 +23,11 @@ class HyfuseOptions(FcnOptions):
         "that kappa*||x|| starts at `radius`. 1.0 is the literal reading and saturates: tanh(5..20) is 1 in float32",
     )
     radius: float = Field(1.0, gt=0, le=4, description="what the median of kappa*||x|| starts at when kappa='auto'")
+    bound: float | None = Field(
+        1.0,
+        description="with kappa='auto', longer features are scaled down so that kappa*||x|| never exceeds this while "
+        "training moves them; null: unbounded. A kappa given as a number is the literal reading and never bounded",
+    )
     log_scale: float | Literal["inverse"] = Field(
         2.0,
         description="factor of the logarithmic map; 2 as printed, 'inverse' is 1/kappa (of the first branch), the "
@@ -38,6 +43,11 @@ class HyfuseOptions(FcnOptions):
     def model_post_init(self, _context: Any) -> None:
         if self.kappa != "auto" and self.kappa <= 0:
             raise ValueError(f"kappa must be 'auto' or a positive number, received {self.kappa}")
+        if self.bound is not None and self.kappa == "auto" and self.bound < self.radius:
+            raise ValueError(
+                f"bound must be null or at least the radius {self.radius}, at which features start; "
+                f"received {self.bound}"
+            )
         if self.log_scale != "inverse" and self.log_scale <= 0:
             raise ValueError(f"log_scale must be 'inverse' or a positive number, received {self.log_scale}")
 
@@ -104,7 +114,7 @@ def build(arrays: Mapping[str, np.ndarray], classes: int, options: HyfuseOptions
     """
     import keras
 
-    from ..layers import ExpMap0, GyroMidpoint, LogMap0, MobiusAdd
+    from ..layers import ClipNorm, ExpMap0, GyroMidpoint, LogMap0, MobiusAdd
 
     inputs = branch.inputs(arrays)
     convolved = {}
@@ -117,6 +127,11 @@ def build(arrays: Mapping[str, np.ndarray], classes: int, options: HyfuseOptions
         convolved[name] = branch.apply(layers, tensor)
     aligned = _aligned(convolved, options)
     kappas = _kappas(inputs, aligned, arrays, options, seed)
+    if options.kappa == "auto" and options.bound is not None:
+        aligned = {
+            name: ClipNorm(options.bound / kappas[name], name=f"bound_{name}")(tensor)
+            for name, tensor in aligned.items()
+        }
     x, y = (ExpMap0(kappas[name], name=f"exp_{name}")(tensor) for name, tensor in aligned.items())
     scale = 1.0 / kappas["a"] if options.log_scale == "inverse" else options.log_scale
     if not symmetric:

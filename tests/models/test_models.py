@@ -128,15 +128,35 @@ def test_kappa_is_chosen_so_that_the_median_norm_starts_at_the_radius() -> None:
     for radius in (0.5, 1.0):
         network = build("hyfuse", data, radius=radius)
         for side, layer in (("a", "exp_a"), ("b", "exp_b")):
-            inner = keras.Model(network.inputs, network.get_layer(layer).input)
+            inner = keras.Model(network.inputs, network.get_layer(layer.replace("exp", "flatten")).output)
             norms = np.linalg.norm(keras.ops.convert_to_numpy(inner(data, training=False)), axis=1)
             kappa = network.get_layer(layer).kappa
             assert np.median(norms) * kappa == pytest.approx(radius, rel=1e-3), side
 
 
-def test_the_literal_kappa_is_kept_as_given() -> None:
+@pytest.mark.parametrize("name", ["hyfuse", "hyfuse-symmetric"])
+def test_features_stay_in_the_useful_range_whatever_training_does(name: str) -> None:
+    """Weights a hundred times as large move nothing to the edge of the ball."""
+    data = arrays(40, 30, rows=32)
+    network = build(name, data)
+    for layer in network.layers:
+        if layer.name.startswith("conv"):
+            layer.set_weights([100 * weight for weight in layer.get_weights()])
+    points = keras.Model(network.inputs, [network.get_layer(f"exp_{side}").output for side in "ab"])(data)
+    for point in points:
+        norms = np.linalg.norm(keras.ops.convert_to_numpy(point), axis=1)
+        np.testing.assert_allclose(norms, np.tanh(1.0), rtol=1e-4)
+
+
+def test_the_literal_kappa_is_kept_as_given_and_never_bounded() -> None:
     network = build("hyfuse", arrays(30, 20), kappa=1.0)
     assert network.get_layer("exp_a").kappa == network.get_layer("exp_b").kappa == 1.0
+    assert not [layer for layer in network.layers if layer.name.startswith("bound")]
+
+
+def test_a_bound_below_the_radius_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least the radius"):
+        models.get("hyfuse").options(radius=1.0, bound=0.5)
 
 
 def _gradient_shares(**options) -> float:
