@@ -130,6 +130,9 @@ def sinkhorn_potentials(
     b = _uniform(ops.shape(cost)[-1], q_mask, cost)
     iterate = _by_scalings if epsilon >= _LEAST_EPSILON_OF_SCALINGS else _by_logarithms
     f, g = iterate(kernel, a, b, iterations)
+    if both is not None:
+        # A point whose partners are all masked would keep a potential that outweighs _MASKED.
+        f, g = (ops.minimum(potential, -0.1 * _MASKED) for potential in (f, g))
     return _or_nothing(f, p_mask), _or_nothing(g, q_mask), kernel
 
 
