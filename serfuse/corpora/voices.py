@@ -75,9 +75,7 @@ def sentence(rng: np.random.Generator, syllables: int) -> list[tuple[str, str]]:
     return [(str(rng.choice(consonants)), str(rng.choice(vowels))) for _ in range(syllables)]
 
 
-def speak(
-    text: list[tuple[str, str]], voice: Voice, sample_rate: int, rng: np.random.Generator
-) -> np.ndarray:
+def speak(text: list[tuple[str, str]], voice: Voice, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
     """A sentence in a voice, float64 `(samples,)` within [-1, 1], about a quarter of a second per syllable."""
     phones = _timed(text, voice, rng)
     seconds = sum(length for *_, length in phones)
@@ -122,9 +120,7 @@ def changed(voice: Voice, **factors: float) -> Voice:
     return replace(result, open_quotient=float(np.clip(result.open_quotient, 0.3, 0.9)))
 
 
-def _timed(
-    text: list[tuple[str, str]], voice: Voice, rng: np.random.Generator
-) -> list[tuple[str, float, float]]:
+def _timed(text: list[tuple[str, str]], voice: Voice, rng: np.random.Generator) -> list[tuple[str, float, float]]:
     """`(phone, level, seconds)` for each part of the sentence; "_" is silence."""
     phones: list[tuple[str, float, float]] = [("_", 0.0, 0.06)]
     for place, (consonant, vowel) in enumerate(text):
@@ -192,9 +188,7 @@ def _glottis(
     flow = np.where(
         phase < opening,
         0.5 * (1 - np.cos(np.pi * phase / opening)),
-        np.where(
-            phase < opening + closing, np.cos(np.pi * np.clip((phase - opening) / (2 * closing), 0, 0.5)), 0.0
-        ),
+        np.where(phase < opening + closing, np.cos(np.pi * np.clip((phase - opening) / (2 * closing), 0, 0.5)), 0.0),
     )
     slow = signal.resample_poly(flow * loud[number], 1, over)[: len(times)]
     derivative = np.diff(slow, prepend=slow[:1])
