@@ -276,7 +276,8 @@ def _show_table(table: "Table", console: "Console") -> None:
         for place in places:
             head = table.heads[place]
             drawn.add_column(" ".join(filter(None, (head.model, head.metric))), justify="right", no_wrap=True)
-            drawn.add_column("printed", justify="right", style="dim", no_wrap=True)
+            if table.compares:
+                drawn.add_column("printed", justify="right", style="dim", no_wrap=True)
         for block in table.blocks:
             if block.title:
                 drawn.add_section()
@@ -286,7 +287,9 @@ def _show_table(table: "Table", console: "Console") -> None:
                 for place in places:
                     figure = line.figures[place]
                     number = render.measured(figure, after="*")
-                    cells += [_plain(f"{number} {render.interval(figure, '{:.0f}')}".rstrip()), render.printed(figure)]
+                    cells.append(_plain(f"{number} {render.interval(figure, '{:.0f}')}".rstrip()))
+                    if table.compares:
+                        cells.append(render.printed(figure))
                 drawn.add_row(_plain(line.label), *cells)
         console.print(drawn)
     for note in table.notes:

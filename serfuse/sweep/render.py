@@ -60,8 +60,9 @@ def markdown(table: Table) -> str:
         if block.title:
             lines.append(_bars([f"**{block.title}**", *[""] * len(table.heads)]))
         for line in block.lines:
-            lines.append(_bars([line.label, *(_together(figure, "**", "**") for figure in line.figures)]))
-    lines += ["", "A cell: measured [interval] / printed.", *(f"\n{note}" for note in table.notes)]
+            lines.append(_bars([line.label, *(_together(figure, table.compares) for figure in line.figures)]))
+    cell = "measured [interval] / printed" if table.compares else "measured [interval]"
+    lines += ["", f"A cell: {cell}.", *(f"\n{note}" for note in table.notes)]
     return "\n".join(lines) + "\n"
 
 
@@ -87,17 +88,18 @@ def comma(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """A `tabular` for the package booktabs; two columns per figure, measured and printed."""
-    width = 2 * len(table.heads)
+    """A `tabular` for the package booktabs; two columns per figure, measured and printed, where anything is printed."""
+    each = 2 if table.compares else 1
+    width = each * len(table.heads)
     lines = [
         f"% {table.title.translate(_TEX)}. Needs \\usepackage{{booktabs}}.",
-        "% Columns: measured with its interval, then printed.",
+        f"% Columns: measured with its interval{', then printed' if table.compares else ''}.",
         f"\\begin{{tabular}}{{l{'r' * width}}}",
         "\\toprule",
     ]
     levels = _levels(table)
     for level in levels:
-        cells = [f"\\multicolumn{{{2 * span}}}{{c}}{{{text.translate(_TEX)}}}" for text, span in level]
+        cells = [f"\\multicolumn{{{each * span}}}{{c}}{{{text.translate(_TEX)}}}" for text, span in level]
         first = table.rows_heading.translate(_TEX) if level is levels[-1] else ""
         lines.append(" & ".join([first, *cells]) + r" \\")
     for block in table.blocks:
@@ -110,7 +112,8 @@ def latex(table: Table) -> str:
                 number = measured(figure, "\\textbf{", "}").replace(MISSING, "--")
                 shown = interval(figure)
                 cells.append(f"{number} {{\\scriptsize {shown}}}" if shown else number)
-                cells.append(printed(figure).replace(MISSING, "--"))
+                if table.compares:
+                    cells.append(printed(figure).replace(MISSING, "--"))
             lines.append(" & ".join([line.label.translate(_TEX), *cells]) + r" \\")
     lines += ["\\bottomrule", "\\end{tabular}"]
     return "\n".join([*lines, *(f"% {note}" for note in table.notes)]) + "\n"
@@ -119,17 +122,19 @@ def latex(table: Table) -> str:
 def page(table: Table) -> str:
     """A page of HTML that stands alone."""
     levels = _levels(table)
+    each = 2 if table.compares else 1
     rows = []
     for number, level in enumerate(levels):
-        first = f'<th rowspan="{len(levels) + 1}">{html.escape(table.rows_heading)}</th>' if number == 0 else ""
-        cells = "".join(f'<th colspan="{2 * span}">{html.escape(text)}</th>' for text, span in level)
+        first = f'<th rowspan="{len(levels) + each - 1}">{html.escape(table.rows_heading)}</th>' if number == 0 else ""
+        cells = "".join(f'<th colspan="{each * span}">{html.escape(text)}</th>' for text, span in level)
         rows.append(f"<tr>{first}{cells}</tr>")
-    rows.append("<tr>" + "<th>measured</th><th>printed</th>" * len(table.heads) + "</tr>")
+    if table.compares:
+        rows.append("<tr>" + "<th>measured</th><th>printed</th>" * len(table.heads) + "</tr>")
     bodies = []
     for block in table.blocks:
         lines = []
         if block.title:
-            span = 2 * len(table.heads) + 1
+            span = each * len(table.heads) + 1
             lines.append(f'<tr><th class="block" colspan="{span}">{html.escape(block.title)}</th></tr>')
         for line in block.lines:
             cells = ""
@@ -137,7 +142,9 @@ def page(table: Table) -> str:
                 shown = interval(figure)
                 small = f' <span class="interval">{shown}</span>' if shown else ""
                 name = ' class="best"' if figure.best else ""
-                cells += f'<td{name}>{measured(figure)}{small}</td><td class="printed">{printed(figure)}</td>'
+                cells += f"<td{name}>{measured(figure)}{small}</td>"
+                if table.compares:
+                    cells += f'<td class="printed">{printed(figure)}</td>'
             lines.append(f"<tr><th>{html.escape(line.label)}</th>{cells}</tr>")
         bodies.append("<tbody>\n" + "\n".join(lines) + "\n</tbody>")
     notes = "\n".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
@@ -195,7 +202,6 @@ def printed(figure: Figure) -> str:
     return MISSING if figure.printed is None else f"{figure.printed:.2f}"
 
 
-def _together(figure: Figure, before: str, after: str) -> str:
-    shown = interval(figure)
-    number = measured(figure, before, after)
-    return f"{number} {shown} / {printed(figure)}" if shown else f"{number} / {printed(figure)}"
+def _together(figure: Figure, compares: bool) -> str:
+    found = f"{measured(figure, '**', '**')} {interval(figure)}".rstrip()
+    return f"{found} / {printed(figure)}" if compares else found

@@ -91,6 +91,11 @@ class Table:
         """Rows and columns of figures."""
         return sum(len(block.lines) for block in self.blocks), len(self.heads)
 
+    @property
+    def compares(self) -> bool:
+        """Whether there is any printed figure to show beside the measured ones."""
+        return any(figure.printed is not None for b in self.blocks for line in b.lines for figure in line.figures)
+
     def figure(self, label: str, corpus: str, metric: str, model: str = "", block: str | None = None) -> Figure:
         """One figure by the names of its row and column.
 
