@@ -164,7 +164,7 @@ def _by_scalings(kernel: Any, a: Any, b: Any, iterations: int) -> tuple[Any, Any
     for _ in range(iterations):
         v = divided(b, ops.matmul(back, u))
         u = divided(a, ops.matmul(forth, v))
-    return _log(ops.squeeze(u, -1)), _log(ops.squeeze(v, -1))
+    return _log(u[..., 0]), _log(v[..., 0])
 
 
 def sinkhorn_log_plan(cost: Any, epsilon: float, iterations: int, p_mask: Any = None, q_mask: Any = None) -> Any:

@@ -17,7 +17,7 @@ class SinkhornTransport(PreciseLayer):
     """Transports each of two representations towards the other (PARROT section 3.1 and equation 1).
 
     The cost of a pair of points is their Euclidean distance divided by the largest one; the plan `Gamma` is that of
-    entropic optimal transport with uniform marginals. Returned are `[p_to_q, q_to_p]`:
+    entropic optimal transport with uniform marginals. Returned are `(p_to_q, q_to_p)`:
 
     - `map="barycentric"`: `diag(1 / Gamma 1) Gamma R_q` and `diag(1 / Gamma^T 1) Gamma^T R_p`, each point's mean under
       the plan, which lies among the points it is sent to;
@@ -109,7 +109,7 @@ class SinkhornTransport(PreciseLayer):
                 f"Received: input_shape={shapes}"
             )
 
-    def call(self, inputs: Any, mask: Any = None) -> list[Any]:
+    def call(self, inputs: Any, mask: Any = None) -> tuple[Any, Any]:
         self._check([tuple(x.shape) for x in inputs])
         tensors = [self.precise(x) for x in inputs]
         masks = list(mask) if mask is not None else [None] * len(tensors)
@@ -118,13 +118,14 @@ class SinkhornTransport(PreciseLayer):
         elif self.points == "batch":
             tensors = [ops.expand_dims(x, 0) for x in tensors]
             masks = [None if m is None else ops.expand_dims(m, 0) for m in masks]
-            found = [ops.squeeze(x, 0) for x in self._between_sets(*tensors, *masks)]
+            found = [x[0] for x in self._between_sets(*tensors, *masks)]
         elif self.points == "features":
             tensors = [ops.expand_dims(x, -1) for x in tensors]
-            found = [ops.squeeze(x, -1) for x in self._between_sets(*tensors, *masks)]
+            found = [x[..., 0] for x in self._between_sets(*tensors, *masks)]
         else:
             found = self._between_sets(*tensors, *masks)
-        return [self.returned(x) for x in found]
+        p_to_q, q_to_p = found
+        return self.returned(p_to_q), self.returned(q_to_p)
 
     def _between_sets(self, p: Any, q: Any, p_mask: Any, q_mask: Any) -> list[Any]:
         """Both directions between point sets `(B, N, D)` and `(B, M, D)`."""
@@ -161,21 +162,22 @@ class SinkhornTransport(PreciseLayer):
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """The masks of the two sets whose points were mapped."""
-        return [None, None] if previous_mask is None else list(previous_mask)[:2]
+        return (None, None) if previous_mask is None else tuple(previous_mask)[:2]
 
-    def compute_output_shape(self, input_shape: Any) -> list[tuple[int | None, ...]]:
-        """Shapes of `[p_to_q, q_to_p]`: those of the first two inputs.
+    def compute_output_shape(self, input_shape: Any) -> tuple[tuple[int | None, ...], tuple[int | None, ...]]:
+        """Shapes of `(p_to_q, q_to_p)`: those of the first two inputs.
 
         Raises:
             ValueError: the inputs do not have the shapes that `points` needs.
         """
         self._check(input_shape)
-        return [tuple(input_shape[0]), tuple(input_shape[1])]
+        return tuple(input_shape[0]), tuple(input_shape[1])
 
-    def compute_output_spec(self, inputs: Any, **_kwargs: Any) -> list[keras.KerasTensor]:
+    def compute_output_spec(self, inputs: Any, **_kwargs: Any) -> tuple[keras.KerasTensor, keras.KerasTensor]:
         """Shapes of the first two inputs, compute dtype of the policy."""
         shapes = inputs.shape if hasattr(inputs, "shape") else [tuple(x.shape) for x in inputs]
-        return [keras.KerasTensor(shape, dtype=self.compute_dtype) for shape in self.compute_output_shape(shapes)]
+        p_to_q, q_to_p = self.compute_output_shape(shapes)
+        return keras.KerasTensor(p_to_q, dtype=self.compute_dtype), keras.KerasTensor(q_to_p, dtype=self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         """Arguments that make the same layer again."""
