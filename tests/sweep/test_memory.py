@@ -1,0 +1,69 @@
+"""Memory: measured per unit, and respected."""
+
+import numpy as np
+import pytest
+
+from serfuse.errors import ConfigError
+from serfuse.sweep import memory
+from serfuse.sweep.processes import ProcessEngine
+
+_MIB = 1 << 20
+
+
+def test_a_peak_is_that_of_the_unit_not_of_the_process_before() -> None:
+    before = np.ones(200 * _MIB // 8)
+    del before
+    memory.start_peak()
+    low = memory.peak()
+    block = np.ones(100 * _MIB // 8)
+    del block
+    high = memory.peak()
+    assert 90 * _MIB < high - low < 130 * _MIB
+
+
+def test_what_is_free_is_known() -> None:
+    assert 0 < memory.available() < 1 << 50
+
+
+@pytest.mark.parametrize(("text", "size"), [("8G", 8 << 30), ("1.5 GiB", 3 << 29), ("800MB", 800 << 20), ("12", 12)])
+def test_sizes_are_read(text: str, size: int) -> None:
+    assert memory.parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1G", "G", "nan", "inf"])
+def test_what_is_no_size_is_an_error(text: str) -> None:
+    with pytest.raises(ConfigError, match="Cannot read the size"):
+        memory.parse_size(text)
+
+
+def test_a_unit_starts_beside_others_only_if_both_fit(monkeypatch) -> None:
+    monkeypatch.setattr(memory, "available", lambda: 1000 * _MIB)
+    monkeypatch.setattr(memory, "resident", lambda pid: 100 * _MIB)
+    budget = memory.Budget()
+    budget.learn("small", 200 * _MIB)
+    budget.learn("large", 900 * _MIB)
+    assert budget.need("small") == int(200 * _MIB * 1.15)
+    assert budget.need("unknown") == int(memory.GUESS * 1.15), "what was never measured is taken for large"
+    assert budget.allows("small", 0, {})
+    assert budget.allows("small", 0, {1: "small", 2: "small"})
+    assert not budget.allows("small", 0, {1: "large"}), "the other one is still growing"
+    assert not budget.allows("large", 0, {})
+    assert budget.allows("large", 100 * _MIB, {}), "what the worker has already counts"
+    limited = memory.Budget(500 * _MIB)
+    limited.learn("small", 200 * _MIB)
+    assert limited.allows("small", 0, {1: "small"})
+    assert not limited.allows("small", 0, {1: "small", 2: "small", 3: "small"})
+
+
+def test_with_too_little_memory_for_two_there_is_one_worker(make_plan, store) -> None:
+    engine = ProcessEngine(store.root, jobs=3, threads=1, budget=memory.Budget(_MIB), devices=[])
+    units = make_plan().units
+    try:
+        assert engine.submit(units[0]), "one runs in any case"
+        assert not engine.submit(units[1])
+        assert len(engine.pids()) == 1
+        outcomes = engine.wait(60)
+        assert outcomes[0].result is not None
+        assert outcomes[0].facts["peak_bytes"] > 50 * _MIB
+    finally:
+        engine.close()

@@ -1,0 +1,58 @@
+"""Joining a table with a store: what can run, what is missing, and the commands that make it."""
+
+import pytest
+
+from serfuse import crossval, runs
+from serfuse.embedding_key import EmbeddingKey
+from serfuse.sweep.plan import CachedStore
+
+
+def test_a_plan_reads_no_vectors_and_has_the_fingerprints_of_the_runs(make_plan, store) -> None:
+    found = make_plan()
+    assert len(found.units) == 15 and not found.missing
+    assert len({unit.name for unit in found.units}) == 15
+    for planned in found.planned:
+        dataset = crossval.load_dataset(planned.experiment.config, store)
+        assert planned.dataset.arrays["a"].shape == (len(dataset.clips), 0)
+        assert planned.fingerprint == runs.fingerprint(planned.experiment.config, dataset)
+        for ours, theirs in zip(planned.parts, crossval.plan(planned.experiment.config, dataset), strict=True):
+            assert list(ours.train) == list(theirs.train) and list(ours.test) == list(theirs.test)
+
+
+def test_missing_embeddings_come_with_one_command_for_all_that_differ_in_the_encoder_only(make_plan, store) -> None:
+    rows = ["hubert", "dac@pooling=paper", "encodec@pooling=paper", "xvector", "nobody"]
+    found = make_plan(blocks=[{"rows": rows}], corpora={"emodb": "E", "cremad": "C"})
+    assert len(found.units) == 5, "what is there runs all the same"
+    commands = {(item.corpus, item.inputs): item.command for item in found.missing}
+    paper = commands["emodb", ("dac@pooling=paper", "encodec@pooling=paper")]
+    assert "--encoder dac --encoder encodec --pool paper" in paper and str(store.root) in paper
+    assert "--corpus cremad --data DIR --encoder hubert" in commands["cremad", ("hubert", "xvector")]
+    assert commands["emodb", ("nobody",)] == commands["cremad", ("nobody",)] == ""
+    missing = [planned for planned in found.planned if planned.problem]
+    assert len(missing) == 9 and all(planned.expected == 5 for planned in missing)
+
+
+def test_several_fitting_embeddings_are_no_reason_to_extract(make_plan, store) -> None:
+    ids, matrix = store.load("emodb", store.find("emodb", "hubert"))
+    hashes = [store.present("emodb", store.find("emodb", "hubert"))[name] for name in ids]
+    store.append("emodb", EmbeddingKey("hubert", layer="6"), ids, hashes, matrix)
+    problem = make_plan().missing[0]
+    assert "several" in problem.reason and problem.command == ""
+    assert not make_plan(blocks=[{"rows": ["hubert@layer=6"]}]).missing
+
+
+def test_a_few_missing_clips_are_counted(make_plan, store) -> None:
+    ids, matrix = store.load("emodb", store.find("emodb", "hubert"))
+    hashes = [store.present("emodb", store.find("emodb", "hubert"))[name] for name in ids]
+    store.append("emodb", EmbeddingKey("dac"), ids[3:], hashes[3:], matrix[3:])
+    problem = make_plan(blocks=[{"rows": ["dac"]}]).missing[0]
+    assert problem.reason == "3 clips are not extracted" and "--encoder dac" in problem.command
+
+
+def test_a_cached_store_reads_a_matrix_once(store, monkeypatch) -> None:
+    cached = CachedStore(store.root)
+    key = cached.find("emodb", "hubert")
+    first = cached.load("emodb", key)
+    monkeypatch.setattr(cached, "_read_parts", pytest.fail)
+    assert cached.load("emodb", key) is first
+    assert (first[1] == store.load("emodb", key)[1]).all()
