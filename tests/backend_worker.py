@@ -1,0 +1,269 @@
+"""What test_backends.py runs once per Keras backend, in processes of their own.
+
+    backend_worker.py FOLDER BACKEND [OTHER BACKEND ...]
+
+Each process checks the layers on its backend and saves models with their predictions to FOLDER; when all have saved,
+each loads the files of the others. Outcomes go to FOLDER/BACKEND.json, `{check: "" or what went wrong}`.
+"""
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+SECONDS = 900  # to wait for the other processes at most
+
+FOLDER, BACKEND, OTHERS = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
+os.environ["KERAS_BACKEND"] = BACKEND
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+# Programs that run once: most of the time would go into making them fast.
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+if BACKEND == "torch":
+    import torch
+
+    torch.set_num_threads(1)
+
+from serfuse import fitting  # noqa: E402 - the backend is chosen above
+
+fitting.set_up_backend()
+import keras  # noqa: E402
+from keras import ops  # noqa: E402
+from keras.src.testing import TestCase  # noqa: E402
+
+from serfuse import models, poincare, transport  # noqa: E402
+from serfuse.layers import (  # noqa: E402
+    ExpMap0,
+    GyroMidpoint,
+    Hadamard,
+    LogMap0,
+    MobiusAdd,
+    ReferenceSet,
+    SinkhornTransport,
+)
+
+keras.config.disable_traceback_filtering()
+
+PAIR = ((2, 5), (2, 5))  # tuples: TensorFlow cannot make a data set of lists of arrays
+LAYER_CASES = {
+    "ExpMap0": (ExpMap0, {"kappa": 0.5}, (2, 5), (2, 5)),
+    "ExpMap0 of a sequence": (ExpMap0, {}, (2, 3, 5), (2, 3, 5)),
+    "LogMap0": (LogMap0, {"scale": 3.0}, (2, 5), (2, 5)),
+    "MobiusAdd": (MobiusAdd, {}, PAIR, (2, 5)),
+    "GyroMidpoint": (GyroMidpoint, {}, PAIR, (2, 5)),
+    "Hadamard": (Hadamard, {}, PAIR, (2, 5)),
+    "ReferenceSet": (ReferenceSet, {"shape": (3, 5)}, (2, 4), (3, 5)),
+    "SinkhornTransport of sets": (
+        SinkhornTransport,
+        {"iterations": 2},
+        ((2, 4, 3), (2, 5, 3)),
+        ((2, 4, 3), (2, 5, 3)),
+    ),
+    "SinkhornTransport of sets, literal": (
+        SinkhornTransport,
+        {"iterations": 2, "epsilon": 0.01, "map": "literal"},
+        ((2, 4, 3), (2, 4, 3)),
+        ((2, 4, 3), (2, 4, 3)),
+    ),
+    "SinkhornTransport of a batch": (SinkhornTransport, {"iterations": 2, "points": "batch"}, PAIR, PAIR),
+    "SinkhornTransport of features": (
+        SinkhornTransport,
+        {"iterations": 2, "points": "features"},
+        ((2, 5), (2, 4)),
+        ((2, 5), (2, 4)),
+    ),
+    # References as many as clips: Keras' test batches all inputs alike.
+    "SinkhornTransport against references": (
+        SinkhornTransport,
+        {"iterations": 2, "points": "reference"},
+        ((2, 5),) * 4,
+        PAIR,
+    ),
+}
+MODEL_CASES = {
+    "hyfuse": ("hyfuse", {}),
+    "hyfuse-literal": ("hyfuse", {"kappa": 1.0, "log_scale": "inverse", "align": "project"}),
+    "hyfuse-symmetric": ("hyfuse-symmetric", {}),
+    "hyfuse-midpoint": ("hyfuse-symmetric", {"form": "midpoint"}),
+    "parrot-features": ("parrot", {"points": "features", "iterations": 6}),
+    "parrot-reference": ("parrot", {"points": "reference", "references": 8, "iterations": 6}),
+    "parrot-batch": ("parrot", {"points": "batch", "map": "literal", "epsilon": 0.02, "iterations": 5}),
+}
+
+
+def clips() -> dict[str, np.ndarray]:
+    """Two representations of different lengths, the same in every process."""
+    rng = np.random.default_rng(0)
+    return {"a": rng.normal(size=(12, 20)).astype("float32"), "b": rng.normal(size=(12, 26)).astype("float32")}
+
+
+class LayerTest(TestCase):
+    """Keras' own test of a layer: shapes, dtypes, serialization, a training step, mixed precision."""
+
+    def runTest(self) -> None:
+        """Only here because unittest wants one."""
+
+
+def layer_case(name: str) -> None:
+    layer, arguments, shapes, expected = LAYER_CASES[name]
+    LayerTest().run_layer_test(
+        layer,
+        init_kwargs=arguments,
+        input_shape=shapes,
+        expected_output_shape=expected,
+        expected_num_trainable_weights=0,
+        expected_num_non_trainable_weights=1 if layer is ReferenceSet else 0,
+        supports_masking=layer is not ReferenceSet,
+    )
+
+
+def gradients(function: Callable, arrays: list[np.ndarray]) -> tuple[float, list[np.ndarray]]:
+    """Value and gradients of a scalar function on this backend."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        tensors = [tf.constant(array) for array in arrays]
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            value = function(*tensors)
+        return float(value), [found.numpy() for found in tape.gradient(value, tensors)]
+    if BACKEND == "torch":
+        tensors = [torch.tensor(array, requires_grad=True) for array in arrays]
+        value = function(*tensors)
+        value.backward()
+        return float(value.detach()), [tensor.grad.numpy() for tensor in tensors]
+    import jax
+
+    value, found = jax.jit(jax.value_and_grad(function, argnums=tuple(range(len(arrays)))))(*arrays)
+    return float(value), [np.asarray(gradient) for gradient in found]
+
+
+def hyperbolic(u: object, v: object) -> object:
+    """The chain of HYFuse, both orders, and the midpoint."""
+    x, y = poincare.exp0(u, 0.7), poincare.exp0(v, 0.9)
+    total = poincare.log0(poincare.mobius_add(x, y)) + poincare.log0(poincare.mobius_add(y, x), 1.3)
+    return ops.sum((total + poincare.log0(poincare.gyromidpoint(x, y))) ** 2)
+
+
+def transported(epsilon: float) -> Callable:
+    """Both directions of a transport, as a function of the two sets."""
+
+    def total(p: object, q: object) -> object:
+        log_plan = transport.sinkhorn_log_plan(transport.pairwise_cost(p, q), epsilon, 3)
+        there = transport.barycentric_map(log_plan, q)
+        back = transport.barycentric_map(ops.swapaxes(log_plan, -1, -2), p)
+        return ops.sum(there**2) + ops.sum(back * q)
+
+    return total
+
+
+GRADIENT_CASES = {
+    "chain": (hyperbolic, (6, 5), (6, 5)),
+    "transport by scalings": (transported(0.1), (6, 3), (5, 3)),
+    "transport by logarithms": (transported(0.02), (6, 24), (5, 24)),
+}
+
+
+def gradient_case(name: str) -> None:
+    """Value and gradients, kept for the comparison; finite also at zero, at equal points and far away."""
+    function, *shapes = GRADIENT_CASES[name]
+    rng = np.random.default_rng(1)
+    arrays = [rng.normal(size=shape).astype("float32") for shape in shapes]
+    if shapes[0] != shapes[1]:
+        arrays[1] = rng.normal(size=shapes[1]).astype("float32")
+    value, found = gradients(function, arrays)
+    saved = FOLDER / f"{BACKEND}-{name}.npz"
+    np.savez(saved, value=value, **{str(number): gradient for number, gradient in enumerate(found)})
+    for size in (0.0, 1e-12, 1e3, 1e15):
+        value, found = gradients(function, [array * np.float32(size) for array in arrays])
+        assert np.isfinite(value), f"{value} at size {size}"
+        assert all(np.isfinite(gradient).all() for gradient in found), f"gradient at size {size}"
+
+
+def model_case(name: str) -> None:
+    """A whole model: saved and loaded here, with its predictions for the others."""
+    model, options = MODEL_CASES[name]
+    arrays = clips()
+    keras.utils.set_random_seed(0)
+    network = models.get(model).build(arrays, 3, models.get(model).options(**options), 0)
+    expected = predicted(network)
+    network.save(FOLDER / f"{BACKEND}-{name}.keras")
+    np.save(FOLDER / f"{BACKEND}-{name}.npy", expected)
+
+
+def predicted(network: keras.Model) -> np.ndarray:
+    """Predictions of `clips`, without compiling `predict`, which takes seconds per model."""
+    inputs = {name: ops.convert_to_tensor(array) for name, array in clips().items()}
+    found = network(inputs, training=False)
+    return ops.convert_to_numpy(found.detach() if BACKEND == "torch" else found)
+
+
+def training_case(name: str) -> None:
+    """A training step under jit_compile=True changes the weights and keeps them finite."""
+    model, options = MODEL_CASES[name]
+    arrays = clips()
+    network = models.get(model).build(arrays, 3, models.get(model).options(**options), 0)
+    network.compile(
+        "adam", "sparse_categorical_crossentropy", jit_compile=BACKEND != "torch"
+    )  # torch.compile needs a C++ compiler at run time
+    before = [weight.copy() for weight in network.get_weights()]
+    history = network.fit(arrays, np.arange(12) % 3, batch_size=12, epochs=1, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    after = network.get_weights()
+    assert all(np.isfinite(weight).all() for weight in after)
+    trained = [not np.array_equal(old, new) for old, new in zip(before, after, strict=True)]
+    assert sum(trained) >= len(network.trainable_weights) - 1
+
+
+def loading_case(other: str, name: str) -> None:
+    """A file of another backend predicts the same here."""
+    network = keras.models.load_model(FOLDER / f"{other}-{name}.keras")
+    np.testing.assert_allclose(predicted(network), np.load(FOLDER / f"{other}-{name}.npy"), atol=1e-5)
+
+
+def comparing_case(other: str, name: str) -> None:
+    """Values and gradients of another backend are those of this one."""
+    mine, theirs = (np.load(FOLDER / f"{backend}-{name}.npz") for backend in (BACKEND, other))
+    for key in mine.files:
+        np.testing.assert_allclose(mine[key], theirs[key], rtol=1e-3, atol=1e-4)
+
+
+def main() -> None:
+    outcomes: dict[str, str] = {}
+
+    def attempt(check: str, function: Callable, *arguments: str) -> None:
+        started = time.monotonic()
+        try:
+            function(*arguments)
+            outcomes[check] = ""
+        except Exception:
+            outcomes[check] = traceback.format_exc()
+        seconds[check] = round(time.monotonic() - started, 2)
+
+    seconds: dict[str, float] = {}
+    for name in MODEL_CASES:
+        attempt(f"model {name}", model_case, name)
+    for name in GRADIENT_CASES:
+        attempt(f"gradient {name}", gradient_case, name)
+    (FOLDER / f"{BACKEND}.saved").touch()
+    for name in LAYER_CASES:
+        attempt(f"layer {name}", layer_case, name)
+    for name in ("hyfuse-symmetric", "parrot-features", "parrot-reference"):
+        attempt(f"training {name}", training_case, name)
+    until = time.monotonic() + SECONDS
+    while not all((FOLDER / f"{other}.saved").exists() for other in OTHERS) and time.monotonic() < until:
+        time.sleep(0.2)
+    for other in OTHERS:
+        for name in MODEL_CASES:
+            attempt(f"loading {other} {name}", loading_case, other, name)
+        for name in GRADIENT_CASES:
+            attempt(f"comparing {other} {name}", comparing_case, other, name)
+    (FOLDER / f"{BACKEND}.json").write_text(json.dumps({"outcomes": outcomes, "seconds": seconds}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

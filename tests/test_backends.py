@@ -1,0 +1,68 @@
+"""The layers and whole models on TensorFlow, torch and JAX, and files of each on each other: a process per backend."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+BACKENDS = [name for name in ("tensorflow", "torch", "jax") if importlib.util.find_spec(name)]
+SECONDS = 900
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """What backend_worker.py found, `{backend: {check: "" or a traceback}}`."""
+    folder = tmp_path_factory.mktemp("backends")
+    worker = Path(__file__).with_name("backend_worker.py")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
+    running = {}
+    for backend in BACKENDS:
+        others = [other for other in BACKENDS if other != backend]
+        with (folder / f"{backend}.log").open("w") as log:
+            running[backend] = subprocess.Popen(
+                [sys.executable, "-P", worker, folder, backend, *others], stdout=log, stderr=log, env=environment
+            )
+    until = time.monotonic() + SECONDS
+    try:
+        while any(process.poll() is None for process in running.values()) and time.monotonic() < until:
+            for backend, process in running.items():
+                if process.poll() is not None:
+                    (folder / f"{backend}.saved").touch()  # so that the others do not wait for it
+            time.sleep(0.2)
+    finally:
+        for process in running.values():
+            process.kill()
+            process.wait()
+    found = {}
+    for backend in BACKENDS:
+        report = folder / f"{backend}.json"
+        if not report.exists():
+            pytest.fail(f"{backend} did not finish:\n{(folder / f'{backend}.log').read_text()[-3000:]}")
+        found[backend] = json.loads(report.read_text())["outcomes"]
+    return found
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [
+        ("layer", 12),  # Keras' own test of each layer
+        ("model", 7),  # builds, predicts, is saved
+        ("gradient", 3),  # finite at zero, between equal points and far away
+        ("training", 3),  # a step under jit_compile=True
+        ("loading", 7 * (len(BACKENDS) - 1)),  # files of the other backends predict the same to 1e-5
+        ("comparing", 3 * (len(BACKENDS) - 1)),  # gradients are those of the other backends
+    ],
+)
+def test_backend(outcomes, backend, kind, count):
+    checks = {name: problem for name, problem in outcomes[backend].items() if name.split()[0] == kind}
+    assert len(checks) == count
+    failed = {name: problem for name, problem in checks.items() if problem}
+    assert not failed, "\n\n".join(f"{name}:\n{problem[-2000:]}" for name, problem in failed.items())
