@@ -11,7 +11,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
     """A figure on the Agg canvas: no display, no global pyplot state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -22,6 +22,11 @@ def _figure(width: float, height: float) -> Any:
 
 
 def confusion(predictions: pd.DataFrame, classes: list[str], title: str, path: Path) -> None:
+    """Write the figure of `draw_confusion` to a file."""
+    draw_confusion(predictions, classes, title).savefig(path, dpi=130)
+
+
+def draw_confusion(predictions: pd.DataFrame, classes: list[str], title: str = "") -> Any:
     """Confusion matrix of all held-out clips, each row (true class) normalised to 100 %; counts in small print."""
     from sklearn.metrics import confusion_matrix
 
@@ -29,7 +34,7 @@ def confusion(predictions: pd.DataFrame, classes: list[str], title: str, path: P
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     size = 2.4 + 0.75 * len(classes)
-    figure = _figure(size + 0.8, size)
+    figure = new_figure(size + 0.8, size)
     axes = figure.add_subplot()
     image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
     for row in range(len(classes)):
@@ -42,10 +47,11 @@ def confusion(predictions: pd.DataFrame, classes: list[str], title: str, path: P
     axes.set_yticks(range(len(classes)), classes)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    axes.set_title(title, fontsize=10, wrap=True)
+    if title:
+        axes.set_title(title, fontsize=10, wrap=True)
     bar = figure.colorbar(image, ax=axes, shrink=0.8)
     bar.set_label("share of the true class")
-    figure.savefig(path, dpi=130)
+    return figure
 
 
 def project(features: np.ndarray, seed: int) -> np.ndarray:
@@ -59,8 +65,13 @@ def project(features: np.ndarray, seed: int) -> np.ndarray:
 
 
 def tsne(points: pd.DataFrame, classes: list[str], title: str, path: Path, by: str = "label") -> None:
+    """Write the figure of `draw_tsne` to a file."""
+    draw_tsne(points, classes, title, by).savefig(path, dpi=130)
+
+
+def draw_tsne(points: pd.DataFrame, classes: list[str], title: str = "", by: str = "label") -> Any:
     """Scatter of `x, y` coloured by the column `by`."""
-    figure = _figure(6.4, 5.2)
+    figure = new_figure(6.4, 5.2)
     axes = figure.add_subplot()
     values = classes if by == "label" else sorted(points[by].astype(str).unique())
     for number, value in enumerate(values):
@@ -77,6 +88,7 @@ def tsne(points: pd.DataFrame, classes: list[str], title: str, path: Path, by: s
         )
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_title(title, fontsize=10, wrap=True)
+    if title:
+        axes.set_title(title, fontsize=10, wrap=True)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
-    figure.savefig(path, dpi=130)
+    return figure
