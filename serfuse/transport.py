@@ -185,5 +185,5 @@ def barycentric_map(log_plan: Any, points: Any) -> Any:
     may be too small for the dtype; terms that are constant along a row do not matter.
     """
     # Not `ops.softmax`, which warns about a row of one entry.
-    weights = ops.exp(log_plan - ops.logsumexp(log_plan, axis=-1, keepdims=True))
-    return ops.matmul(weights, points)
+    weights = ops.exp(log_plan - ops.stop_gradient(ops.max(log_plan, axis=-1, keepdims=True)))
+    return ops.matmul(weights, points) / ops.sum(weights, axis=-1, keepdims=True)

@@ -210,9 +210,10 @@ def test_mapped_points_lie_among_those_they_are_sent_to():
 
 
 def test_a_row_too_small_for_the_dtype_is_still_a_mean():
-    log_plan = tf.constant([[-300.0, -301.0], [-1.0, -2.0]])
+    log_plan = tf.constant([[-300.0, -301.0], [-1.0, -2.0], [-1e13, -1e13]])
     found = transport.barycentric_map(log_plan, tf.constant([[1.0], [2.0]])).numpy()
     np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
+    assert found[2] == 1.5
 
 
 @pytest.mark.parametrize("epsilon", [LOG, SCALINGS])

@@ -1,0 +1,64 @@
+"""The layers of HYFuse together: what the chain does to two inputs, and what the literal kappa loses."""
+
+import numpy as np
+import pytest
+
+from serfuse import fitting
+
+fitting.set_up_backend()
+import keras  # noqa: E402 - the backend is chosen above
+
+from serfuse.layers import ExpMap0, GyroMidpoint, LogMap0, MobiusAdd  # noqa: E402
+
+
+def vectors(norm, seed=0, count=6, size=40):
+    x = np.random.default_rng(seed).normal(size=(count, size))
+    return (norm * x / np.linalg.norm(x, axis=1, keepdims=True)).astype("float32")
+
+
+def array(x):
+    return keras.ops.convert_to_numpy(x)
+
+
+def fused(x, y, kappa=1.0):
+    exp = ExpMap0(kappa)
+    return array(LogMap0(1.0)(MobiusAdd()([exp(x), exp(y)])))
+
+
+@pytest.mark.parametrize("kappa", [0.1, 0.5, 1.0])
+def test_exp_then_log(kappa):
+    x = vectors(2.0)
+    np.testing.assert_allclose(array(LogMap0()(ExpMap0(kappa)(x))), 2 * kappa * x, rtol=1e-4)
+    np.testing.assert_allclose(array(LogMap0(1 / kappa)(ExpMap0(kappa)(x))), x, rtol=1e-4)
+
+
+def test_small_vectors_simply_add():
+    x, y = vectors(1e-3, 0), vectors(1e-3, 1)
+    np.testing.assert_allclose(fused(x, y), x + y, rtol=1e-4, atol=1e-9)
+
+
+def test_the_literal_kappa_all_but_ignores_the_second_input_and_both_others_do_not():
+    """Features of norm 10: at kappa 1 the second input hardly moves the result, at kappa 0.1 it does."""
+    x, y, other = vectors(10.0, 0), vectors(10.0, 1), vectors(10.0, 2)
+
+    def moved(function):
+        one, two = function(x, y), function(x, other)
+        return np.linalg.norm(one - two) / np.linalg.norm(one)
+
+    def midpoint(x, y):
+        exp = ExpMap0(0.1)
+        return array(LogMap0(1.0)(GyroMidpoint()([exp(x), exp(y)])))
+
+    assert moved(fused) < 0.01
+    assert moved(lambda x, y: fused(x, y, 0.1)) > 0.3
+    assert moved(midpoint) > 0.7
+    symmetric = moved(lambda x, y: fused(x, y, 0.1) + fused(y, x, 0.1))
+    assert symmetric > 0.7
+
+
+def test_the_order_matters_to_the_sum_and_not_to_the_midpoint():
+    x, y = ExpMap0()(vectors(1.0, 0)), ExpMap0()(vectors(1.0, 1))
+    there, back = array(MobiusAdd()([x, y])), array(MobiusAdd()([y, x]))
+    assert np.abs(there - back).max() > 0.05
+    np.testing.assert_allclose(np.linalg.norm(there, axis=1), np.linalg.norm(back, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(array(GyroMidpoint()([x, y])), array(GyroMidpoint()([y, x])), atol=1e-7)

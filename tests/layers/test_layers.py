@@ -1,0 +1,210 @@
+"""What every layer promises: configuration, shapes, dtypes, masks, files, and messages that name the received shape."""
+
+import numpy as np
+import pytest
+
+from serfuse import fitting
+
+fitting.set_up_backend()
+import keras  # noqa: E402 - the backend is chosen above
+
+from serfuse import layers  # noqa: E402
+from serfuse.layers import (  # noqa: E402
+    ClipNorm,
+    ExpMap0,
+    GyroMidpoint,
+    Hadamard,
+    LogMap0,
+    MobiusAdd,
+    ReferenceSet,
+    SinkhornTransport,
+)
+
+B, N, M, D = 3, 4, 5, 6
+# A maker of each layer and the shapes it is called on, without the batch axis where there is one.
+CASES = {
+    "ClipNorm": (lambda **k: ClipNorm(0.4, **k), (B, D)),
+    "ExpMap0": (lambda **k: ExpMap0(0.3, **k), (B, D)),
+    "LogMap0": (lambda **k: LogMap0(1.5, **k), (B, N, D)),
+    "MobiusAdd": (MobiusAdd, [(B, D), (B, D)]),
+    "GyroMidpoint": (GyroMidpoint, [(B, N, D), (B, N, D)]),
+    "Hadamard": (Hadamard, [(B, D), (B, D)]),
+    "set": (lambda **k: SinkhornTransport(0.3, 4, **k), [(B, N, D), (B, M, D)]),
+    "set, literal": (lambda **k: SinkhornTransport(0.01, 4, map="literal", **k), [(B, N, D), (B, N, D)]),
+    "batch": (lambda **k: SinkhornTransport(0.3, 4, points="batch", **k), [(B, D), (B, D)]),
+    "features": (lambda **k: SinkhornTransport(0.3, 4, points="features", **k), [(B, N), (B, M)]),
+    "reference": (
+        lambda **k: SinkhornTransport(0.3, 4, points="reference", **k),
+        [(B, D), (B, D), (N, D), (M, D)],
+    ),
+    "reference, literal": (
+        lambda **k: SinkhornTransport(0.3, 4, points="reference", map="literal", **k),
+        [(B, D), (B, D), (N, D), (N, D)],
+    ),
+}
+
+
+def inputs_of(shapes, seed=0, size=0.2):
+    rng = np.random.default_rng(seed)
+    if isinstance(shapes, tuple):
+        return (size * rng.normal(size=shapes)).astype("float32")
+    return [(size * rng.normal(size=shape)).astype("float32") for shape in shapes]
+
+
+def arrays(outputs):
+    found = outputs if isinstance(outputs, list | tuple) else [outputs]
+    return [keras.ops.convert_to_numpy(keras.ops.cast(x, "float32")) for x in found]
+
+
+def dtypes(outputs):
+    found = outputs if isinstance(outputs, list | tuple) else [outputs]
+    return {keras.backend.standardize_dtype(x.dtype) for x in found}
+
+
+def test_everything_exported_is_here():
+    tried = {type(make()).__name__ for make, _ in CASES.values()} | {"ReferenceSet"}
+    assert tried == set(layers.__all__)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_configuration_round_trip(name):
+    make, shapes = CASES[name]
+    layer = make(name="here")
+    assert keras.saving.get_registered_name(type(layer)) == f"serfuse>{type(layer).__name__}"
+    again = type(layer).from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+    restored = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    values = inputs_of(shapes)
+    for found, expected in zip(arrays(restored(values)), arrays(layer(values)), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_shapes_and_dtypes_agree_with_what_comes_out(name):
+    make, shapes = CASES[name]
+    for policy in ("float32", "mixed_float16", "mixed_bfloat16", "float64"):
+        layer = make(dtype=policy)
+        values = inputs_of(shapes)
+        outputs = layer(values)
+        promised = layer.compute_output_shape(shapes)
+        assert [x.shape for x in arrays(outputs)] == (promised if isinstance(promised[0], tuple) else [promised]) or [
+            x.shape for x in arrays(outputs)
+        ] == list(promised)
+        as_tensors = keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype="float32"), values)
+        assert dtypes(outputs) == dtypes(layer.compute_output_spec(as_tensors)) == {layer.compute_dtype}
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("name", CASES)
+def test_half_precision_only_rounds_what_comes_in_and_goes_out(name, policy):
+    make, shapes = CASES[name]
+    half = make(dtype=policy)
+    given = keras.tree.map_structure(lambda x: keras.ops.cast(x, half.compute_dtype), inputs_of(shapes))
+    exact = make()(keras.tree.map_structure(lambda x: keras.ops.cast(x, "float32"), given))
+    found = half(given)
+    for one, other in zip(arrays(found), arrays(exact), strict=True):
+        np.testing.assert_array_equal(
+            one, keras.ops.convert_to_numpy(keras.ops.cast(keras.ops.cast(other, half.compute_dtype), "float32"))
+        )
+
+
+def test_large_half_precision_vectors_stay_on_the_edge():
+    """In float16 the square of 300 is infinite and the map silently gave 0."""
+    large = keras.ops.cast(np.full((2, 100), 300.0), "float16")
+    found = arrays(ExpMap0(dtype="mixed_float16")(large))[0]
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, rtol=2e-3)
+    (log,) = arrays(LogMap0(1.0, dtype="mixed_float16")(large))
+    assert np.isfinite(log).all() and np.linalg.norm(log) > 4
+
+
+@pytest.mark.parametrize("name", [name for name, (_, shapes) in CASES.items() if len(shapes) == 2])
+def test_a_file_restores_the_layer(name, tmp_path):
+    make, shapes = CASES[name]
+    pair = isinstance(shapes, list)
+    given = [keras.Input(shape[1:]) for shape in shapes] if pair else keras.Input(shapes[1:])
+    network = keras.Model(given, make()(given))
+    network.save(tmp_path / "model.keras")
+    restored = keras.models.load_model(tmp_path / "model.keras")
+    values = inputs_of(shapes)
+    for found, expected in zip(arrays(restored(values)), arrays(network(values)), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("make", [lambda: ExpMap0(0.5), lambda: LogMap0(1.0)])
+def test_a_mask_passes_through_a_map(make):
+    sequence = inputs_of((B, N, D))
+    sequence[:, 2:] = 0.0
+    masked = keras.layers.Masking()(sequence)
+    found = make()(masked)
+    np.testing.assert_array_equal(arrays(found._keras_mask)[0], [[1, 1, 0, 0]] * B)
+    np.testing.assert_array_equal(arrays(found)[0], arrays(make()(sequence))[0])
+
+
+@pytest.mark.parametrize("layer", [MobiusAdd, GyroMidpoint, Hadamard])
+def test_a_pair_counts_where_both_count(layer):
+    x, y = inputs_of([(1, 3, D), (1, 3, D)])
+    one, other = np.array([[True, True, False]]), np.array([[True, False, True]])
+    make = layer()
+    np.testing.assert_array_equal(make.compute_mask([x, y], [one, other]), [[True, False, False]])
+    assert make.compute_mask([x, y], [one, None]) is one
+    assert make.compute_mask([x, y], None) is None
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: ExpMap0(0.0), "kappa=0.0"),
+        (lambda: ExpMap0(float("nan")), "kappa=nan"),
+        (lambda: LogMap0(-2.0), "scale=-2.0"),
+        (lambda: SinkhornTransport(epsilon=0), "epsilon=0"),
+        (lambda: SinkhornTransport(iterations=0), "iterations=0"),
+        (lambda: SinkhornTransport(iterations=2.5), "iterations=2.5"),
+        (lambda: SinkhornTransport(map="mean"), "'mean'"),
+        (lambda: SinkhornTransport(points="clips"), "'clips'"),
+        (lambda: ReferenceSet(), "values"),
+        (lambda: ReferenceSet(np.zeros(3)), r"\(3,\)"),
+        (lambda: ReferenceSet(np.zeros((0, 3))), r"\(0, 3\)"),
+        (lambda: ReferenceSet(np.full((2, 3), np.nan)), "NaN"),
+        (lambda: ReferenceSet(np.zeros((2, 3)), shape=(3, 2)), r"\(3, 2\)"),
+    ],
+)
+def test_arguments_out_of_range(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "shapes", "words"),
+    [
+        (ExpMap0, [(2, 3), (2, 3)], "one tensor"),
+        (ExpMap0, (3,), r"\(3,\)"),
+        (LogMap0, (2, None), r"\(2, None\)"),
+        (MobiusAdd, (2, 3), r"list of two.*\(2, 3\)"),
+        (MobiusAdd, [(2, 3), (2, 4)], r"\(2, 4\).*zero padding"),
+        (MobiusAdd, [(2, 3), (2, 3), (2, 3)], "two tensors"),
+        (GyroMidpoint, [(2, 3), (2, 3, 3)], r"\(2, 3, 3\)"),
+        (Hadamard, [(2, 1), (2, 3)], r"\(2, 1\)"),
+        (Hadamard, [(2, None), (2, None)], "known number"),
+        (SinkhornTransport, [(2, 3), (2, 3)], r"3 axes.*\(2, 3\)"),
+        (SinkhornTransport, (2, 3, 4), "list of 2 tensors"),
+        (SinkhornTransport, [(2, 3, 4), (2, 3, 5)], r"features differ.*\(2, 3, 5\)"),
+        (SinkhornTransport, [(2, 3, 4), (1, 3, 4)], r"batch sizes differ.*\(1, 3, 4\)"),
+        (SinkhornTransport, [(2, 3, None), (2, 3, 4)], "last axis"),
+        (lambda: SinkhornTransport(map="literal"), [(2, 3, 4), (2, 5, 4)], "3 and 5 points"),
+        (lambda: SinkhornTransport(points="batch"), [(2, 3), (2, 4)], "features differ"),
+        (lambda: SinkhornTransport(points="features", map="literal"), [(2, 3), (2, 4)], "3 and 4 points"),
+        (lambda: SinkhornTransport(points="reference"), [(2, 3), (2, 3)], "4 tensors"),
+        (
+            lambda: SinkhornTransport(points="reference", map="literal"),
+            [(2, 3), (2, 3), (7, 3), (8, 3)],
+            "7 and 8 points",
+        ),
+    ],
+)
+def test_shapes_that_do_not_fit_are_named(make, shapes, words):
+    for attempt in ("build", "compute_output_shape"):
+        with pytest.raises(ValueError, match=words):
+            getattr(make(), attempt)(shapes)
+    if None not in keras.tree.flatten(shapes):
+        with pytest.raises(ValueError, match=words):
+            make()(inputs_of(shapes))
