@@ -1,0 +1,131 @@
+"""The report as one self-contained HTML page: no script, no network, readable on a phone and in print."""
+
+from collections.abc import Callable
+from importlib import resources
+from typing import Any
+
+from .. import __version__, compare
+from ..errors import RunError
+from ..store import EmbeddingStore
+from . import charts, mistakes, tables, words
+from .runs import Run
+
+
+def render(
+    runs: list[Run],
+    *,
+    title: str | None = None,
+    store: EmbeddingStore | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> str:
+    """The page.
+
+    Args:
+        runs: from `runs.read`.
+        title: heading; by default made from the corpora.
+        store: where the clips' audio files are looked up, for the players; `None` for a page without sound.
+        progress: called with the number of runs drawn and in all.
+    """
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = environment.from_string((resources.files(__package__) / "page.html").read_text("utf-8"))
+    sections = []
+    for number, run in enumerate(runs, start=1):
+        figures = [
+            ("Confusion matrix", f"Row-normalised confusion matrix of {run.name}", charts.confusion(run)),
+            ("Penultimate layer, by emotion", "t-SNE of the test clips of one fold", charts.tsne(run, "label")),
+            (
+                f"Penultimate layer, by {run.speaker_kind}",
+                f"The same points coloured by {run.speaker_kind}: clusters of one colour show what leaks",
+                charts.tsne(run, "speaker"),
+            ),
+            ("Learning curves", "Cross-entropy per epoch and fold", charts.curves(run)),
+            (f"Accuracy per {run.speaker_kind}", f"Accuracy of each {run.speaker_kind}", charts.speakers(run)),
+        ]
+        sections.append(
+            {
+                "run": run,
+                "id": f"run{number}",
+                "warnings": words.warnings(run),
+                "sensitivity": words.sensitivity(run),
+                "figures": [(head, text, Markup(drawn)) for head, text, drawn in figures if drawn],
+                "mistakes": mistakes.worst(run, store),
+                "settings": _settings(run),
+                "classes": _per_class(run),
+            }
+        )
+        if progress:
+            progress(number, len(runs))
+    corpora = list(dict.fromkeys(run.corpus for run in runs))
+    return template.render(
+        title=title or f"Speech emotion recognition on {', '.join(corpora)}",
+        heads=tables.HEADS,
+        rows=list(zip(tables.rows(runs), [section["id"] for section in sections], strict=True)),
+        overview=Markup(charts.intervals(runs)),
+        gaps=words.gaps(runs),
+        comparisons=_comparisons(runs),
+        sections=sections,
+        version=__version__,
+        notes=sorted({run.metrics["interval"]["note"] for run in runs}),
+    )
+
+
+def _comparisons(runs: list[Run]) -> list[str]:
+    """Paired verdicts among the runs that share clips and folds."""
+    sentences: list[str] = []
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        key = (run.corpus, *(run.config["split"][name] for name in ("name", "folds", "repeats")), run.config["seed"])
+        groups.setdefault(key, []).append(run)
+    for key, group in groups.items():
+        if len(group) < 2:
+            continue
+        names = [f"{run.model} ({run.inputs})" for run in group]
+        if len(set(names)) < len(names):
+            names = [run.name for run in group]
+        try:
+            found = compare.compare([run.folder for run in group], names=names)
+        except RunError:
+            continue  # their folds differ after all: there is nothing to pair
+        sentences += [f"Split {key[1]}: {sentence}" for sentence in found.sentences()]
+    return sentences
+
+
+def _settings(run: Run) -> list[tuple[str, str]]:
+    config = run.config
+    pairs = [("corpus", f"{run.corpus}, {config['corpus']['clips']} clips, {config['corpus']['speakers']} speakers")]
+    for side, key in config["embeddings"].items():
+        pairs.append(
+            (
+                f"input {side}",
+                f"{key['encoder']}, weights {key['weights'][:26]}, layer {key['layer']}, pooling {key['pooling']}, "
+                f"pad {key['pad']}",
+            )
+        )
+    pairs.append(("split", ", ".join(f"{name} {value}" for name, value in config["split"].items())))
+    pairs.append(("options", ", ".join(f"{name} {value}" for name, value in config["options"].items())))
+    if not run.history.empty:
+        pairs.append(("training", ", ".join(f"{name} {value}" for name, value in config["training"].items())))
+    pairs.append(("seed", str(config["seed"])))
+    if run.metrics.get("parameters"):
+        pairs.append(("trainable parameters", f"{run.metrics['parameters']:,}"))
+    pairs.append(("time", run.seconds()))
+    pairs.append(("versions", ", ".join(f"{name} {value}" for name, value in config["versions"].items())))
+    return pairs
+
+
+def _per_class(run: Run) -> list[list[str]]:
+    pooled, bounds = run.metrics["pooled"]["per_class"], run.metrics["intervals"].get("per_class", {})
+    return [
+        [
+            name,
+            str(figures["support"]),
+            words.percent(figures["recall"]),
+            words.interval(bounds.get(name, {})),
+            words.percent(figures["precision"]),
+            words.percent(figures["f1"]),
+        ]
+        for name, figures in pooled.items()
+    ]

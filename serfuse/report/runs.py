@@ -1,0 +1,142 @@
+"""What a report says about one finished run, read from its folder alone."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from .. import fold_files, published, results
+from ..errors import ConfigError, RunError, UnknownNameError
+from ..published import Published
+
+_MAX_BYTES = 256 << 20  # of predictions; a large corpus with many repeats has a tenth of this
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: where it is.
+        name: the folder's name, made unique among the runs of a report.
+        config: `config.yaml`.
+        metrics: `metrics.json`.
+        predictions: `predictions.csv`.
+        history: `history.csv`, empty for scikit-learn models.
+        points: `tsne.csv`, empty when there is none.
+        published: what the papers print for this corpus, model and encoders.
+    """
+
+    folder: Path
+    name: str
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+    predictions: pd.DataFrame
+    history: pd.DataFrame
+    points: pd.DataFrame
+    published: list[Published] = field(default_factory=list)
+
+    @property
+    def model(self) -> str:
+        return str(self.config["model"])
+
+    @property
+    def corpus(self) -> str:
+        return str(self.config["corpus"]["name"])
+
+    @property
+    def synthetic(self) -> bool:
+        return bool(self.config["corpus"].get("synthetic"))
+
+    @property
+    def random_weights(self) -> list[str]:
+        """Encoders that were never trained."""
+        return [key["encoder"] for key in self.config["embeddings"].values() if key["weights"].startswith("random")]
+
+    @property
+    def split(self) -> str:
+        return str(self.config["split"]["name"])
+
+    @property
+    def speaker_kind(self) -> str:
+        return str(self.config["corpus"].get("speaker_kind", "speaker"))
+
+    @property
+    def inputs(self) -> str:
+        """The representations: "prosody + hubert"."""
+        return " + ".join(key["encoder"] for key in self.config["embeddings"].values())
+
+    @property
+    def classes(self) -> list[str]:
+        return [str(name) for name in self.metrics["classes"]]
+
+    @property
+    def audit(self) -> list[str]:
+        """The leakage audit in plain sentences."""
+        return [str(sentence) for sentence in self.metrics["audit"]["sentences"]]
+
+    @property
+    def experiment(self) -> tuple[str, str, str]:
+        """Corpus, model and representations: what stays the same when only the split changes."""
+        return self.corpus, self.model, self.inputs
+
+    def seconds(self) -> str:
+        """Wall time for people."""
+        whole = round(float(self.metrics.get("seconds", 0)))
+        return f"{whole} s" if whole < 120 else f"{whole // 60} min"
+
+
+def read(folders: list[Path]) -> list[Run]:
+    """The runs in these folders.
+
+    Raises:
+        RunError: no folder was given, one holds no finished run, or its files are damaged.
+    """
+    if not folders:
+        raise RunError("No run folder was given. Give the folders that `serfuse cv` wrote.")
+    names = _unique([folder.resolve() for folder in folders])
+    return [_read(folder, name) for folder, name in zip(folders, names, strict=True)]
+
+
+def _unique(folders: list[Path]) -> list[str]:
+    """Folder names, with as much of the path before them as tells them apart."""
+    depth = 1
+    while depth < 6:
+        names = ["/".join(folder.parts[-depth:]) for folder in folders]
+        if len(set(names)) == len(set(folders)):
+            return names
+        depth += 1
+    return [str(folder) for folder in folders]
+
+
+def _read(folder: Path, name: str) -> Run:
+    metrics = results.read_metrics(folder)
+    try:
+        for file in ("config.yaml", "predictions.csv"):
+            if (folder / file).stat().st_size > _MAX_BYTES:
+                raise RunError(f"{folder / file} is larger than {_MAX_BYTES >> 20} MB, which no run is.")
+        config = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
+        predictions = fold_files.read_predictions(folder / "predictions.csv")
+        history = _table(folder / "history.csv")
+        points = _table(folder / "tsne.csv")
+        run = Run(folder, name, config, metrics, predictions, history, points)
+        encoders = [key["encoder"] for key in config["embeddings"].values()]
+        needed = (run.corpus, run.split, run.classes, run.audit, metrics["mean"]["accuracy"], metrics["pooled"])
+        missing = {"clip", "speaker", "fold", "label", "predicted"} - set(predictions.columns)
+        if not all(needed) or missing:
+            raise ValueError(f"predictions.csv lacks {', '.join(sorted(missing))}" if missing else "an empty value")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, RecursionError) as error:
+        raise RunError(f"{folder} is not a whole run folder ({type(error).__name__}: {error}). Run it again.") from None
+    try:
+        found = published.find(run.corpus, run.model, *encoders)
+    except (UnknownNameError, ConfigError):  # a model of a later version
+        found = []
+    return Run(folder, name, config, metrics, predictions, history, points, found)
+
+
+def _table(path: Path) -> pd.DataFrame:
+    if not path.is_file() or path.stat().st_size < 2:
+        return pd.DataFrame()
+    return pd.read_csv(path, dtype={"clip": str, "speaker": str, "label": str, "predicted": str})

@@ -1,0 +1,86 @@
+"""What a reader should take from several runs, in sentences."""
+
+from .runs import Run
+
+# How much a split asks for, least first.
+_MEANING = {
+    "random": "new utterances of known speakers saying known sentences",
+    "text": "known speakers saying new sentences",
+    "speaker": "new speakers",
+    "loso": "new speakers",
+    "speaker-text": "new speakers saying new sentences",
+    "cremad-tfds": "new speakers",
+}
+
+
+def percent(value: float | None) -> str:
+    """`0.8066` -> `80.7`."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def interval(low_high: dict[str, float | None]) -> str:
+    """`76.1 to 84.7`, or a dash where there is none."""
+    low, high = low_high.get("low"), low_high.get("high")
+    return "-" if low is None or high is None else f"{percent(low)} to {percent(high)}"
+
+
+def gaps(runs: list[Run]) -> list[str]:
+    """For every experiment that was run under several splits: what each split estimates, and how far they lie apart."""
+    sentences = []
+    for experiment in dict.fromkeys(run.experiment for run in runs):
+        same = [run for run in runs if run.experiment == experiment]
+        by_split = {run.split: run for run in same}
+        if len(by_split) < 2:
+            continue
+        corpus, model, inputs = experiment
+        easiest = max(by_split.values(), key=lambda run: run.metrics["mean"]["accuracy"])
+        parts = []
+        for run in by_split.values():
+            accuracy = run.metrics["mean"]["accuracy"]
+            meaning = _MEANING.get(run.split, "clips of this split")
+            if run.speaker_kind != "speaker":
+                meaning = meaning.replace("speaker", run.speaker_kind)
+            part = f"{percent(accuracy)} % under {run.split} ({meaning})"
+            if run is not easiest:
+                part += f", {100 * (easiest.metrics['mean']['accuracy'] - accuracy):.1f} points less"
+            parts.append(part)
+        sentences.append(
+            f"{model} on {inputs}, {corpus}: {'; '.join(parts)}. The figure to quote is the one whose clips are as new "
+            "to the model as those it will meet."
+        )
+    return sentences
+
+
+def warnings(run: Run) -> list[str]:
+    """What a reader of this run's figures must know first."""
+    found = []
+    if run.synthetic:
+        found.append("The speech is synthetic: the figures show that the software works, nothing about emotion.")
+    for encoder in run.random_weights:
+        found.append(f"{encoder} has random weights: the figures say nothing about the published model.")
+    for side, figures in run.metrics.get("sensitivity", {}).items():
+        if figures["changed"] < 0.01:
+            encoder = run.config["embeddings"][side]["encoder"]
+            found.append(f"This fusion all but ignores {encoder}: shuffling it changes {figures['changed']:.1%}.")
+    if neighbours := run.metrics.get("neighbours"):
+        found.append(
+            "A prediction depends on the clips predicted beside it: accuracy "
+            f"{percent(neighbours['alone']['accuracy'])} % clip by clip, {percent(neighbours['fold']['accuracy'])} % "
+            "with the whole fold as one batch."
+        )
+    return found
+
+
+def sensitivity(run: Run) -> list[str]:
+    """What each input contributes."""
+    return [
+        f"Shuffling {run.config['embeddings'][side]['encoder']} over the test clips changes {figures['changed']:.1%} "
+        f"of the predictions and costs {100 * figures['accuracy_drop']:.1f} points of accuracy."
+        for side, figures in run.metrics.get("sensitivity", {}).items()
+    ]
+
+
+def printed(run: Run) -> str:
+    """What the papers print, `83.18 (HYFuse, Table 1)`, or a dash."""
+    papers = {"hyfuse": "HYFuse", "parrot": "PARROT"}
+    return "; ".join(f"{row.accuracy:.2f} ({papers[row.paper]}, Table {row.table})" for row in run.published) or "-"
