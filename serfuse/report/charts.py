@@ -26,7 +26,7 @@ def svg(figure: Any) -> str:
 
 def intervals(runs: list[Run]) -> str:
     """Accuracy of every run with its interval, and the printed one as a cross."""
-    figure = new_figure(7.2, 1.0 + 0.42 * len(runs))
+    figure = new_figure(9.0, 0.9 + 0.36 * len(runs))
     axes = figure.add_subplot()
     places = np.arange(len(runs))[::-1]
     for place, run in zip(places, runs, strict=True):
@@ -38,7 +38,7 @@ def intervals(runs: list[Run]) -> str:
             axes.plot(row.accuracy, place, "x", color=COLOURS[3], markersize=8, markeredgewidth=2)
     axes.set_yticks(places, [f"{run.model}: {run.inputs} ({run.split})" for run in runs])
     axes.axvline(100 / len(runs[0].classes), color="grey", linestyle=":", linewidth=1)
-    axes.set_xlabel("accuracy in per cent; cross: printed in the papers; dotted: chance of equal classes")
+    axes.set_xlabel("accuracy in per cent")
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right", "left"]].set_visible(False)
     return svg(figure)
