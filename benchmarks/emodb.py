@@ -2,6 +2,7 @@
 
     python benchmarks/emodb.py run --data EMODB/wav --lyra WEIGHTS --out runs/emodb     about three hours on two cores
     python benchmarks/emodb.py write --out runs/emodb                                   the tables in docs/
+    python benchmarks/emodb.py picture --out runs/emodb                                 docs/emodb.png
 
 `run` goes on where it was stopped: a finished run folder is never run again. Every row of a table is one `serfuse cv`
 command, which `write` prints beside it.
@@ -122,6 +123,30 @@ def write(out: Path) -> None:
             tables[f"{family}-{split}"] = fusion_table(out, rows, split)
     tables["neighbours"] = neighbours_table(out)
     replace(DOCS / "fusion.md", tables)
+
+
+@main.command()
+@click.option("--out", default="runs/emodb", type=click.Path(exists=True, path_type=Path), show_default=True)
+@click.option("--run", "name", default="hyfuse-symmetric-random", show_default=True)
+def picture(out: Path, name: str) -> None:
+    """Write docs/emodb.png: the confusion matrix and the penultimate layer of one run."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.image import imread
+
+    images = [imread(out / name / file) for file in ("confusion.png", "tsne.png")]
+    height = max(image.shape[0] for image in images)
+    widths = [image.shape[1] * height / image.shape[0] for image in images]
+    figure = Figure(figsize=(sum(widths) / 130, height / 130))
+    FigureCanvasAgg(figure)
+    left = 0.0
+    for image, width in zip(images, widths, strict=True):
+        axes = figure.add_axes((left / sum(widths), 0, width / sum(widths), 1))
+        axes.imshow(image)
+        axes.axis("off")
+        left += width
+    figure.savefig(DOCS / "emodb.png", dpi=100)
+    click.echo(f"wrote {DOCS / 'emodb.png'}")
 
 
 def metrics(folder: Path) -> dict:
