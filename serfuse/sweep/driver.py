@@ -118,6 +118,7 @@ class _Driver:
         self.retries, self.report = retries, report
         self.units = {unit.name: unit for unit in plan.units}
         self.pending = deque(unit for unit in plan.units if unit.name not in self.progress.done)
+        self.complete: deque[Planned] = deque()
         self.attempts: dict[str, int] = {}
         self.looked = 0.0
         ledger.log("begin", units=len(self.units), done=len(self.progress.done), workers=engine.workers)
@@ -131,14 +132,17 @@ class _Driver:
     def work(self) -> None:
         """Until nothing is left to do."""
         self.report(self.progress, "")
-        while self.pending or self.progress.running or self.progress.elsewhere:
+        while self.pending or self.progress.running or self.progress.elsewhere or self.complete:
             self.start_some()
             if self.progress.running:
                 for outcome in self.engine.wait(_POLL_SECONDS):
                     self.settle(outcome)
-            else:
+                self.start_some()  # before anything that takes time
+            elif not self.complete:
                 time.sleep(_POLL_SECONDS / 5)
             self.look_elsewhere()
+            if self.complete:
+                self.finish(self.complete.popleft())
             self.report(self.progress, "")
 
     def start_some(self) -> None:
@@ -183,15 +187,18 @@ class _Driver:
             self.report(self.progress, f"{unit.label} failed {tried} times: {outcome.error}")
 
     def note_done(self, unit: Unit, done: Done) -> None:
-        """Count a finished unit; with the last one of a cross-validation, write its run folder."""
+        """Count a finished unit; after the last one of a cross-validation, its run folder is due."""
         self.progress.done[unit.name] = done
-        if not self.progress.complete(unit.planned):
-            return
-        if not self.ledger.finished(unit.planned):
-            self.ledger.finish(unit.planned)
-        folds = self.progress.folds(unit.planned)
+        if self.progress.complete(unit.planned):
+            self.complete.append(unit.planned)
+
+    def finish(self, planned: Planned) -> None:
+        """Write the run folder of a cross-validation."""
+        if not self.ledger.finished(planned):
+            self.ledger.finish(planned)
+        folds = self.progress.folds(planned)
         mean = sum(fold.accuracy for fold in folds) / len(folds)
-        self.report(self.progress, f"{unit.planned.experiment.label}: accuracy {100 * mean:.1f}, {len(folds)} folds")
+        self.report(self.progress, f"{planned.experiment.label}: accuracy {100 * mean:.1f}, {len(folds)} folds")
 
     def look_elsewhere(self) -> None:
         """Take up what other sweeps finished, or let go of."""

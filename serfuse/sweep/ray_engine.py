@@ -5,7 +5,6 @@ serfuse with the same versions, but neither the store nor the folder of the swee
 """
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +93,6 @@ class RayEngine:
         if self._owned:
             self._ray.shutdown()
 
-    def pids(self) -> list[int]:
-        """Process ids of the actors, on whichever machine; waits for those that are starting."""
-        actors = [*self._idle, *(actor for actor, _ in self._busy.values())]
-        return self._ray.get([actor.pid.remote() for actor in actors])
-
     def _data(self, unit: Unit) -> Any:
         """The unit's data set in the cluster's object store."""
         data = unit.planned.experiment.config.data
@@ -128,9 +122,6 @@ class _Actor:
 
     def run(self, task: Task, dataset: Any) -> Outcome:
         return worker.run(task, dataset, self._checked)
-
-    def pid(self) -> int:
-        return os.getpid()
 
 
 def _connect(ray: Any, jobs: int | None, threads: int, address: str | None) -> None:

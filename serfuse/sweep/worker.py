@@ -93,6 +93,7 @@ def run(task: Task, dataset: Dataset, checked: dict[str, str] | None = None) -> 
         facts = {
             "peak_bytes": memory.peak(),
             "host": socket.gethostname(),
+            "worker": os.getpid(),
             "threads": int(os.environ.get("OMP_NUM_THREADS") or 0),
             "start_up_seconds": round(ready - begun, 3),
         }

@@ -46,7 +46,7 @@ def test_every_axis_can_be_narrowed(sweep_values) -> None:
     narrowed = grid.expand(content, ["block=two", "corpus=mesd"])
     assert [row.label for row in narrowed.rows] == ["W + dac"]
     assert {column.corpus for column in narrowed.columns} == {"mesd"}
-    with pytest.raises(ConfigError, match="no such corpus. Choose one of: Emo-DB, emodb"):
+    with pytest.raises(ConfigError, match="Choose one of: Emo-DB, emodb"):
         count("corpus=emo-db")
     with pytest.raises(ConfigError, match="AXIS out of corpus, model"):
         count("speaker=3")
@@ -117,7 +117,7 @@ def test_files_are_found_by_path_and_shipped_ones_by_name(tmp_path: Path, monkey
         with pytest.raises(ConfigError, match="Give a YAML file, or one of: floor_pairs"):
             spec.read(given)
     Path("bad.yaml").write_text("title: *x", "utf-8")
-    with pytest.raises(ConfigError, match="bad.yaml"):
+    with pytest.raises(ConfigError, match="bad"):
         spec.read("bad.yaml")
     Path("number.yaml").write_text("1: 2", "utf-8")
     with pytest.raises(ConfigError):

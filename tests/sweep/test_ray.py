@@ -1,0 +1,93 @@
+"""The same units on a Ray cluster of two nodes, one of whose workers is killed in mid-run."""
+
+from collections import Counter
+from contextlib import suppress
+from typing import Any
+
+import psutil
+import pytest
+
+from serfuse.sweep import driver, memory, render, table
+from serfuse.sweep.ledger import Ledger
+
+ray = pytest.importorskip("ray")
+
+pytestmark = [
+    pytest.mark.slow,
+    # Ray 2.60's own start-up.
+    pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
+]
+
+
+def _works(process: psutil.Process) -> bool:
+    """Whether it is one of Ray's workers with a unit in hand, which Ray shows as the process's title."""
+    with suppress(psutil.Error):
+        return process.cmdline()[:1] == ["ray::_Actor.run"]
+    return False
+
+
+@pytest.fixture
+def cluster():
+    from ray.cluster_utils import Cluster
+
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    found.add_node(num_cpus=1)
+    yield found
+    ray.shutdown()
+    found.shutdown()
+
+
+def test_a_killed_worker_changes_nothing(cluster, make_plan, store, folder, inline, tmp_path) -> None:
+    from serfuse.sweep.ray_engine import RayEngine
+
+    plan, ledger = make_plan(seeds=[0, 1]), Ledger(folder)
+    handed_out: list[str] = []
+    killed: list[psutil.Process] = []
+
+    class Deadly(RayEngine):
+        def submit(self, unit: Any) -> bool:
+            taken = super().submit(unit)
+            handed_out.extend([unit.name] if taken else [])
+            return taken
+
+    def kill_one(progress: driver.Progress, news: str) -> None:
+        if killed or len(progress.done) < 8:
+            return
+        for process in psutil.Process().children(recursive=True):
+            if _works(process):
+                process.suspend()
+                if _works(process):  # still in the middle of a unit, now that it cannot finish it
+                    process.kill()
+                    killed.append(process)
+                    return
+                process.resume()
+
+    workers = Deadly(store.root, None, 1, cluster.address, memory.Budget())
+    assert workers.workers == 2, "one for each node"
+    progress = driver.run(plan, ledger, workers, report=kill_one)
+    assert killed and len(progress.done) == 30 and not progress.failed
+    events = list(ledger.events())
+    finished = Counter(entry["unit"] for entry in events if entry["event"] == "finish")
+    assert set(finished.values()) == {1}
+    failed = [entry for entry in events if entry["event"] == "fail"]
+    assert len(failed) == 1 and "the worker is lost" in failed[0]["error"]
+    assert handed_out.count(failed[0]["unit"]) == 2 and len(handed_out) == 31
+    assert all(done.peak_bytes > 50 << 20 for done in progress.done.values())
+
+    straight = Ledger(tmp_path / "straight")
+    driver.run(plan, straight, inline(store))
+    for form in render.FORMS:
+        assert render.render(table.make(plan, ledger), form) == render.render(table.make(plan, straight), form)
+    for planned in plan.planned:
+        ours, theirs = ledger.run_folder(planned), straight.run_folder(planned)
+        assert (ours / "predictions.csv").read_bytes() == (theirs / "predictions.csv").read_bytes()
+
+
+def test_no_cluster_at_an_address_is_said_plainly(store) -> None:
+    from serfuse.errors import RunError
+    from serfuse.sweep.ray_engine import RayEngine
+
+    with pytest.raises(RunError, match="No Ray cluster at"):
+        RayEngine(store.root, 1, 1, "auto", memory.Budget())
