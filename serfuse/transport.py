@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-_TINY = 1e-12  # under the root of a distance: its gradient between equal points is 0 instead of NaN
+# Under the root of a distance, so that its gradient between equal points is 0 instead of NaN.
+_TINY = 1e-30
+_TINY_BY_PRODUCTS = 1e-12  # the squares come out of a subtraction, with the rounding of what was subtracted
 _MASKED = -1e9  # the logarithm of nothing: unlike -inf, it has finite differences and gradients
 _LEAST_EPSILON_OF_SCALINGS = 0.04  # exp(3 / 0.04), the worst product of kernel and scalings, is 4e32
 _DIRECT = 16  # up to this many coordinates, differences are taken pair by pair
@@ -49,20 +51,20 @@ def distances(p: Any, q: Any, within: Frame) -> Any:
     """Euclidean distances in units of `within.size`: `(..., N, D), (..., M, D) -> (..., N, M)`."""
     p, q = (p - within.centre) / within.size, (q - within.centre) / within.size
     if p.shape[-1] <= _DIRECT:
-        squared = ops.sum(ops.square(ops.expand_dims(p, -2) - ops.expand_dims(q, -3)), axis=-1)
+        squared = ops.sum(ops.square(ops.expand_dims(p, -2) - ops.expand_dims(q, -3)), axis=-1) + _TINY
     else:
         inner = ops.matmul(p, ops.swapaxes(q, -1, -2))
         p_squared = ops.sum(ops.square(p), axis=-1, keepdims=True)
         q_squared = ops.expand_dims(ops.sum(ops.square(q), axis=-1), -2)
-        squared = ops.relu(p_squared + q_squared - 2.0 * inner)
-    return ops.sqrt(squared + _TINY)
+        squared = ops.relu(p_squared + q_squared - 2.0 * inner) + _TINY_BY_PRODUCTS
+    return ops.sqrt(squared)
 
 
 def largest(distance: Any, p_mask: Any = None, q_mask: Any = None) -> Any:
     """The largest distance between two points that count: `(..., N, M) -> (..., 1, 1)`."""
     both = pair_mask(p_mask, q_mask)
     if both is not None:
-        distance = ops.where(both, distance, ops.full_like(distance, _TINY))
+        distance = ops.where(both, distance, ops.full_like(distance, _TINY**0.5))
     return ops.max(distance, axis=(-2, -1), keepdims=True)
 
 
@@ -129,7 +131,7 @@ def sinkhorn_potentials(
     a = _uniform(ops.shape(cost)[-2], p_mask, cost)
     b = _uniform(ops.shape(cost)[-1], q_mask, cost)
     iterate = _by_scalings if epsilon >= _LEAST_EPSILON_OF_SCALINGS else _by_logarithms
-    f, g = iterate(kernel, a, b, iterations)
+    f, g = iterate(kernel, a, b, iterations, both is not None)
     if both is not None:
         # A point whose partners are all masked would keep a potential that outweighs _MASKED.
         f, g = (ops.minimum(potential, -0.1 * _MASKED) for potential in (f, g))
@@ -142,8 +144,9 @@ def _or_nothing(potential: Any, mask: Any) -> Any:
     return ops.where(ops.cast(mask, "bool"), potential, ops.full_like(potential, _MASKED))
 
 
-def _by_logarithms(kernel: Any, a: Any, b: Any, iterations: int) -> tuple[Any, Any]:
-    log_a, log_b = _log(a), _log(b)
+def _by_logarithms(kernel: Any, a: Any, b: Any, iterations: int, masked: bool) -> tuple[Any, Any]:
+    log = _log if masked else ops.log
+    log_a, log_b = log(a), log(b)
     f, g = ops.zeros_like(kernel[..., 0]), ops.zeros_like(kernel[..., 0, :])
     for _ in range(iterations):
         g = log_b - ops.logsumexp(kernel + ops.expand_dims(f, -1), axis=-2)
@@ -151,19 +154,25 @@ def _by_logarithms(kernel: Any, a: Any, b: Any, iterations: int) -> tuple[Any, A
     return f, g
 
 
-def _by_scalings(kernel: Any, a: Any, b: Any, iterations: int) -> tuple[Any, Any]:
+def _by_scalings(kernel: Any, a: Any, b: Any, iterations: int, masked: bool) -> tuple[Any, Any]:
     forth = ops.exp(kernel)
     back = ops.swapaxes(forth, -1, -2)
     a, b = ops.expand_dims(a, -1), ops.expand_dims(b, -1)
+
+    u = v = ops.ones_like(forth[..., :1])
+    if not masked:
+        for _ in range(iterations):
+            v = b / (back @ u)
+            u = a / (forth @ v)
+        return ops.log(u[..., 0]), ops.log(v[..., 0])
 
     def divided(weights: Any, sums: Any) -> Any:
         # A sum is 0 only where all pairs are masked.
         return weights / ops.where(sums > 0.0, sums, ops.ones_like(sums))
 
-    u = v = ops.ones_like(forth[..., :1])
     for _ in range(iterations):
-        v = divided(b, ops.matmul(back, u))
-        u = divided(a, ops.matmul(forth, v))
+        v = divided(b, back @ u)
+        u = divided(a, forth @ v)
     return _log(u[..., 0]), _log(v[..., 0])
 
 
