@@ -270,7 +270,7 @@ def read_corpus(reader: str, data: Path | None, name: str | None = None, *, quie
     read = corpora.get(reader)
     if data is None:
         raise click.UsageError(f"Add --data: the folder{' or file' if reader == 'table' else ''} of {reader}.")
-    if reader == "synthetic" and not (data.is_dir() and any(data.iterdir())):
+    if reader == "synthetic" and not (data / "corpus.json").exists():
         from serfuse.corpora import synthetic
 
         with Progress(f"generating synthetic speech in {data}", quiet=quiet) as progress:

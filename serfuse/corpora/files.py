@@ -72,7 +72,8 @@ def audio_files(root: Path, *, limit: int = MAX_ENTRIES) -> list[Path]:
                 continue
             if entry.is_dir():
                 (links if entry.is_symlink() else waiting).append(entry.path)
-            elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS and entry.is_file():
+            elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
+                # Also a link to nowhere: reading it gives the reason, leaving it out here would lose it unseen.
                 found.append(Path(entry.path))
     return sorted(found, key=lambda path: relative(path, root))
 

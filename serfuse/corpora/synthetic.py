@@ -9,6 +9,7 @@ lively. How strongly is drawn clip by clip, and speakers differ, so that a class
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ _MANIFEST = "corpus.json"
 _FORMAT = 1
 _MAX_MANIFEST = 16 << 20
 _SYLLABLES = (5, 8)
+_OWN = re.compile(r"spk\d+|corpus\.part|\..*")
 
 
 def generate(
@@ -176,6 +178,13 @@ def _known(place: Path, settings: dict[str, Any]) -> dict[str, str]:
     """
     found = _manifest(place)
     if found is None:
+        # Without a list there may be what an interrupted call left, and nothing else.
+        strange = sorted(entry.name for entry in place.iterdir() if not _OWN.fullmatch(entry.name))
+        if strange:
+            raise CorpusError(
+                f"{place}: holds something else ({', '.join(strange[:3])}{' ...' if len(strange) > 3 else ''}). Give "
+                "the synthetic corpus a new or empty folder."
+            )
         return {}
     other = [name for name, value in settings.items() if found.get(name) != value]
     if other:

@@ -87,6 +87,43 @@ def test_bad_requests(tmp_path: Path) -> None:
         synthetic.read(tmp_path / "b")
 
 
+def test_an_interrupted_generation_goes_on(tmp_path: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        synthetic.generate(tmp_path / "a", **SMALL, progress=stop)
+    with pytest.raises(CorpusError, match="no synthetic corpus"):
+        synthetic.read(tmp_path / "a")
+    synthetic.generate(tmp_path / "a", **SMALL)
+    synthetic.generate(tmp_path / "b", **SMALL)
+    assert hashes(tmp_path / "a") == hashes(tmp_path / "b")
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("keep me", "utf-8")
+    with pytest.raises(CorpusError, match=r"something else \(thesis\.txt\)"):
+        synthetic.generate(tmp_path, **SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_pitch_follows_the_emotion(tiny_corpus) -> None:
+    """Median pitch by autocorrelation: anger above neutral above sadness for every voice, on average of its clips."""
+    pitch: dict[tuple[str, str], list[float]] = {}
+    for clip in tiny_corpus.clips:
+        wave, rate = soundfile.read(clip.path)
+        frames = np.lib.stride_tricks.sliding_window_view(wave, 640)[::320]
+        loud = frames[np.square(frames).mean(axis=1) > 0.3 * np.square(wave).mean()] * np.hanning(640)
+        power = np.abs(np.fft.rfft(loud, 1280, axis=1)) ** 2
+        correlation = np.fft.irfft(power, axis=1)[:, :400]
+        window = np.fft.irfft(np.abs(np.fft.rfft(np.hanning(640), 1280)) ** 2)[:400]
+        lags = 40 + np.argmax((correlation / window)[:, 40:230], axis=1)
+        pitch.setdefault((clip.speaker, clip.emotion), []).append(float(np.median(rate / lags)))
+    mean = {key: np.mean(values) for key, values in pitch.items()}
+    for speaker in {clip.speaker for clip in tiny_corpus.clips}:
+        assert mean[speaker, "anger"] > mean[speaker, "neutral"] > mean[speaker, "sadness"], mean
+
+
 def test_a_manifest_cannot_point_out_of_its_folder(tmp_path: Path) -> None:
     synthetic.generate(tmp_path / "b", **SMALL)
     path = tmp_path / "b" / "corpus.json"
