@@ -93,9 +93,18 @@ def speak(text: list[tuple[str, str]], voice: Voice, sample_rate: int, rng: np.r
         transform = signal.ShortTimeFFT(
             signal.windows.hann(size, sym=False), hop, sample_rate, mfft=2 * size, phase_shift=None
         )
-        spectrum = transform.stft(wave)
-        place = np.clip(transform.t(len(wave)) / _HOP, 0, response.shape[1] - 1)
-        return transform.istft(spectrum * response[:, np.round(place).astype(int)], k1=len(wave))
+        times = transform.t(len(wave))
+        # What transform.stft and .istft do, all frames in one call: theirs go frame by frame.
+        before, after = round(-times[0] * sample_rate) + transform.m_num_mid, size + hop
+        padded = np.pad(wave, (before, after))
+        pieces = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop][: len(times)] * transform.win
+        place = np.round(np.clip(times / _HOP, 0, response.shape[1] - 1)).astype(int)
+        spectrum = np.fft.rfft(pieces, 2 * size, axis=1) * response.T[place]
+        pieces = np.fft.irfft(spectrum, axis=1)[:, :size] * transform.dual_win
+        result = np.zeros(len(padded))
+        for start, piece in zip(range(0, len(pieces) * hop, hop), pieces, strict=True):
+            result[start : start + size] += piece
+        return result[before : before + len(wave)]
 
     frequencies = np.fft.rfftfreq(2 * round(_FRAME * sample_rate), 1 / sample_rate)
     tilt = _tilt(frequencies, voice.tilt)[:, None]
