@@ -104,7 +104,8 @@ def load_part(
     broken = [name for name, tensor in part.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise WeightsError(
-            f"{path} is damaged: {some([prefix + name for name in broken])} hold NaN or infinite numbers. {preset.where}"
+            f"{path} is damaged: {some([prefix + name for name in broken])} hold NaN or infinite numbers. "
+            f"{preset.where}"
         )
     try:
         result = model.load_state_dict(part, strict=False)

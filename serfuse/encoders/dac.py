@@ -14,7 +14,6 @@ from .speech_ssl import _quiet as quiet_transformers
 from .torchtools import seeded
 from .weights import Weights, resolve
 
-
 _SHORTEST = 319  # samples that give one frame without filling up
 
 

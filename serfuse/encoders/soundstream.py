@@ -1,4 +1,4 @@
-"""SoundStream with the weights that haydenshively published (NaturalSpeech 2's variant): what goes into its quantiser."""
+"""haydenshively's SoundStream (NaturalSpeech 2's variant): what goes into its quantiser."""
 
 from pathlib import Path
 
