@@ -13,6 +13,33 @@ _TRANSFORMERS_FILES = (
 _SSL_HOP = 320
 _SSL_MIN_SAMPLES = 400
 
+
+# Parameters without the position table, which is fixed.
+def _audiomamba(size: str, *, dim: int, parameters: int, paper_parameters: str) -> EncoderPreset:
+    return EncoderPreset(
+        name=f"audiomamba-{size}",
+        family="mamba",
+        sample_rate=16000,
+        vector_size=5 * dim,
+        paper_vector_size=5 * dim,
+        parameters=parameters,
+        paper_parameters=paper_parameters,
+        licence="MIT (code; the weights' folder names no licence)",
+        source="https://github.com/SarthakYadav/audio-mamba-official",
+        files=("model.safetensors|checkpoint.pth|checkpoint-100.pth|checkpoint-99.pth",),
+        hop=640,
+        min_samples=201,
+        where=(
+            "Open the Google Drive folder that the README of github.com/SarthakYadav/audio-mamba-official links, "
+            f"take the checkpoint-N.pth with the largest N from ssam_{size}_200_16x4_4x256_fp16_r1/checkpoints and "
+            "name it checkpoint.pth."
+        ),
+        citation="Yadav and Tan, Audio Mamba, Interspeech 2024, arXiv:2406.02178",
+        options={"layout": "official"},
+        config={"dim": dim, "depth": 12, "state": 24, "conv": 4, "expand": 3},
+    )
+
+
 _PRESETS = (
     EncoderPreset(
         name="wavlm",
@@ -117,10 +144,32 @@ _PRESETS = (
         },
     ),
     # --- speaker, Mamba and codec encoders
-    EncoderPreset(name="xvector", family="speaker", sample_rate=16000, vector_size=512),
-    EncoderPreset(name="audiomamba-tiny", family="mamba", sample_rate=16000, vector_size=960),
-    EncoderPreset(name="audiomamba-small", family="mamba", sample_rate=16000, vector_size=1920),
-    EncoderPreset(name="audiomamba-base", family="mamba", sample_rate=16000, vector_size=3840),
+    EncoderPreset(
+        name="xvector",
+        family="speaker",
+        sample_rate=16000,
+        vector_size=512,
+        paper_vector_size=512,
+        parameters=4_211_604,
+        paper_parameters="4.2 M",
+        licence="Apache-2.0",
+        source="speechbrain/spkrec-xvect-voxceleb",
+        files=("embedding_model.ckpt",),
+        min_samples=480,
+        where="Get embedding_model.ckpt from https://huggingface.co/speechbrain/spkrec-xvect-voxceleb.",
+        citation="Snyder et al., X-vectors, ICASSP 2018; Ravanelli et al., SpeechBrain, arXiv:2106.04624",
+        config={
+            "in_channels": 24,
+            "tdnn_blocks": 5,
+            "tdnn_channels": [512, 512, 512, 512, 1500],
+            "tdnn_kernel_sizes": [5, 3, 3, 1, 1],
+            "tdnn_dilations": [1, 2, 3, 1, 1],
+            "lin_neurons": 512,
+        },
+    ),
+    _audiomamba("tiny", dim=192, parameters=4_760_512, paper_parameters="4.8 M"),
+    _audiomamba("small", dim=384, parameters=17_889_088, paper_parameters="17.9 M"),
+    _audiomamba("base", dim=768, parameters=69_250_624, paper_parameters="69.3 M"),
     EncoderPreset(
         name="encodec",
         family="codec",

@@ -1,0 +1,108 @@
+"""Audio-Mamba (SSAM) in three sizes, on any device, without the CUDA extension of the official code."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torchaudio
+
+from ..errors import ConfigError
+from .audiomamba_model import CHUNK_FRAMES, MELS, PATCH_FRAMES, AudioMamba
+from .base import Encoder, EncoderPreset, LoadRequest
+from .checks import check_batch, resolve_device, resolve_dtype, resolve_layer, resolve_options
+from .codec import load_part, read_state
+from .restricted_unpickler import read_checkpoint
+from .torchtools import inference, seeded
+from .weights import resolve
+
+LAYOUTS = ("official", "freq")
+
+_WINDOW, _HOP = 400, 160
+
+_CHUNKS_AT_ONCE = {"cpu": 8, "cuda": 128}
+"""Chunks in one pass; more only cost memory."""
+
+
+class AudioMambaEncoder(Encoder):
+    """A clip's log-mel spectrogram, standardised, in chunks of 2 s; every chunk is encoded by itself."""
+
+    def __init__(
+        self,
+        preset: EncoderPreset,
+        model: AudioMamba,
+        *,
+        weights_id: str,
+        options: dict[str, Any],
+        device: str = "cpu",
+    ) -> None:
+        self.preset = preset
+        self.weights_id = weights_id
+        self.options = options
+        self._device = device
+        self._model = model.to(device).eval().requires_grad_(False)
+        # On the CPU whatever the device, so that the input of the network is the same.
+        self._mel = torchaudio.transforms.MelSpectrogram(
+            sample_rate=preset.sample_rate,
+            n_fft=_WINDOW,
+            win_length=_WINDOW,
+            hop_length=_HOP,
+            f_min=50.0,
+            f_max=8000.0,
+            n_mels=MELS,
+            power=2.0,
+        )
+
+    def frames(self, waveform: np.ndarray) -> np.ndarray:
+        return self.frames_batch([waveform])[0]
+
+    def frames_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        batch = check_batch(self.preset, waveforms)
+        with inference():
+            mels = self.log_mel(torch.from_numpy(batch))
+            clips, length, _ = mels.shape
+            chunks = -(-length // CHUNK_FRAMES)
+            padded = mels.new_zeros(clips, chunks * CHUNK_FRAMES, MELS)
+            padded[:, :length] = mels
+            inputs = padded.reshape(clips * chunks, CHUNK_FRAMES, MELS).to(self._device)
+            parts = inputs.split(_CHUNKS_AT_ONCE[torch.device(self._device).type])
+            encoded = torch.cat([self._model(part) for part in parts]).float().cpu()
+            frames = encoded.reshape(clips, -1, encoded.shape[-1])
+            # The official code drops the whole frames that lie in the padding.
+            return list(frames[:, : -(-length // PATCH_FRAMES)].numpy())
+
+    def log_mel(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """`(B, samples)` to `(B, frames, 80)`, with mean 0 and deviation 1 over each clip."""
+        mels = torch.log(self._mel(waveforms) + torch.finfo(torch.float32).eps).transpose(1, 2).double()
+        # In float64: in float32 the mean of digital silence is off by a rounding, which over 1e-8 is large.
+        mean = mels.mean(dim=(1, 2), keepdim=True)
+        deviation = mels.std(dim=(1, 2), keepdim=True)
+        return ((mels - mean) / (deviation + 1e-8)).float()
+
+
+def load(preset: EncoderPreset, request: LoadRequest) -> AudioMambaEncoder:
+    """Build the encoder. Option: `layout`, "official" (default) or "freq"; see `AudioMamba`.
+
+    Raises:
+        WeightsError: weights absent, incomplete, unsafe or of another model.
+        ConfigError: a layer, dtype, device, layout or option that it does not have.
+    """
+    resolve_layer(preset, request.layer)
+    resolve_dtype(preset, request)
+    options = resolve_options(preset, request)
+    if options["layout"] not in LAYOUTS:
+        raise ConfigError(f"Option layout of {preset.name} is {' or '.join(LAYOUTS)}, got {options['layout']!r}.")
+    device = resolve_device(request.device)
+    weights = resolve(preset, request)
+    with seeded(weights.seed or 0):
+        model = build(preset, layout=options["layout"])
+    if not weights.random:
+        path = weights.file("checkpoint.pth")
+        state = read_state(preset, path) if path.suffix == ".safetensors" else read_checkpoint(path)
+        load_part(preset, model, state, "", path)
+    return AudioMambaEncoder(preset, model, weights_id=weights.id, options=options, device=device)
+
+
+def build(preset: EncoderPreset, layout: str = "official") -> AudioMamba:
+    """The architecture, with whatever weights torch's generator and default device give."""
+    return AudioMamba(**preset.config, layout=layout)

@@ -1,0 +1,164 @@
+"""The network of Audio-Mamba (SSAM) in plain torch, with the names of the official checkpoints.
+
+Yadav and Tan, Audio Mamba: Selective State Spaces for Self-Supervised Audio Representations, Interspeech 2024.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+CHUNK_FRAMES, MELS = 200, 80
+"""Mel frames and bands of one chunk."""
+
+PATCH_FRAMES, PATCH_MELS = 4, 16
+
+GRID = (CHUNK_FRAMES // PATCH_FRAMES, MELS // PATCH_MELS)
+"""Patches over time and over frequency."""
+
+_DT_MIN, _DT_MAX, _DT_FLOOR = 1e-3, 1e-1, 1e-4
+
+
+class Mixer(nn.Module):
+    """Mamba's selective state space, forward in time. Gu and Dao 2023, section 3.4 and algorithm 2.
+
+    Args:
+        dim: D of the tokens.
+        state, conv, expand: size of the state, taps of the causal convolution, inner width over `dim`.
+        depth: number of blocks; random weights shrink the output by its root.
+    """
+
+    def __init__(self, dim: int, *, state: int, conv: int, expand: int, depth: int) -> None:
+        super().__init__()
+        inner, rank = expand * dim, math.ceil(dim / 16)
+        self.split = (rank, state, state)
+        self.in_proj = nn.Linear(dim, 2 * inner, bias=False)
+        self.conv1d = nn.Conv1d(inner, inner, conv, groups=inner, padding=conv - 1)
+        self.x_proj = nn.Linear(inner, sum(self.split), bias=False)
+        self.dt_proj = nn.Linear(rank, inner)
+        self.out_proj = nn.Linear(inner, dim, bias=False)
+        self.A_log = nn.Parameter(torch.log(torch.arange(1, state + 1, dtype=torch.float32)).repeat(inner, 1))
+        self.D = nn.Parameter(torch.ones(inner))
+        with torch.no_grad():
+            nn.init.uniform_(self.dt_proj.weight, -(rank**-0.5), rank**-0.5)
+            span = math.log(_DT_MAX) - math.log(_DT_MIN)
+            step = torch.exp(torch.rand(inner) * span + math.log(_DT_MIN)).clamp(min=_DT_FLOOR)
+            self.dt_proj.bias.copy_(step + torch.log(-torch.expm1(-step)))  # softplus gives `step` back
+            self.out_proj.weight /= math.sqrt(depth)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """`(B, L, D)` to `(B, L, D)`."""
+        length = tokens.shape[1]
+        hidden, gate = self.in_proj(tokens).chunk(2, dim=-1)
+        hidden = functional.silu(self.conv1d(hidden.transpose(1, 2))[..., :length]).transpose(1, 2)
+        low, into, out_of = self.x_proj(hidden).split(self.split, dim=-1)
+        step = functional.softplus(self.dt_proj(low))
+        scanned = selective_scan(hidden, step, -torch.exp(self.A_log), into, out_of)
+        return self.out_proj((scanned + self.D * hidden) * functional.silu(gate))
+
+
+def selective_scan(
+    hidden: torch.Tensor, step: torch.Tensor, decay: torch.Tensor, into: torch.Tensor, out_of: torch.Tensor
+) -> torch.Tensor:
+    """h_t = exp(step_t decay) h_(t-1) + step_t x_t into_t, and y_t = <h_t, out_of_t>.
+
+    One token after the other, keeping only the state: at 251 tokens faster on a CPU than the parallel forms,
+    which have to hold `(B, L, E, N)`.
+
+    Args:
+        hidden, step: `(B, L, E)`.
+        decay: `(E, N)`, negative.
+        into, out_of: `(B, L, N)`.
+
+    Returns:
+        `(B, L, E)`.
+    """
+    batch, length, inner = hidden.shape
+    state = hidden.new_zeros(batch, inner, decay.shape[1])
+    driven = step * hidden
+    outputs = torch.empty_like(hidden)
+    for position in range(length):
+        state *= torch.exp(step[:, position, :, None] * decay)
+        state += driven[:, position, :, None] * into[:, position, None, :]
+        outputs[:, position] = torch.bmm(state, out_of[:, position, :, None])[..., 0]
+    return outputs
+
+
+class Block(nn.Module):
+    """x + mixer(norm(x)). The official code carries the two summands apart, which is the same."""
+
+    def __init__(self, dim: int, **mixer: int) -> None:
+        super().__init__()
+        self.mixer = Mixer(dim, **mixer)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return tokens + self.mixer(self.norm(tokens))
+
+
+class PatchEmbed(nn.Module):
+    """Patches of a chunk as tokens, all bands of a time patch one after the other."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        size = (PATCH_FRAMES, PATCH_MELS)
+        self.proj = nn.Conv2d(1, dim, kernel_size=size, stride=size)
+        nn.init.xavier_uniform_(self.proj.weight)
+        nn.init.zeros_(self.proj.bias)
+
+    def forward(self, chunks: torch.Tensor) -> torch.Tensor:
+        return self.proj(chunks[:, None]).permute(0, 2, 3, 1).flatten(1, 2)
+
+
+class AudioMamba(nn.Module):
+    """The encoder, with the prediction head and the mask token that pre-training needed, so that names match.
+
+    Args:
+        dim: D of the tokens.
+        depth: number of blocks.
+        state, conv, expand: see `Mixer`.
+        layout: "official" regroups the tokens as the published code does: they come (time, frequency) and are
+            read as (frequency, time), so that output frame 0 holds the lowest band of the time patches 0, 10,
+            20, 30, 40. "freq" puts the bands of one time patch into one frame.
+    """
+
+    def __init__(
+        self, dim: int, depth: int, *, state: int = 24, conv: int = 4, expand: int = 3, layout: str = "official"
+    ) -> None:
+        super().__init__()
+        self.layout = layout
+        self.patch_embed = PatchEmbed(dim)
+        self.cls_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
+        self.mask_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
+        self.pos_embed = nn.Parameter(_positions(dim), requires_grad=False)
+        self.blocks = nn.ModuleList(
+            Block(dim, state=state, conv=conv, expand=expand, depth=depth) for _ in range(depth)
+        )
+        self.encoder_norm = nn.LayerNorm(dim, eps=1e-6)
+        self.pred = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, PATCH_FRAMES * PATCH_MELS))
+
+    def forward(self, chunks: torch.Tensor) -> torch.Tensor:
+        """Mel chunks `(B, 200, 80)` to frames `(B, 50, 5 D)`."""
+        tokens = self.patch_embed(chunks) + self.pos_embed[:, 1:]
+        first = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens), -1, -1)
+        tokens = torch.cat([first, tokens], dim=1)
+        for block in self.blocks:
+            tokens = block(tokens)
+        tokens = self.encoder_norm(tokens)[:, 1:]
+        batch, _, dim = tokens.shape
+        times, bands = GRID
+        if self.layout == "official":
+            tokens = tokens.reshape(batch, bands, times, dim).transpose(1, 2)
+        return tokens.reshape(batch, times, bands * dim)
+
+
+def _positions(dim: int) -> torch.Tensor:
+    """Fixed sines and cosines `(1, 1 + 250, D)`: half of D for the band, half for the time, zeros for CLS."""
+    quarter = dim // 4
+    frequencies = 1 / 10000 ** (np.arange(quarter) / quarter)
+    times, bands = (grid.ravel() for grid in np.meshgrid(*map(np.arange, GRID), indexing="ij"))
+    parts = [wave(np.outer(where, frequencies)) for where in (bands, times) for wave in (np.sin, np.cos)]
+    table = np.concatenate([np.zeros((1, dim)), np.concatenate(parts, axis=1)])
+    return torch.tensor(table[None], dtype=torch.float32)
