@@ -74,7 +74,7 @@ def test_ten_kills_at_random_moments_change_nothing(make_plan, store, sweep: Pat
     earlier: dict[str, int] = {}
     for life in range(KILLS):
         before = len(_events(out, "finish")) if life else 0
-        process = _start(sweep, store, out, "--jobs", "2")
+        process = _start(sweep, store, out, "--threads", "1", "--jobs", str(1 + life % 2))
         # Mostly some units into the work, so that ten lives are enough for it; now and then during the start.
         wanted = 0 if life % 4 == 3 else moments.randint(1, 7)
         deadline = time.monotonic() + 60
@@ -95,7 +95,7 @@ def test_ten_kills_at_random_moments_change_nothing(make_plan, store, sweep: Pat
     assert not alive, "workers end with their sweep"
     assert 0 < len(earlier) < len(plan.units), "the kills fell into the middle of the work"
 
-    _finish(_start(sweep, store, out, "--jobs", "2"))
+    _finish(_start(sweep, store, out))
     assert _written(out).items() >= earlier.items()
     finished = Counter(_events(out, "finish"))
     assert set(finished.values()) == {1} and len(_written(out)) == len(plan.units)
@@ -119,7 +119,7 @@ def test_ten_kills_at_random_moments_change_nothing(make_plan, store, sweep: Pat
 
 @pytest.mark.slow
 def test_two_sweeps_on_one_folder_share_the_work(store, sweep: Path, tmp_path: Path) -> None:
-    out, seeds = tmp_path / "shared", 3
+    out, seeds = tmp_path / "shared", 2
     only = [text for seed in range(seeds) for text in ("--only", f"seed={seed}")]
     both = [_start(sweep, store, out, *only) for _ in range(2)]
     for process in both:
