@@ -1,0 +1,153 @@
+"""Audio-Mamba on a small checkpoint in the official format, against transformers' Mamba, and at full size on paper."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from checkpoints import fill, speechlike
+from safetensors.torch import save_file
+
+from serfuse import encoders
+from serfuse.encoders import LoadRequest, audiomamba
+from serfuse.encoders.audiomamba_model import Mixer
+from serfuse.errors import AudioError, ConfigError, WeightsError
+
+SMALL = {"dim": 16, "depth": 2, "state": 4, "conv": 4, "expand": 3}
+PRESET = replace(encoders.preset("audiomamba-tiny"), vector_size=80, config=SMALL)
+GOLDEN = [[0.97115, 0.95818, 0.09565], [0.13328, 1.11198, -0.90426]]
+
+
+def small_state() -> dict[str, torch.Tensor]:
+    model = audiomamba.build(PRESET)
+    fill(model)
+    return model.state_dict()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("audiomamba") / "checkpoint.pth"
+    torch.save({"model": small_state(), "optimizer": {}, "epoch": 99, "scaler": {}, "args": {}}, path)
+    return path
+
+
+def load(weights, **request):
+    return audiomamba.load(PRESET, LoadRequest(weights=weights, device="cpu", **request))
+
+
+def test_golden_values(checkpoint):
+    # Of `small_state()` and `speechlike`, float32, one thread; a change in either path shows.
+    frames = load(checkpoint).frames(speechlike(24_000))
+    assert frames.shape == (38, 80)
+    assert frames.dtype == np.float32
+    np.testing.assert_allclose(frames[[0, 20], :3], GOLDEN, atol=2e-4)
+
+
+def test_safetensors_and_a_folder_give_the_same(checkpoint, tmp_path):
+    save_file({name: tensor.contiguous() for name, tensor in small_state().items()}, tmp_path / "model.safetensors")
+    expected = load(checkpoint).frames(speechlike(8_000))
+    assert np.array_equal(load(tmp_path).frames(speechlike(8_000)), expected)
+    assert np.array_equal(load(checkpoint.parent).frames(speechlike(8_000)), expected)
+
+
+def test_a_batch_is_as_its_clips_alone(checkpoint):
+    encoder = load(checkpoint)
+    clips = [speechlike(40_000, seed) for seed in range(5)]
+    for alone, batched in zip(map(encoder.frames, clips), encoder.frames_batch(clips), strict=True):
+        np.testing.assert_allclose(batched, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize(("seconds", "frames"), [(5.0, 126), (9.0, 226), (1.99, 50), (2.0, 51)])
+def test_frames_of_a_length(checkpoint, seconds, frames):
+    assert load(checkpoint).frames(speechlike(int(seconds * 16_000))).shape == (frames, 80)
+
+
+def test_shortest_clip_and_digital_silence(checkpoint):
+    encoder = load(checkpoint)
+    assert encoder.frames(speechlike(201)).shape == (1, 80)
+    with pytest.raises(AudioError, match="at least 201"):
+        encoder.frames(speechlike(200))
+    mels = encoder.log_mel(torch.zeros(1, 16_000))
+    assert mels.abs().max() < 1e-5
+
+
+def test_layouts_hold_the_same_tokens_in_another_order(checkpoint):
+    clip = speechlike(31_000)  # one chunk without padding
+    official = load(checkpoint).frames(clip)
+    freq = load(checkpoint, options={"layout": "freq"}).frames(clip)
+    dim = SMALL["dim"]
+    for place, time in enumerate((0, 10, 20, 30, 40)):
+        # Frame 0 of the published code: the lowest band of these time patches.
+        assert np.array_equal(official[0, place * dim : (place + 1) * dim], freq[time, :dim])
+    with pytest.raises(ConfigError, match="official or freq"):
+        load(checkpoint, options={"layout": "time"})
+
+
+def test_mixer_is_transformers_mamba():
+    transformers = pytest.importorskip("transformers")
+    from transformers.models.mamba.modeling_mamba import MambaMixer
+
+    config = transformers.MambaConfig(
+        hidden_size=32, state_size=24, conv_kernel=4, expand=3, time_step_rank=2, num_hidden_layers=1
+    )
+    theirs, ours = MambaMixer(config, layer_idx=0).eval(), Mixer(32, state=24, conv=4, expand=3, depth=1).eval()
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    tokens = torch.randn(3, 251, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(ours(tokens), theirs(tokens), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["tiny", "small", "base"])
+def test_full_size(name):
+    preset = encoders.preset(f"audiomamba-{name}")
+    with torch.device("meta"):
+        model = audiomamba.build(preset)
+    count = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    assert count == preset.parameters
+    assert f"{count / 1e6:.1f} M" == preset.paper_parameters
+    assert preset.vector_size == preset.paper_vector_size == 5 * preset.config["dim"]
+
+
+def test_random_weights_follow_the_seed_and_leave_the_generator_alone():
+    before = torch.random.get_rng_state()
+    first, again, other = (load("random", seed=seed) for seed in (1, 1, 2))
+    clip = speechlike(4_000)
+    values = [encoder.frames(clip) for encoder in (first, again, other)]
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert first.weights_id == "random:1"
+    assert np.array_equal(values[0], values[1])
+    assert not np.allclose(values[0], values[2], atol=1e-3)
+
+
+def test_another_process_gives_the_same(checkpoint):
+    code = (
+        "import sys, numpy as np; from dataclasses import replace; from serfuse import encoders\n"
+        "from serfuse.encoders import audiomamba, LoadRequest\n"
+        f"preset = replace(encoders.preset('audiomamba-tiny'), config={SMALL!r})\n"
+        f"encoder = audiomamba.load(preset, LoadRequest(weights={str(checkpoint)!r}, device='cpu'))\n"
+        "sys.stdout.buffer.write(encoder.frames(np.sin(np.arange(9000) * .1).astype('f')).tobytes())"
+    )
+    output = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, check=True).stdout
+    here = load(checkpoint).frames(np.sin(np.arange(9000) * 0.1).astype("f"))
+    np.testing.assert_allclose(np.frombuffer(output, np.float32).reshape(here.shape), here, atol=1e-6)
+
+
+def test_weights_that_are_absent_incomplete_or_of_another_model(tmp_path, monkeypatch):
+    monkeypatch.setenv("SERFUSE_WEIGHTS", str(tmp_path / "none"))
+    with pytest.raises(WeightsError, match=r"ssam_base_200_16x4_4x256_fp16_r1.*audiomamba-base"):
+        encoders.load("audiomamba-base")
+    state = small_state()
+    path = tmp_path / "x.pth"
+    torch.save({"model": {name: value for name, value in state.items() if "blocks.1" not in name}}, path)
+    with pytest.raises(WeightsError, match="not a complete checkpoint"):
+        load(path)
+    torch.save({"model": state}, path)
+    with pytest.raises(WeightsError, match="another model than audiomamba-tiny"):
+        encoders.load("audiomamba-tiny", LoadRequest(weights=path))
+    state["blocks.0.mixer.D"][3] = float("nan")
+    torch.save({"model": state}, path)
+    with pytest.raises(WeightsError, match="NaN"):
+        load(path)
