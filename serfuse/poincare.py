@@ -10,6 +10,7 @@ from typing import Any
 from keras import backend, ops
 
 _TINY = 1e-30  # under the root of a norm: its gradient at zero is 0 instead of NaN
+_TINIEST = {"float64": 1e-200, "float32": 1e-26}  # under a root, beside squares far below 1
 # Both leave `1 - ||x||^2` three correct digits in their dtype.
 _MARGINS = {"float64": 1e-12, "float32": 1e-4}
 
@@ -89,3 +90,59 @@ def gyromidpoint(x: Any, y: Any) -> Any:
     product = s * t
     denominator = s + t - product + ops.sqrt(product * (_squared(x - y) + product))
     return project(x * (t / denominator) + y * (s / denominator))
+
+
+def fused_tangent(x: Any, y: Any, kappa_x: float = 1.0, kappa_y: float = 1.0, scale: float = 2.0) -> Any:
+    """`log0(exp0(x, kappa_x) (+) exp0(y, kappa_y), scale)` without the ball's edge: `(..., D), (..., D) -> (..., D)`.
+
+    Points near the boundary lose the digits of `1 - ||.||^2`, and with them the second operand; their tangent vectors
+    do not. With `a = kappa_x ||x||`, `b = kappa_y ||y||`, the unit vectors `m` of x and `n` of y, and
+
+        S^2 = sinh^2(a - b) + sinh(2a) sinh(2b) ||m + n||^2 / 4
+
+    (`S = r / sqrt(1 - r^2)` for the norm r of the Moebius sum; the hyperbolic law of cosines) the result is exactly
+
+        scale asinh(S) / (S sqrt(1 + S^2)) ((cosh^2(b) + S^2) tanh(a) m + sinh(b) cosh(b) n)
+
+    Powers of `exp(a + b)` are taken out, so that nothing overflows. Meant for `a + b` up to 25 in float32.
+    """
+    tiny = _TINIEST[backend.standardize_dtype(x.dtype)]
+    a = ops.sqrt(_squared(x) * kappa_x**2 + _TINY)
+    b = ops.sqrt(_squared(y) * kappa_y**2 + _TINY)
+    m, n = x * (kappa_x / a), y * (kappa_y / b)
+    total, gap = m + n, a - b
+    fall_a, fall_b, fall = ops.exp(-2.0 * a), ops.exp(-2.0 * b), ops.exp(-(a + b))
+    # sinh(a - b), S^2 and sqrt(1 + S^2), over powers of exp(a + b). Half of the first is always zero.
+    zero = ops.zeros_like(gap)
+    apart = -0.5 * fall_b * ops.expm1(-2.0 * ops.where(gap > 0.0, gap, zero))
+    apart = apart + 0.5 * fall_a * ops.expm1(2.0 * ops.where(gap > 0.0, zero, gap))
+    facing = _squared(total) * ops.expm1(-4.0 * a) * ops.expm1(-4.0 * b)
+    squared = ops.square(apart) + facing / 16.0
+    root = ops.sqrt(squared + ops.square(fall) + tiny)
+    # factor = asinh(S) / (S sqrt(1 + S^2)), over exp(2 (a + b)): by S where its square is safe, else by its logarithm
+    near = a + b < 25.0
+    kept = ops.where(near, fall, ops.ones_like(fall))
+    by_size = _arcsinh_ratio(squared / ops.square(kept)) / (kept * root)
+    size = ops.sqrt(ops.where(near, ops.ones_like(squared), squared) + tiny)
+    by_logarithm = (a + b + ops.log(size + root)) / (size * root)
+    factor = scale * ops.where(near, by_size, by_logarithm)
+    # Lengths alike: the vector is taken apart into n + m and m, whose coefficients do not cancel where n = -m.
+    # Otherwise into n and m, whose coefficients follow a and b down to zero.
+    alike = ops.abs(gap) < 0.5 * ops.minimum(a, b)
+    of_m = ops.where(
+        alike,
+        fall_a * apart * (1.0 + fall_b) / (1.0 + fall_a) + squared * ops.tanh(a),
+        (0.25 * fall_a * ops.square(1.0 + fall_b) + squared) * ops.tanh(a),
+    )
+    of_other = -0.25 * fall_a * ops.expm1(-4.0 * b)
+    return ops.where(alike, total, n) * (factor * of_other) + m * (factor * of_m)
+
+
+def _arcsinh_ratio(squared: Any) -> Any:
+    """`asinh(S) / S` as a smooth function of `S^2`, by its series where `S < 0.01`."""
+    small = squared < 1e-4
+    size = ops.sqrt(ops.where(small, ops.full_like(squared, 1e-4), squared))
+    # asinh(S) = log1p(S + S^2 / (1 + sqrt(1 + S^2))) keeps its digits on every backend
+    direct = ops.log1p(size + size * size / (1.0 + ops.sqrt(1.0 + size * size))) / size
+    s = ops.where(small, squared, ops.zeros_like(squared))
+    return ops.where(small, 1.0 - s * (1 / 6 - s * (3 / 40 - s * (5 / 112))), direct)
