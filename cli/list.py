@@ -112,8 +112,9 @@ def _table(columns: dict[str, str], title: str | None = None) -> Any:
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for column, justify in columns.items():
-        table.add_column(column, justify=justify, overflow="fold")
+    for number, (column, justify) in enumerate(columns.items()):
+        # The first one holds what is copied into the next command.
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=number == 0)
     return table
 
 
@@ -127,41 +128,50 @@ def _print(*items: Any) -> None:
 
 
 def _show_encoders(rows: list[dict[str, Any]]) -> None:
+    """Two tables, because eleven columns are not readable on a terminal of 80."""
     left, right = "left", "right"
-    table = _table(
+    sizes = _table(
         {
             "encoder": left,
             "family": left,
             "time": right,
             "paper": right,
             "mean-std": right,
-            "Hz": right,
-            "frames/s": right,
-            "parameters": right,
-            "(papers)": right,
-            "licence": left,
+            "kHz": right,
+            "rate": right,
+            "params": right,
             "weights": left,
         }
     )
+    terms = _table({"encoder": left, "parameters": right, "(papers)": right, "licence": left})
     for row in rows:
-        here = "none needed" if row["where"] == "needs none" else "here" if row["weights_here"] else "absent"
-        rate = row["frame_rate"]
-        table.add_row(
+        here = "none" if row["where"] == "needs none" else "here" if row["weights_here"] else "absent"
+        sizes.add_row(
             row["name"],
             row["family"],
             *(str(row[name]) for name in ("time", "paper", "mean-std")),
-            f"{row['sample_rate']:,}",
-            "" if rate is None else f"{rate:g}",
+            f"{row['sample_rate'] / 1000:g}",
+            "" if row["frame_rate"] is None else f"{row['frame_rate']:g}",
+            "" if row["parameters"] is None else f"{row['parameters'] / 1e6:.1f} M",
+            here,
+        )
+        terms.add_row(
+            row["name"],
             "" if row["parameters"] is None else f"{row['parameters']:,}",
             row["paper_parameters"] or "",
             row["licence"],
-            here,
         )
-    lines = ["", "time, paper, mean-std: length of a vector under each --pool (paper: on 5.000 s clips)."]
+    notes = [
+        "",
+        "time, paper, mean-std: length of a vector under each --pool (paper: of 5.000 s clips)",
+        "rate: frames per second; weights: here, absent, or none needed",
+        "",
+    ]
+    places = [""]
     for row in rows:
         if row["where"] != "needs none":
-            lines.append(f"{row['name']}: {'weights in ' if row['weights_here'] else ''}{row['where']}")
-    _print(table, *lines)
+            places.append(f"{row['name']}: {'weights in ' if row['weights_here'] else ''}{row['where']}")
+    _print(sizes, *notes, terms, *places)
 
 
 def _show_corpora(rows: list[dict[str, Any]]) -> None:

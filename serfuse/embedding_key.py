@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -110,7 +111,7 @@ class EmbeddingKey:
             parts[-1] += " (NEVER TRAINED: for benchmarks only)"
         if self.dtype != "float32":
             parts.append(self.dtype)
-        parts += [f"{name}={value}" for name, value in sorted(self.options.items())]
+        parts += [f"{name}={option_text(value)}" for name, value in sorted(self.options.items())]
         parts += [f"{name} {version}" for name, version in sorted(self.libraries.items())]
         if not self.current:
             parts.append("OUTDATED: made by an earlier version of the extraction code")
@@ -119,3 +120,16 @@ class EmbeddingKey:
     def describe(self) -> str:
         """One line for people."""
         return f"{self.folder}: {self.settings()}"
+
+
+def option_text(value: Any) -> str:
+    """An option's value as `--option KEY=VALUE` takes it: text as it is, everything else as JSON (`true`, not `True`).
+
+    Text that would be taken for JSON ("80", "true") is quoted.
+    """
+    if isinstance(value, str):
+        with suppress(ValueError):
+            json.loads(value)
+            return json.dumps(value)
+        return value
+    return json.dumps(value)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .crossval import FoldResult
+from .durable import sync
 from .errors import RunError
 from .folds import Fold
 
@@ -51,8 +52,8 @@ def write(folder: Path, result: FoldResult, fingerprint: str, extra: dict[str, A
         }
         (temporary / "fold.json").write_text(json.dumps(facts, indent=1), "utf-8")
         for path in temporary.iterdir():
-            _flush(path)
-        _flush(temporary)
+            sync(path)
+        sync(temporary)
         target = folder / name(result.fold)
         try:
             os.rename(temporary, target)
@@ -62,7 +63,7 @@ def write(folder: Path, result: FoldResult, fingerprint: str, extra: dict[str, A
                 return
             shutil.rmtree(target, ignore_errors=True)
             os.rename(temporary, target)
-        _flush(folder)
+        sync(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -99,12 +100,3 @@ def read(folder: Path, fold: Fold, fingerprint: str) -> FoldResult | None:
 def read_predictions(path: Path) -> pd.DataFrame:
     """A `predictions.csv`; ids stay text ("03", not 3), and a missing speaker or text stays missing."""
     return pd.read_csv(path, dtype=_COLUMNS_OF_TEXT, keep_default_na=False, na_values={"speaker": [""], "text": [""]})
-
-
-def _flush(path: Path) -> None:
-    """fsync a file or folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -36,7 +36,7 @@ import pyarrow.parquet as pq
 
 from .corpora.base import Clip, Corpus
 from .durable import locked, make_folder, remove_stale, write_atomic, write_text
-from .embedding_key import EXTRACTION_VERSION, EmbeddingKey
+from .embedding_key import EXTRACTION_VERSION, EmbeddingKey, option_text
 from .errors import StoreError
 
 __all__ = ["EXTRACTION_VERSION", "AudioFacts", "EmbeddingKey", "EmbeddingStore", "FileStamp", "Skipped", "default_root"]
@@ -307,9 +307,11 @@ class EmbeddingStore:
                 words += [flags[name], "max" if name == "pad" and str(value).startswith("max") else str(value)]
             elif name == "weights" and str(value).startswith("random"):
                 words += ["--weights", "random"]
+                if (seed := str(value).partition(":")[2]) not in ("", "0"):
+                    words += ["--seed", seed]
             elif name == "options":
                 for option, setting in value.items():
-                    words += ["--option", f"{option}={setting}"]
+                    words += ["--option", f"{option}={option_text(setting)}"]
         return shlex.join([*words, "--store", str(self.root)])
 
     def present(self, corpus: str, key: EmbeddingKey) -> dict[str, str]:
@@ -597,8 +599,8 @@ def _difference(encoder: str, keys: Sequence[EmbeddingKey]) -> str:
 
 def _settings(key: EmbeddingKey) -> dict[str, Any]:
     """What of a key differs from the defaults of `serfuse extract`, for the command that makes it."""
-    settings = {name: getattr(key, name) for name in ("pooling", "layer", "pad", "weights", "dtype")}
-    standard = {"layer": "last", "dtype": "float32"}
+    settings = {name: getattr(key, name) for name in ("pooling", "layer", "pad", "weights", "dtype", "options")}
+    standard = {"layer": "last", "dtype": "float32", "options": {}}
     return {name: value for name, value in settings.items() if standard.get(name) != value}
 
 
