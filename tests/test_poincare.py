@@ -255,8 +255,19 @@ class TestGyromidpoint:
         (poincare.mobius_add, 2),
         (poincare.gyromidpoint, 2),
         (lambda x, y: poincare.log0(poincare.mobius_add(poincare.exp0(x), poincare.exp0(y))), 2),
+        (poincare.fused_tangent, 2),
     ],
-    ids=["exp0", "log0", "norm", "project inside", "project outside", "mobius_add", "gyromidpoint", "whole chain"],
+    ids=[
+        "exp0",
+        "log0",
+        "norm",
+        "project inside",
+        "project outside",
+        "mobius_add",
+        "gyromidpoint",
+        "chain",
+        "fused chain",
+    ],
 )
 def test_gradients_against_finite_differences(function, inputs):
     rng = np.random.default_rng(3)
@@ -292,6 +303,69 @@ def test_the_chain_in_float32_is_exact_far_beyond_norm_one(size, dimension):
     small, large = (gradient(lambda u, v: tf.reduce_sum(chain(u, v)), *z) for z in ((u, v), map(np.float64, (u, v))))
     for found, expected in zip(small, large, strict=True):
         assert (lengths(found - expected) / lengths(expected)).max() < 5e-3
+
+
+def exact_chain(u, v):
+    """2 artanh(||z||) z / ||z|| for z = exp0(u) (+) exp0(v), of one pair of vectors, with 80 digits."""
+    import mpmath
+
+    mpmath.mp.dps = 80
+
+    def length(z):
+        return mpmath.sqrt(sum(t * t for t in z))
+
+    def on_ball(z):
+        return [mpmath.tanh(length(z)) * t / length(z) for t in z]
+
+    x, y = (np.array(on_ball([mpmath.mpf(float(t)) for t in z]), dtype=object) for z in (u, v))
+    z = printed(x, y)
+    size = length(z)
+    return np.array([float(2 * mpmath.atanh(size) * t / size) for t in z])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("a", "b"), [(1e-6, 1e-6), (1e-3, 2.0), (1, 1), (3, 1), (1, 3), (6, 6), (12, 3), (3, 12)])
+def test_fused_tangent_keeps_all_digits_where_the_ball_has_none(a, b, dtype):
+    """Tangents of norm 12 are at 1 - 8e-11 of the ball. Random, equal and opposed directions."""
+    pytest.importorskip("mpmath")
+    rng = np.random.default_rng(0)
+    u, v = rng.normal(size=(2, 6, 3))
+    v[4], v[5] = u[4], -u[5] + 0.1 * v[5]
+    u, v = ((size * z / lengths(z)[:, None]).astype(dtype) for size, z in ((a, u), (b, v)))
+    found = run(poincare.fused_tangent, u, v)
+    expected = np.array([exact_chain(*pair) for pair in zip(u, v, strict=True)])
+    error = lengths(found - expected) / lengths(expected)
+    assert error[:5].max() < 8 * np.finfo(dtype).eps
+    assert error[5] < 800 * np.finfo(dtype).eps  # what opposed directions leave of their rounding
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_fused_tangent_is_the_chain(seed):
+    """Also with kappas, a scale, and zero vectors; gradients too."""
+    u, v = (ball(seed + offset, 5, "float64", count=8, highest=2.5) for offset in (0, 50))  # the first ones are zero
+    v = np.roll(v, 3, axis=0)
+    weights = np.random.default_rng(seed).normal(size=u.shape)
+
+    def chain(u, v):
+        return poincare.log0(poincare.mobius_add(poincare.exp0(u, 0.7), poincare.exp0(v, 1.2)), 3.0)
+
+    def fused(u, v):
+        return poincare.fused_tangent(u, v, 0.7, 1.2, 3.0)
+
+    np.testing.assert_allclose(run(fused, u, v), run(chain, u, v), rtol=1e-9, atol=1e-12)
+    expected, found = (gradient(lambda u, v, f=f: tf.reduce_sum(f(u, v) * weights), u, v) for f in (chain, fused))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-10)
+
+
+def test_fused_tangent_cancels_and_forgets_nothing():
+    u = ball(0, 9, "float32", lowest=8.0, highest=8.0)
+    assert lengths(run(poincare.fused_tangent, u, -u)).max() < 1e-3
+    v = ball(1, 9, "float32", lowest=8.0, highest=8.0)
+    moved = lengths(run(poincare.fused_tangent, u, 0.5 * v) - run(poincare.fused_tangent, u, v))
+    assert moved.min() > 7.0  # 2 * 4, the change of ||v||; through the ball both end on its edge
+    for size in (0.0, 1e-12, 1e3, 1e6):
+        run(poincare.fused_tangent, u * np.float32(size), v * np.float32(size))
 
 
 # Made with geoopt 0.5.1 in float64: PoincareBall(c=1.0).mobius_add(X, Y), .expmap0(3 * X), .logmap0(Y), and
