@@ -261,39 +261,51 @@ def _rows(progress: "Progress") -> Any:
 
 
 def _show_table(table: "Table", console: "Console") -> None:
-    """The finished table with its notes: one part per corpus, so that it fits a screen."""
-    from itertools import groupby
-
+    """The finished table with its notes, in as many parts as the width of the screen asks for."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table as Drawn
 
-    from serfuse.sweep import render
-
-    for corpus, group in groupby(range(len(table.heads)), key=lambda i: table.heads[i].corpus):
-        places = list(group)
+    labels = [table.rows_heading, *(line.label for block in table.blocks for line in block.lines)]
+    for corpus, columns in _parts(table, console.width - max(map(len, labels)) - 4):
         drawn = Drawn(title=f"{table.title}: {corpus}", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
         drawn.add_column(table.rows_heading, no_wrap=True)
-        for place in places:
-            head = table.heads[place]
-            drawn.add_column(" ".join(filter(None, (head.model, head.metric))), justify="right", no_wrap=True)
-            if table.compares:
-                drawn.add_column("printed", justify="right", style="dim", no_wrap=True)
+        for head, _, style in columns:
+            drawn.add_column(head, justify="right", no_wrap=True, style=style)
+        row = 0
         for block in table.blocks:
             if block.title:
                 drawn.add_section()
                 drawn.add_row(f"[italic]{_plain(block.title)}[/italic]")
             for line in block.lines:
-                cells = []
-                for place in places:
-                    figure = line.figures[place]
-                    number = render.measured(figure, after="*")
-                    cells.append(_plain(f"{number} {render.interval(figure, '{:.0f}')}".rstrip()))
-                    if table.compares:
-                        cells.append(render.printed(figure))
-                drawn.add_row(_plain(line.label), *cells)
+                drawn.add_row(_plain(line.label), *(_plain(cells[row]) for _, cells, _ in columns))
+                row += 1
         console.print(drawn)
     for note in table.notes:
         console.print(note, markup=False, soft_wrap=True)
+
+
+_DrawnColumn = tuple[str, list[str], str]
+"""Heading, a text for each row, style."""
+
+
+def _parts(table: "Table", width: int) -> Iterator[tuple[str, list[_DrawnColumn]]]:
+    """The columns in parts: one corpus each, no wider than asked, and a figure never apart from its printed one."""
+    from serfuse.sweep import render
+
+    corpus, part, taken = "", [], 0
+    for place, head in enumerate(table.heads):
+        figures = [line.figures[place] for block in table.blocks for line in block.lines]
+        texts = [f"{render.measured(one, after='*')} {render.interval(one, '{:.0f}')}".rstrip() for one in figures]
+        group: list[_DrawnColumn] = [(" ".join(filter(None, (head.model, head.metric))), texts, "")]
+        if table.compares:
+            group.append(("printed", [render.printed(one) for one in figures], "dim"))
+        needed = sum(max(map(len, (name, *cells))) + 3 for name, cells, _ in group)
+        if part and (head.corpus != corpus or taken + needed > width):
+            yield corpus, part
+            part, taken = [], 0
+        corpus = head.corpus
+        part, taken = part + group, taken + needed
+    yield corpus, part
 
 
 def _show_state(progress: "Progress", ledger: "Ledger", history: bool) -> None:

@@ -41,6 +41,9 @@ class RayEngine:
         if self._owned:
             _connect(ray, jobs, threads, address)
         resources = ray.cluster_resources()
+        self._largest = max(
+            (int(node["Resources"].get("memory", 0)) for node in ray.nodes() if node["Alive"]), default=0
+        )
         self._gpu = 1 if resources.get("GPU", 0) >= 1 else 0
         room = int(resources.get("CPU", 1) // threads)
         if self._gpu:
@@ -108,7 +111,8 @@ class RayEngine:
         return self._Actor.options(
             num_cpus=self._threads,
             num_gpus=self._gpu,
-            memory=self._budget.need(kind),  # Ray starts no more actors on a machine than have room
+            # Ray starts no more actors on a machine than have room; one must always find a place.
+            memory=min(self._budget.need(kind), self._largest),
             max_concurrency=1,
             runtime_env={"env_vars": environment},
         ).remote()

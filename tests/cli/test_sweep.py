@@ -111,6 +111,8 @@ def test_shipped_sweeps_show_the_paper_before_anything_is_extracted(serfuse: Cal
     done = serfuse("parrot_table2", "--show", "markdown")
     assert done.exit_code == 0, done.output
     assert "| A(B)+H | – / 70.63 | – / 69.79 | – / 73.68 |" in done.output
+    text = serfuse("parrot_table2", "--show", "text").output
+    assert "…" not in text and text.count("A(B)+H") >= 3, "parts, rather than figures cut short"
     dry = serfuse("hyfuse_table2", "--only", "corpus=cremad", "--dry-run")
     assert "280 wait for embeddings" in dry.output
     assert dry.output.count("serfuse extract") == 2, "one command for the speech models, one for the codecs"

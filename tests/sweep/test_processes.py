@@ -178,6 +178,20 @@ def test_a_worker_refuses_other_data_than_were_planned_for(make_plan, make_store
         engine.close()
 
 
+@pytest.mark.slow
+def test_networks_give_the_same_figures_with_one_worker_and_with_two(make_plan, store, tmp_path) -> None:
+    """Which units a worker trained before, and in which order, leaves no trace."""
+    plan = make_plan(("row=hubert",), models={"fcn": {}}, settings={"training": {"epochs": 3}})
+    found = []
+    for jobs in (1, 2):
+        ledger = Ledger(tmp_path / f"jobs{jobs}")
+        engine = ProcessEngine(store.root, jobs=jobs, threads=1, budget=memory.Budget(), devices=[])
+        progress = driver.run(plan, ledger, engine)
+        assert len(progress.done) == 5
+        found.append((ledger.run_folder(plan.planned[0]) / "predictions.csv").read_bytes())
+    assert found[0] == found[1]
+
+
 def test_control_c_is_clean(store, sweep: Path, tmp_path: Path) -> None:
     out = tmp_path / "stopped"
     process = _start(sweep, store, out, "--jobs", "2")
