@@ -267,7 +267,8 @@ def _show_table(table: "Table", console: "Console") -> None:
 
     labels = [table.rows_heading, *(line.label for block in table.blocks for line in block.lines)]
     for corpus, columns in _parts(table, console.width - max(map(len, labels)) - 4):
-        drawn = Drawn(title=f"{table.title}: {corpus}", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+        console.print(f"[bold]{_plain(table.title)}: {_plain(corpus)}[/bold]", soft_wrap=True)
+        drawn = Drawn(box=SIMPLE_HEAD)
         drawn.add_column(table.rows_heading, no_wrap=True)
         for head, _, style in columns:
             drawn.add_column(head, justify="right", no_wrap=True, style=style)
@@ -289,17 +290,22 @@ _DrawnColumn = tuple[str, list[str], str]
 
 
 def _parts(table: "Table", width: int) -> Iterator[tuple[str, list[_DrawnColumn]]]:
-    """The columns in parts: one corpus each, no wider than asked, and a figure never apart from its printed one."""
+    """The columns in parts: one corpus each, no wider than asked, a model never torn apart."""
+    from itertools import groupby
+
     from serfuse.sweep import render
 
     corpus, part, taken = "", [], 0
-    for place, head in enumerate(table.heads):
-        figures = [line.figures[place] for block in table.blocks for line in block.lines]
-        texts = [f"{render.measured(one, after='*')} {render.interval(one, '{:.0f}')}".rstrip() for one in figures]
-        group: list[_DrawnColumn] = [(" ".join(filter(None, (head.model, head.metric))), texts, "")]
-        if table.compares:
-            group.append(("printed", [render.printed(one) for one in figures], "dim"))
-        needed = sum(max(map(len, (name, *cells))) + 3 for name, cells, _ in group)
+    for _, places in groupby(range(len(table.heads)), key=lambda i: table.heads[i].key[:2]):
+        group: list[_DrawnColumn] = []
+        for place in places:
+            head = table.heads[place]
+            figures = [line.figures[place] for block in table.blocks for line in block.lines]
+            texts = [f"{render.measured(one, after='*')} {render.interval(one, '{:.0f}')}".rstrip() for one in figures]
+            group.append((" ".join(filter(None, (head.model, head.metric))), texts, ""))
+            if table.compares:
+                group.append(("printed", [render.printed(one) for one in figures], "dim"))
+        needed = sum(max(map(len, (heading, *cells))) + 3 for heading, cells, _ in group)
         if part and (head.corpus != corpus or taken + needed > width):
             yield corpus, part
             part, taken = [], 0
