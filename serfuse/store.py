@@ -21,8 +21,8 @@ import re
 import secrets
 import shlex
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -643,10 +643,21 @@ def _none_for_nan(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
+@contextmanager
+def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    """A Parquet file, opened with its checksums verified.
+
+    By Arrow's own file and without its threads: threads that read through a Python file may outlive the interpreter,
+    which then aborts or hangs at its end, now and then (github.com/apache/arrow issues 34314, 50482).
+    """
+    with pa.OSFile(str(path)) as file:
+        yield pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False)
+
+
 def _read_clip_table(path: Path) -> pa.Table:
     try:
-        with open(path, "rb") as file:
-            table = pq.ParquetFile(file, page_checksum_verification=True).read()
+        with _parquet(path) as reader:
+            table = reader.read(use_threads=False)
     except (OSError, pa.ArrowException, ValueError) as error:
         raise StoreError(
             f"The table {path} cannot be read ({_first_line(error)}). Delete the file and run `serfuse extract` again; "
@@ -660,10 +671,9 @@ def _read_clip_table(path: Path) -> pa.Table:
 
 def _read_part(path: Path, key: EmbeddingKey, columns: list[str]) -> pa.Table:
     try:
-        with open(path, "rb") as file:
-            reader = pq.ParquetFile(file, page_checksum_verification=True)
+        with _parquet(path) as reader:
             owner = (reader.schema_arrow.metadata or {}).get(_DIGEST_KEY, b"").decode()
-            table = reader.read(columns=columns)
+            table = reader.read(columns=columns, use_threads=False)
         if any(table[name].null_count for name in columns):
             raise ValueError("it holds empty cells")
     except FileNotFoundError:

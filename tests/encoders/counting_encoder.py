@@ -1,0 +1,62 @@
+"""A small real encoder for tests of extraction: cheap statistics of 10 ms blocks, and a count of what it was asked.
+
+`install()` makes it known to this process under the names `counting` and `counting-batch`.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from serfuse.encoders import ENCODERS
+from serfuse.encoders.base import Encoder, EncoderPreset, LoadRequest
+from serfuse.encoders.checks import check_waveform, resolve_options
+from serfuse.encoders.presets import PRESETS
+
+HEARD: list[int] = []
+"""Number of clips of every call, in order; a test clears it."""
+
+
+def _preset(name: str) -> EncoderPreset:
+    return EncoderPreset(
+        name, "codec", 8000, 4, hop=80, min_samples=800, needs_weights=False, options={"scale": 1.0, "loud": False}
+    )
+
+
+class Counting(Encoder):
+    def __init__(self, preset: EncoderPreset, request: LoadRequest) -> None:
+        self.preset = preset
+        self.weights_id = f"random:{request.seed}" if request.weights == "random" else "none"
+        self.options: dict[str, Any] = resolve_options(preset, request)
+
+    def frames(self, waveform: np.ndarray) -> np.ndarray:
+        waveform = check_waveform(self.preset, waveform)
+        HEARD.append(1)
+        time.sleep(float(os.environ.get("COUNTING_SLEEP", "0")))
+        blocks = waveform[: len(waveform) // 80 * 80].reshape(-1, 80) * self.options["scale"]
+        return np.stack([blocks.mean(1), blocks.std(1), blocks.max(1), blocks.min(1)], axis=1)
+
+
+class CountingBatch(Counting):
+    """Takes several clips at once, and fails as a whole when one of them is clipped."""
+
+    def frames_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        assert len({len(waveform) for waveform in waveforms}) == 1, "a batch has one length"
+        if any(np.abs(waveform).max() > 2.0 for waveform in waveforms):
+            raise RuntimeError("the device gave up")
+        frames = [self.frames(waveform) for waveform in waveforms]
+        HEARD[-len(waveforms) :] = [len(waveforms)]
+        return frames
+
+
+def load(preset: EncoderPreset, request: LoadRequest) -> Counting:
+    return (CountingBatch if preset.name == "counting-batch" else Counting)(preset, request)
+
+
+def install(setitem: Any = dict.__setitem__) -> None:
+    """Make the encoders known; with `monkeypatch.setitem` for the time of one test."""
+    for name in ("counting", "counting-batch"):
+        setitem(ENCODERS._entries, name, "counting_encoder:load")
+        setitem(PRESETS, name, _preset(name))
