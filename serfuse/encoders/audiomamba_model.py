@@ -4,6 +4,8 @@ Yadav and Tan, Audio Mamba: Selective State Spaces for Self-Supervised Audio Rep
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -55,8 +57,20 @@ class Mixer(nn.Module):
         hidden = functional.silu(self.conv1d(hidden.transpose(1, 2))[..., :length]).transpose(1, 2)
         low, into, out_of = self.x_proj(hidden).split(self.split, dim=-1)
         step = functional.softplus(self.dt_proj(low))
-        scanned = selective_scan(hidden, step, -torch.exp(self.A_log), into, out_of)
+        with _one_thread():
+            scanned = selective_scan(hidden, step, -torch.exp(self.A_log), into, out_of)
         return self.out_proj((scanned + self.D * hidden) * functional.silu(gate))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Thousands of small operations, each waiting for all threads: on a busy machine two take ten times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def selective_scan(
