@@ -146,7 +146,8 @@ def hyperbolic(u: object, v: object) -> object:
     """The chain of HYFuse, both orders, and the midpoint."""
     x, y = poincare.exp0(u, 0.7), poincare.exp0(v, 0.9)
     total = poincare.log0(poincare.mobius_add(x, y)) + poincare.log0(poincare.mobius_add(y, x), 1.3)
-    return ops.sum((total + poincare.log0(poincare.gyromidpoint(x, y))) ** 2)
+    total = total + poincare.log0(poincare.gyromidpoint(x, y)) + poincare.fused_tangent(u, v)
+    return ops.sum(total**2) / (1.0 + ops.sum(ops.stop_gradient(total) ** 2))
 
 
 def transported(epsilon: float) -> Callable:
