@@ -214,7 +214,7 @@ class _View:
     def _drawn(self, progress: "Progress") -> "RenderableType":
         from rich.console import Group
 
-        return Group(_rows(progress), _state_line(progress, self._meter))
+        return Group(_rows(progress, max(1, len(progress.running))), _state_line(progress, self._meter))
 
 
 def _state_line(progress: "Progress", meter: Meter | None) -> str:
@@ -233,17 +233,19 @@ def _state_line(progress: "Progress", meter: Meter | None) -> str:
     return text
 
 
-def _rows(progress: "Progress") -> Any:
-    """One line per row: units done, and the mean accuracy so far in each column."""
+def _rows(progress: "Progress", workers: int = 1) -> Any:
+    """One line per row: units done, their rate, the time left, and the mean accuracy so far in each column."""
     from rich.box import SIMPLE_HEAD
+    from rich.console import Group
     from rich.table import Table
 
     from serfuse.sweep import overview
 
     spec = progress.plan.grid.spec
-    found = Table(title=f"{spec.title}: mean accuracy so far", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    found = Table(box=SIMPLE_HEAD, pad_edge=False)
     found.add_column(spec.rows_heading, no_wrap=True)
-    found.add_column("units", justify="right", no_wrap=True)
+    for head in ("units", "s/unit", "left"):
+        found.add_column(head, justify="right", no_wrap=True)
     for head in overview.heads(progress):
         found.add_column(head, justify="right", no_wrap=True)
     block = None
@@ -255,9 +257,11 @@ def _rows(progress: "Progress") -> Any:
                 found.add_row(f"[italic]{_plain(block)}[/italic]")
         label = _plain(row.label)
         cells = [_plain(cell) for cell in row.cells]
-        units = f"{row.done}/{row.total}"
-        found.add_row(f"[bold]{label}[/bold]" if row.running else label, units, *cells)
-    return found
+        pace = ["", ""]
+        if row.seconds is not None:
+            pace = [f"{row.seconds:.3g}", duration(row.seconds * row.waiting / workers) if row.waiting else ""]
+        found.add_row(f"[bold]{label}[/bold]" if row.running else label, f"{row.done}/{row.total}", *pace, *cells)
+    return Group(f"[bold]{_plain(spec.title)}[/bold]: mean accuracy so far", found)
 
 
 def _show_table(table: "Table", console: "Console") -> None:

@@ -62,7 +62,7 @@ def test_with_too_little_memory_for_two_there_is_one_worker(make_plan, store) ->
         assert engine.submit(units[0]), "one runs in any case"
         assert not engine.submit(units[1])
         assert len(engine.pids()) == 1
-        outcomes = engine.wait(60)
+        outcomes = engine.wait(240)
         assert outcomes[0].result is not None
         assert outcomes[0].facts["peak_bytes"] > 50 * _MIB
     finally:

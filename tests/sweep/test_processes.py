@@ -160,7 +160,7 @@ def test_a_worker_has_its_threads_and_its_gpu(make_plan, store, tmp_path) -> Non
     try:
         assert engine.submit(make_plan().units[0])
         shown = psutil.Process(engine.pids()[0]).environ()
-        assert engine.wait(60)[0].facts["threads"] == 3
+        assert engine.wait(240)[0].facts["threads"] == 3
     finally:
         engine.close()
     assert shown["TF_NUM_INTRAOP_THREADS"] == shown["TF_NUM_INTEROP_THREADS"] == shown["OMP_NUM_THREADS"] == "3"
@@ -173,7 +173,7 @@ def test_a_worker_refuses_other_data_than_were_planned_for(make_plan, make_store
     engine = ProcessEngine(grown.root, jobs=1, threads=1, budget=memory.Budget(), devices=[])
     try:
         assert engine.submit(make_plan().units[0])
-        assert "are not those that the sweep was planned with" in engine.wait(60)[0].error
+        assert "are not those that the sweep was planned with" in engine.wait(240)[0].error
     finally:
         engine.close()
 
