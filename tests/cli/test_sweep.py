@@ -95,6 +95,7 @@ def test_mistakes_are_told_plainly(serfuse: Callable[..., Result], arguments: li
     assert says in done.output
 
 
+@pytest.mark.slow
 def test_a_failed_unit_is_reported_and_the_rest_is_there(serfuse: Callable[..., Result]) -> None:
     """A convolution cannot work on eight values: those cells fail, the others are finished."""
     values = {**SWEEP, "models": {"svm": {}, "cnn-pooled": {}}, "blocks": [{"rows": ["W"]}]}

@@ -54,6 +54,7 @@ def _with(store, encoder: str, like: str, noise: float, seed: int = 3) -> None:
     store.append("emodb", EmbeddingKey(encoder), ids, hashes, matrix + noise * drawn)
 
 
+@pytest.mark.slow
 def test_the_best_row_is_marked_only_where_the_paired_test_says_so(
     make_store, make_plan, folder, inline, tmp_path
 ) -> None:
