@@ -16,13 +16,14 @@ class Meter:
     Args:
         total: number of items.
         clock: seconds, for tests.
+        begun: when the work began, by `clock`; by default now.
     """
 
-    def __init__(self, total: int, clock: Any = time.monotonic) -> None:
+    def __init__(self, total: int, clock: Any = time.monotonic, begun: float | None = None) -> None:
         self.total = total
         self.done = 0
         self._clock = clock
-        self._begun = clock()
+        self._begun = clock() if begun is None else begun
         self._points: deque[tuple[float, int, float]] = deque([(self._begun, 0, 0.0)])
 
     def move(self, done: int, fraction: float | None = None) -> None:
@@ -78,8 +79,10 @@ class Progress:
         self._bars: Any = None
         self._task: Any = None
         self._last_line = 0.0
+        self._since = 0.0
 
     def __enter__(self) -> "Progress":
+        self._since = time.monotonic()
         self._stream = self._stream or sys.stderr
         return self
 
@@ -92,9 +95,9 @@ class Progress:
             print(self._summary(), file=self._stream, flush=True)
         self._bars = self._meter = None
 
-    def start(self, total: int) -> None:
-        """Begin to count; the clock of the rate starts here."""
-        self._meter = Meter(total)
+    def start(self, total: int, since: float | None = None) -> None:
+        """Begin to count; the clock of the rate starts here, or started at `since`."""
+        self._meter = Meter(total, begun=since)
         self._last_line = time.monotonic()
         if self.quiet or not self._terminal():
             return
@@ -142,8 +145,10 @@ class Progress:
     def callback(self, done: int, total: int, note: str | None = None, fraction: float | None = None) -> None:
         """What library functions take as `progress`: items done, items in all."""
         if self._meter is None or self._meter.total != total:
-            self.start(total)
+            # The first call comes when something is done already: its time counts, as its items do.
+            self.start(total, self._since)
         self.update(completed=done, note=note, fraction=fraction)
+        self._since = time.monotonic()
 
     def say(self, text: str) -> None:
         """Print a line without disturbing the bar."""

@@ -1,0 +1,125 @@
+"""Rate and time left; a bar on a terminal, plain lines elsewhere, nothing when quiet."""
+
+import io
+
+import pytest
+
+from serfuse.cli import progress as module
+from serfuse.cli.progress import Meter, Progress, duration
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_rate_and_time_left_follow_the_work_not_the_count() -> None:
+    clock = Clock()
+    meter = Meter(10, clock)
+    assert meter.rate is None and meter.left is None
+    clock.now += 2
+    meter.move(4, fraction=0.2)  # four short clips, a fifth of the audio
+    assert meter.rate == pytest.approx(2.0) and meter.left == pytest.approx(8.0)
+    assert meter.done == 4 and meter.fraction == 0.2 and meter.seconds == pytest.approx(2.0)
+
+
+def test_the_rate_forgets_the_slow_beginning() -> None:
+    clock = Clock()
+    meter = Meter(1000, clock)
+    clock.now += 100  # a model is loaded
+    for done in range(1, 201):
+        clock.now += 1
+        meter.move(done)
+    assert meter.rate == pytest.approx(1.0)
+    assert meter.left == pytest.approx(800.0)
+
+
+def test_nothing_to_do_is_finished() -> None:
+    meter = Meter(0)
+    meter.move(0)
+    assert meter.fraction == 1.0 and meter.rate is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (3599.6, "1 h 00 min"),
+        (7800, "2 h 10 min"),
+    ],
+)
+def test_durations_read_like_speech(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_elsewhere_there_are_plain_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(module.time, "monotonic", clock)
+    monkeypatch.setattr(Meter.__init__, "__defaults__", (clock, None))
+    out = io.StringIO()
+    with Progress("hubert", stream=out) as progress:
+        # The first call comes after the first clip, whose time must count like its number.
+        for done in range(1, 21):
+            clock.now += 1
+            progress.callback(done, 20, "s1" if done == 5 else None)
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "hubert: 6 of 20 clips, 1 clips/s, 14 s left, s1"
+    assert len(lines) == 4 and lines[-1] == "hubert: 20 of 20 clips in 20 s (1 clips/s)"
+    assert "\x1b" not in out.getvalue() and "\r" not in out.getvalue()
+
+
+def test_quiet_says_nothing() -> None:
+    for stream in (io.StringIO(), Terminal()):
+        with Progress("x", quiet=True, stream=stream) as progress:
+            progress.callback(1, 2)
+            progress.say("hello")
+            progress.callback(2, 2)
+        assert stream.getvalue() == ""
+
+
+def test_on_a_terminal_there_is_a_bar_with_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    out = Terminal()
+    clock = Clock()
+    monkeypatch.setattr(Meter.__init__, "__defaults__", (clock, None))
+    with Progress("[hubert]", unit="file", stream=out) as progress:
+        progress.start(4)
+        clock.now += 1
+        progress.update(advance=1)
+        progress.say("[one] odd file")
+        clock.now += 1
+        progress.update(completed=3, note="nearly")
+    text = out.getvalue()
+    assert "\x1b[" in text and "━" in text
+    assert "[hubert]" in text and "[one] odd file" in text, "square brackets are text, not markup"
+    assert "3 of 4 files, 1.5 files/s, 0.7 s left, nearly" in text
+
+
+def test_work_in_two_pieces_counts_each() -> None:
+    out = io.StringIO()
+    with Progress("epochs", unit="epoch", stream=out) as progress:
+        progress.callback(3, 3)
+        progress.callback(1, 1)
+    assert out.getvalue().splitlines()[-1].startswith("epochs: 1 of 1 epoch in")
+
+
+def test_an_error_still_shows_how_far_it_came() -> None:
+    out = io.StringIO()
+    with pytest.raises(ValueError), Progress("x", stream=out) as progress:
+        progress.callback(1, 7)
+        raise ValueError
+    assert out.getvalue().startswith("x: 1 of 7 clips in")
