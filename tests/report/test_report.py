@@ -1,0 +1,149 @@
+"""What `serfuse report` writes: true, complete, escaped, and the same in every form."""
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from serfuse.cli import main
+from serfuse.errors import RunError
+from serfuse.report import mistakes, page, tables, words
+from serfuse.report import runs as folders_of
+from serfuse.store import EmbeddingStore
+
+
+def metrics(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text("utf-8"))
+
+
+def test_the_table_holds_what_the_run_folders_hold(folders: list[Path]) -> None:
+    for row, folder in zip(tables.rows(folders_of.read(folders)), folders, strict=True):
+        found = metrics(folder)
+        assert row[4] == f"{100 * found['mean']['accuracy']:.1f}"
+        assert row[8] == f"{100 * found['mean']['uar']:.1f}"
+        low, high = (100 * found["intervals"]["accuracy"][end] for end in ("low", "high"))
+        assert row[6] == f"{low:.1f} to {high:.1f}"
+    assert tables.rows(folders_of.read(folders[2:]))[0][2] == "hubert + encodec"
+
+
+def test_the_printed_figure_is_beside_the_measured_one(folders: list[Path]) -> None:
+    from serfuse import published
+
+    (row,) = published.find("emodb", "concat", "hubert", "encodec")
+    assert tables.rows(folders_of.read(folders))[2][9] == f"{row.accuracy:.2f} (HYFuse, Table {row.table})"
+
+
+def test_csv_has_full_precision(folders: list[Path]) -> None:
+    rows = list(csv.DictReader(io.StringIO(tables.comma_separated(folders_of.read(folders)))))
+    assert [row["run"] for row in rows] == [folder.name for folder in folders]
+    for row, folder in zip(rows, folders, strict=True):
+        assert float(row["accuracy_mean"]) == metrics(folder)["mean"]["accuracy"]
+        assert float(row["ece_pooled"]) == metrics(folder)["pooled"]["ece"]
+
+
+def test_markdown_and_latex_are_tables_of_the_same_width(folders: list[Path]) -> None:
+    found = folders_of.read(folders)
+    lines = [line for line in tables.markdown(found).splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + len(folders) and len({line.count("|") for line in lines}) == 1
+    body = tables.latex(found)
+    rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+    assert len({line.count("&") for line in rows}) == 1 and r"95 \%" in body
+    assert body.count(r"\begin{table}") == body.count(r"\end{table}") == 1
+
+
+def test_latex_escapes() -> None:
+    assert tables._tex("a_b & 5 % {x} \\ ~") == r"a\_b \& 5 \% \{x\} \textbackslash{} \textasciitilde{}"
+
+
+def test_the_gap_between_splits_is_in_words(folders: list[Path]) -> None:
+    found = folders_of.read(folders)
+    (sentence,) = words.gaps(found)
+    values = [100 * metrics(folder)["mean"]["accuracy"] for folder in folders[:2]]
+    for value in values:
+        assert f"{value:.1f} %" in sentence
+    assert f"{abs(values[0] - values[1]):.1f} points less" in sentence
+    assert "new speakers" in sentence and "known speakers" in sentence
+    assert words.gaps(found[1:]) == [], "one split is no gap"
+
+
+def test_the_most_confident_mistakes_come_first_with_sound_where_there_is_some(reported: Path) -> None:
+    (run,) = folders_of.read([reported / "svm-loso"])
+    found = mistakes.worst(run, EmbeddingStore(reported / "store"), count=200)
+    assert len(found) == int((run.predictions["label"] != run.predictions["predicted"]).sum())
+    confidences = [item.confidence for item in found]
+    assert confidences == sorted(confidences, reverse=True)
+    for item in found:
+        assert item.label != item.predicted
+        there = (reported / "audio" / f"{item.clip}.wav").exists()
+        assert (item.sound or "").startswith("data:audio/wav;base64,") == there
+    assert all(item.sound is None for item in mistakes.worst(run, None))
+    assert all(item.sound is None for item in mistakes.worst(run, EmbeddingStore(reported / "none")))
+
+
+def test_the_page_is_the_same_twice(folders: list[Path]) -> None:
+    found = folders_of.read(folders[:1])
+    assert page.render(found) == page.render(found)
+
+
+def test_names_cannot_break_out_of_the_page(folders: list[Path], tmp_path: Path) -> None:
+    """A run folder from somebody else, whose names are not only names."""
+    evil = "<script>alert(1)</script>"
+    folder = tmp_path / "run"
+    shutil.copytree(folders[0], folder)
+    for name in ("predictions.csv", "tsne.csv"):
+        text = (folder / name).read_text("utf-8")
+        (folder / name).write_text(text.replace("s0-", f"{evil}-").replace(",s0,", f",{evil},"), "utf-8")
+    config = (folder / "config.yaml").read_text("utf-8").replace("encoder: hubert", f"encoder: '{evil}'")
+    (folder / "config.yaml").write_text(config, "utf-8")
+    found = page.render(folders_of.read([folder]), title=evil)
+    assert "<script" not in found and "&lt;script&gt;" in found
+
+
+def test_what_a_reader_must_know_comes_first(folders: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(folders[2], folder)
+    text = (folder / "config.yaml").read_text("utf-8").replace("synthetic: false", "synthetic: true")
+    (folder / "config.yaml").write_text(text.replace("weights: none", "weights: random:0", 1), "utf-8")
+    found = metrics(folder)
+    found["sensitivity"]["b"]["changed"] = 0.004
+    (folder / "metrics.json").write_text(json.dumps(found), "utf-8")
+    (run,) = folders_of.read([folder])
+    warnings = " ".join(words.warnings(run))
+    assert "synthetic" in warnings and "random weights" in warnings and "ignores encodec" in warnings
+    drawn = page.render([run])
+    assert drawn.index("The speech is synthetic") < drawn.index("Results")
+
+
+@pytest.mark.parametrize("damage", ["config.yaml", "predictions.csv", "metrics.json"])
+def test_a_damaged_run_folder_is_named(folders: list[Path], tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(folders[0], folder)
+    (folder / damage).write_text("{", "utf-8")
+    with pytest.raises(RunError, match="run"):
+        folders_of.read([folder])
+
+
+def test_two_folders_of_one_name_are_told_apart(folders: list[Path], tmp_path: Path) -> None:
+    shutil.copytree(folders[0], tmp_path / "other" / folders[0].name)
+    names = [run.name for run in folders_of.read([folders[0], tmp_path / "other" / folders[0].name])]
+    assert len(set(names)) == 2
+
+
+@pytest.mark.parametrize("suffix", [".html", ".md", ".csv", ".tex"])
+def test_the_command_writes_each_form(folders: list[Path], tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / "deep" / f"report{suffix}"
+    done = CliRunner().invoke(main, ["report", *map(str, folders[:2]), "-o", str(out), "--quiet", "--no-audio"])
+    assert done.exit_code == 0, done.output
+    assert "svm" in out.read_text("utf-8") and str(out) in done.output
+
+
+def test_the_command_refuses_what_it_cannot_do(folders: list[Path], tmp_path: Path) -> None:
+    run = CliRunner().invoke
+    assert run(main, ["report", str(folders[0]), "-o", str(tmp_path / "a.pdf")]).exit_code == 2
+    done = run(main, ["report", str(tmp_path), "-o", str(tmp_path / "a.html")])
+    assert done.exit_code == 1 and "no finished run" in done.output
+    assert run(main, ["report"]).exit_code == 2

@@ -1,0 +1,184 @@
+"""Figures of merit against scikit-learn, and what happens where they are not defined."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from serfuse import intervals, metrics
+from serfuse.errors import RunError
+
+CLASSES = ["anger", "fear", "neutral"]
+
+
+def draw(clips: int = 60, seed: int = 0, skill: float = 2.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 3, clips)
+    logits = rng.normal(size=(clips, 3)) + skill * np.eye(3)[truth]
+    rows = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    names = np.asarray(CLASSES)
+    return names[truth], names[rows.argmax(axis=1)], rows
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000))
+def test_evaluate_equals_scikit_learn(seed: int) -> None:
+    labels, predicted, rows = draw(seed=seed)
+    found = metrics.evaluate(labels, predicted, rows, CLASSES)
+    assert found["accuracy"] == pytest.approx(sk.accuracy_score(labels, predicted))
+    assert found["uar"] == pytest.approx(sk.balanced_accuracy_score(labels, predicted))
+    assert found["macro_f1"] == pytest.approx(sk.f1_score(labels, predicted, average="macro"))
+    assert found["weighted_f1"] == pytest.approx(sk.f1_score(labels, predicted, average="weighted"))
+    assert found["log_loss"] == pytest.approx(sk.log_loss(labels, rows, labels=CLASSES))
+    np.testing.assert_array_equal(found["confusion"], sk.confusion_matrix(labels, predicted, labels=CLASSES))
+    for number, name in enumerate(CLASSES):
+        assert found["per_class"][name]["support"] == (labels == name).sum()
+        recall = sk.recall_score(labels, predicted, labels=CLASSES, average=None)[number]
+        assert found["per_class"][name]["recall"] == pytest.approx(recall)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000))
+def test_the_bootstraps_scores_are_the_same_figures(seed: int) -> None:
+    labels, predicted, _ = draw(seed=seed)
+    matrix = sk.confusion_matrix(labels, predicted, labels=CLASSES).astype(float)
+    fast = metrics.scores(np.stack([matrix, 2 * matrix]))
+    slow = metrics.evaluate(labels, predicted, None, CLASSES)
+    for name in metrics.SCORES:
+        np.testing.assert_allclose(fast[name], slow[name])
+
+
+def test_a_class_that_is_not_there_is_left_out_rather_than_zero() -> None:
+    labels, predicted = ["anger", "anger", "fear"], ["anger", "neutral", "fear"]
+    found = metrics.evaluate(labels, predicted, None, CLASSES)
+    assert found["absent"] == ["neutral"]
+    assert found["uar"] == pytest.approx((0.5 + 1.0) / 2)
+    assert found["per_class"]["neutral"]["recall"] is None
+    assert found["log_loss"] is None and found["ece"] is None
+    matrix = np.array(found["confusion"], float)
+    assert metrics.scores(matrix)["uar"] == pytest.approx(found["uar"])
+    assert metrics.scores(matrix)["macro_f1"] == pytest.approx(found["macro_f1"])
+
+
+def test_calibration_error_by_hand() -> None:
+    """Two clips at 0.9, one wrong: |0.5 - 0.9|; two at 0.6, both right: |1 - 0.6|; each bin holds half of them."""
+    rows = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
+    found = metrics.calibration_error(["a", "b", "a", "a"], rows, ["a", "b"])
+    assert found == pytest.approx(0.5 * 0.4 + 0.5 * 0.4)
+
+
+def test_a_perfectly_calibrated_forecast_has_little_error() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.dirichlet(np.ones(3), 20000)
+    labels = np.asarray(CLASSES)[(rows.cumsum(axis=1) > rng.random((20000, 1))).argmax(axis=1)]
+    assert metrics.calibration_error(labels, rows, CLASSES) < 0.015
+
+
+@pytest.mark.parametrize(
+    ("labels", "predicted", "rows", "says"),
+    [
+        ([], [], None, "no predictions"),
+        (["anger"], [], None, "expected one for each"),
+        (["joy"], ["anger"], None, "joy"),
+        (["anger"], ["anger"], [[0.5, 0.5]], "shape"),
+        (["anger"], ["anger"], [[0.2, 0.2, 0.2]], "expected 1"),
+        (["anger"], ["anger"], [[np.nan, 0.5, 0.5]], "not finite"),
+        (["anger"], ["anger"], [[-0.5, 1.0, 0.5]], "negative"),
+    ],
+)
+def test_nonsense_is_refused(labels, predicted, rows, says: str) -> None:
+    with pytest.raises(RunError, match=says):
+        metrics.evaluate(labels, predicted, None if rows is None else np.array(rows), CLASSES)
+
+
+def table(seed: int = 0, speakers: int = 6, folds: int = 5, clips: int = 120) -> pd.DataFrame:
+    labels, predicted, rows = draw(clips, seed)
+    number = np.arange(clips)
+    frame = pd.DataFrame(
+        {"clip": [f"c{n:03}" for n in number], "speaker": [f"s{n % speakers}" for n in number], "fold": number % folds}
+    )
+    frame["repeat"], frame["label"], frame["predicted"] = 0, labels, predicted
+    frame[[f"p_{name}" for name in CLASSES]] = rows
+    return frame
+
+
+def test_summary_over_folds_and_pooled() -> None:
+    frame = table()
+    found = metrics.summarize(frame, CLASSES)
+    by_fold = [(part["label"] == part["predicted"]).mean() for _, part in frame.groupby("fold")]
+    assert found["mean"]["accuracy"] == pytest.approx(np.mean(by_fold))
+    assert found["std"]["accuracy"] == pytest.approx(np.std(by_fold, ddof=1))
+    assert found["pooled"]["accuracy"] == pytest.approx((frame["label"] == frame["predicted"]).mean())
+    assert [fold["fold"] for fold in found["folds"]] == list(range(5))
+    assert found["interval"]["unit"] == "speaker" and found["interval"]["clusters"] == 6
+    for name in (*metrics.SCORES, *metrics.LOSSES):
+        bounds = found["intervals"][name]
+        assert bounds["low"] < found["pooled"][name] < bounds["high"], name
+
+
+def test_the_order_of_rows_does_not_matter_and_the_seed_repeats() -> None:
+    frame = table()
+    one = metrics.summarize(frame, CLASSES, seed=1)
+    two = metrics.summarize(frame.sample(frac=1, random_state=3), CLASSES, seed=1)
+    for name in metrics.SCORES:
+        assert one["intervals"][name]["low"] == pytest.approx(two["intervals"][name]["low"], abs=1e-12)
+    assert metrics.summarize(frame, CLASSES, seed=2)["intervals"]["uar"] != one["intervals"]["uar"]
+
+
+def test_speakers_unknown_or_only_one_fall_back_to_clips_and_say_so() -> None:
+    for frame in (table().drop(columns="speaker"), table(speakers=1)):
+        found = metrics.summarize(frame, CLASSES)["interval"]
+        assert found["unit"] == "clip" and "too narrow" in found["note"]
+
+
+def test_a_missing_column_is_named() -> None:
+    with pytest.raises(RunError, match="predicted"):
+        metrics.summarize(table().drop(columns="predicted"), CLASSES)
+
+
+def test_certainty_is_not_claimed_where_all_is_right() -> None:
+    frame = table()
+    frame["predicted"] = frame["label"]
+    bounds = metrics.summarize(frame, CLASSES)["intervals"]["accuracy"]
+    assert bounds["low"] < 0.99 and bounds["high"] == pytest.approx(1.0)
+
+
+# --- intervals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("speakers", [5, 10, 40])
+def test_intervals_over_speakers_cover_and_those_over_clips_do_not(speakers: int) -> None:
+    """Speakers differ (a standard deviation of 0.9 on the log-odds scale), as on Emo-DB; 50 clips each."""
+    rng = np.random.default_rng(speakers)
+    per, runs, draws = 50, 400, 500
+    # The truth is the accuracy over all speakers there could be.
+    truth = float(np.mean(1 / (1 + np.exp(-(1.2 + 0.9 * np.random.default_rng(0).normal(size=400_000))))))
+    weights = intervals.resample(speakers, draws, 1)
+    hits = {"speaker": 0, "clip": 0}
+    for _ in range(runs):
+        ability = 1 / (1 + np.exp(-(1.2 + 0.9 * rng.normal(size=speakers))))
+        right = rng.binomial(per, ability)
+        estimate = right.sum() / (per * speakers)
+        low, high = intervals.bounded(estimate, weights @ right / (per * speakers), speakers, per * speakers)
+        hits["speaker"] += low <= truth <= high
+        spread = 1.96 * np.sqrt(estimate * (1 - estimate) / (per * speakers))
+        hits["clip"] += estimate - spread <= truth <= estimate + spread
+    assert 0.92 <= hits["speaker"] / runs <= 0.98
+    assert hits["clip"] / runs < 0.85
+
+
+def test_differences_agree_with_their_p() -> None:
+    rng = np.random.default_rng(0)
+    for centre in (0.0, 0.02, 0.05, 0.2):
+        draws = centre + 0.02 * rng.normal(size=2000)
+        low, high, p = intervals.difference(centre, draws, 10)
+        assert (p < 0.05) == (low > 0 or high < 0)
+        assert low < centre < high
+
+
+def test_no_difference_at_all() -> None:
+    assert intervals.difference(0.0, np.zeros(100), 8) == (0.0, 0.0, 1.0)
+    assert np.isnan(intervals.difference(0.1, np.full(100, 0.1), 1)).all()
