@@ -204,12 +204,12 @@ def test_repeat_r_of_a_seed_is_repeat_0_of_the_seed_r_later(tables):
 
 def test_repeats_of_loso_test_the_same_folds_and_validate_on_others(tables):
     found = folds.split(tables["emodb"], "loso", repeats=5)
-    validations = set()
+    moved = 0
     for index in range(10):
         same = [fold for fold in found if fold.index == index]
         assert len({tuple(fold.test) for fold in same}) == 1
-        validations |= {tuple(fold.validation) for fold in same}
-    assert len(validations) > 10
+        moved += len({tuple(fold.validation) for fold in same}) > 1
+    assert moved >= 8, "another speaker validates in another repeat"
 
 
 def test_speaker_text_tests_each_pair_of_blocks_and_leaves_out_what_shares_one(tables):
@@ -391,7 +391,7 @@ def test_emobox_errors_say_what_is_wrong(tmp_path):
     with pytest.raises(SplitError, match=r"lists 1 clips that the corpus does not hold, the first is 'x-clip0000'"):
         folds.split(data.iloc[1:], "given", folder=root)
     file = root / "fold_1" / "x_test_fold_1.jsonl"
-    file.write_text(file.read_text(encoding="utf-8") + '{"key": "x-clip0001"}\n', encoding="utf-8")
+    file.write_text(file.read_text(encoding="utf-8") + '{"key": "x-clip0001", "dataset": "x"}\n', encoding="utf-8")
     with pytest.raises(SplitError, match="in training and in test"):
         folds.split(data, "given", folder=root)
     file.write_text("not json\n", encoding="utf-8")
