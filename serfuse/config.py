@@ -37,6 +37,7 @@ class SplitConfig(_Section):
     name: str = Field("random", description="see `serfuse.folds`")
     folds: int = Field(5, ge=2, le=1000)
     repeats: int = Field(1, ge=1, le=1000, description="times the whole split is drawn anew")
+    folder: str | None = Field(None, description="for 'given': an EmoBox folder with fold_1, fold_2 ... of the corpus")
 
 
 class TrainingConfig(_Section):

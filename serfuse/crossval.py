@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -172,12 +173,20 @@ def plan(config: Config, dataset: Dataset) -> list[Fold]:
         seed=config.seed,
         validation_fraction=config.training.validation_fraction,
         speaker_kind=dataset.speaker_kind,
+        folder=None if config.split.folder is None else Path(config.split.folder),
     )
 
 
 def fold_seed(config: Config, fold: Fold) -> int:
     """The seed of one fold, so that a fold gives the same result whichever process runs it, and when."""
     return int(np.random.SeedSequence([config.seed, fold.repeat, fold.index]).generate_state(1)[0] % (2**31))
+
+
+def learned_from(config: Config, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
+    """Clip ids that weights and input statistics are fitted on, and those that early stopping looks at."""
+    if models.get(config.model).library == "scikit-learn":  # nothing is stopped early: those clips may be learned from
+        return np.concatenate([fold.train, fold.validation]), fold.validation[:0]
+    return fold.train, fold.validation
 
 
 def run_fold(
@@ -196,9 +205,7 @@ def run_fold(
         rows = dataset.rows(ids)
         return {name: array[rows] for name, array in dataset.arrays.items()}, codes[rows]
 
-    train_ids, validation_ids = fold.train, fold.validation
-    if model.library == "scikit-learn":  # nothing is stopped early, so the validation clips may be learned from
-        train_ids, validation_ids = np.concatenate([fold.train, fold.validation]), fold.validation[:0]
+    train_ids, validation_ids = learned_from(config, fold)
     training, labels = part(train_ids)
     validation, validation_labels = part(validation_ids)
     test, truth = part(fold.test)
@@ -268,7 +275,12 @@ def cross_validate(
         RunError: training diverges.
     """
     parts = plan(config, dataset) if parts is None else parts
-    audit = leakage.audit(dataset.clips.reset_index(drop=True), parts, speaker_kind=dataset.speaker_kind)
+    audit = leakage.audit(
+        dataset.clips.reset_index(drop=True),
+        parts,
+        speaker_kind=dataset.speaker_kind,
+        fitted={"input normalisation": [learned_from(config, fold)[0] for fold in parts]},
+    )
     if on_audit:
         on_audit(audit)
     finished = []

@@ -262,7 +262,7 @@ def _fitted(folds: Sequence[Fold], fitted: Mapping[str, Sequence[Iterable[str]]]
                 f"{name}: {len(collections)} collections of fitted clips were given for {len(folds)} folds."
             )
         outside[name] = sum(
-            len({str(clip) for clip in collection} - set(fold.train.tolist()))
+            len({str(clip) for clip in collection} - set(fold.train.tolist()) - set(fold.validation.tolist()))
             for collection, fold in zip(collections, folds, strict=True)
         )
     return outside

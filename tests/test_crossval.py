@@ -192,3 +192,24 @@ def test_every_fusion_measures_what_each_input_contributes(make_store: MakeStore
     assert found["a"]["changed"] > 0.3 and found["a"]["accuracy_drop"] > 0.3
     assert found["b"]["changed"] < found["a"]["changed"] / 2
     assert abs(found["b"]["accuracy_drop"]) < 0.15
+
+
+def test_the_audit_says_what_the_input_statistics_were_fitted_on(dataset: crossval.Dataset) -> None:
+    for model in ("svm", "fcn"):
+        audit = crossval.cross_validate(make(model), dataset).audit
+        assert audit.fitted == {"input normalisation": 0}
+
+
+def test_an_emobox_folder_gives_the_folds(dataset: crossval.Dataset, tmp_path) -> None:
+    import json
+
+    ids = list(dataset.clips["id"])
+    for number in (1, 2):
+        folder = tmp_path / f"fold_{number}"
+        folder.mkdir()
+        for part, keep in (("test", number - 1), ("train", 2 - number)):
+            lines = [json.dumps({"key": name, "wav": f"{name}.wav", "emo": "x"}) for name in ids[keep::2]]
+            (folder / f"standin_{part}_fold_{number}.jsonl").write_text("\n".join(lines), "utf-8")
+    config = make("svm", "split.name=given", f"split.folder={tmp_path}")
+    parts = crossval.plan(config, dataset)
+    assert [sorted(part.test) for part in parts] == [sorted(ids[0::2]), sorted(ids[1::2])]

@@ -104,7 +104,9 @@ def _settings(run: Run) -> list[tuple[str, str]]:
                 f"pad {key['pad']}",
             )
         )
-    pairs.append(("split", ", ".join(f"{name} {value}" for name, value in config["split"].items())))
+    pairs.append(
+        ("split", ", ".join(f"{name} {value}" for name, value in config["split"].items() if value is not None))
+    )
     pairs.append(("options", ", ".join(f"{name} {value}" for name, value in config["options"].items())))
     if not run.history.empty:
         pairs.append(("training", ", ".join(f"{name} {value}" for name, value in config["training"].items())))
