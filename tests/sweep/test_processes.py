@@ -38,7 +38,10 @@ def _start(sweep: Path, store: EmbeddingStore, out: Path, *more: str) -> "subpro
 
 
 def _finish(process: "subprocess.Popen[str]") -> str:
-    output, _ = process.communicate(timeout=300)
+    try:
+        output, _ = process.communicate(timeout=900)  # a machine with much else to do
+    finally:
+        process.kill()
     assert process.returncode == 0, output
     return output
 
