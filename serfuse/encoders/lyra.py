@@ -93,6 +93,7 @@ def load(preset: EncoderPreset, request: LoadRequest) -> Lyra:
     except (ValueError, RuntimeError) as error:
         raise WeightsError(f"{path} is damaged: {str(error).strip()} {preset.where}") from error
     _check_shapes(encoder, path)
+    _check_published(preset, weights.id, path)
     return encoder
 
 
@@ -119,4 +120,14 @@ def _check_shapes(encoder: Lyra, path: Path) -> None:
         raise WeightsError(
             f"{path} is another model: it maps {inputs} to {outputs} (size, type), expected {preset.hop} float32 "
             f"samples to {preset.vector_size} float32 numbers. {preset.where}"
+        )
+
+
+def _check_published(preset: EncoderPreset, weights_id: str, path: Path) -> None:
+    """A changed byte among the weights gives other numbers and no error, so that only the hash can tell."""
+    expected = f"sha256:{preset.config['sha256']}"
+    if weights_id != expected:
+        raise WeightsError(
+            f"{path} is damaged or of another release than {preset.name}: {weights_id}, expected {expected}. "
+            f"{preset.where}"
         )

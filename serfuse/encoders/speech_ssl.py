@@ -165,24 +165,33 @@ def _from_files(preset: EncoderPreset, weights: Weights, dtype: torch.dtype) -> 
                 folder,
                 local_files_only=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
                 attn_implementation=attention,
                 dtype=dtype,
             )
     # What a damaged file raises depends on where it is damaged: OSError, RuntimeError, UnpicklingError,
     # SafetensorError, ValueError, KeyError ...
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        # The first sentence: torch goes on with how to load an unsafe file all the same.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(". ")[0].rstrip(".")
         raise WeightsError(
-            f"{folder} could not be read as a checkpoint of {preset.name}: {reason} "
+            f"{folder} could not be read as a checkpoint of {preset.name}: {reason}. "
             f"Get it again from https://huggingface.co/{preset.source}."
         ) from error
     missing = {name for name in info["missing_keys"] if name.rpartition(".")[2] not in _MAY_MISS}
-    if missing or info.get("mismatched_keys"):
+    misshapen = {entry[0] for entry in info["mismatched_keys"]}
+    if missing or misshapen:
         raise WeightsError(
-            f"{folder} is not a complete checkpoint of {preset.name}: {len(missing)} weights are missing "
-            f"({_some(missing)}), {len(info.get('mismatched_keys', ()))} have another shape. "
+            f"{folder} is not a complete checkpoint of {preset.name}: "
+            f"{_count(missing, 'missing')}, {_count(misshapen, 'of another shape')}. "
             f"transformers would fill them with random numbers. Get it again from "
             f"https://huggingface.co/{preset.source}."
+        )
+    damaged = {name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()}
+    if damaged:
+        raise WeightsError(
+            f"{folder} is damaged: NaN or infinite numbers in {len(damaged)} weights ({_some(damaged)}). "
+            f"Get it again from https://huggingface.co/{preset.source}."
         )
     return model, do_normalize
 
@@ -225,6 +234,10 @@ def _read_json(preset: EncoderPreset, path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds a {type(content).__name__}, expected a JSON object of {preset.name}.")
     return content
+
+
+def _count(names: set[str], what: str) -> str:
+    return f"{len(names)} weights are {what}" + (f" ({_some(names)})" if names else "")
 
 
 def _some(names: set[str], limit: int = 3) -> str:

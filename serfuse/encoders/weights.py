@@ -99,7 +99,7 @@ def find_weights(preset: EncoderPreset, path: str | Path | None = None) -> tuple
         return True, "needs none"
     if path is not None:
         try:
-            files = _from_path(preset, Path(path), identify=False).files
+            files = _from_path(preset, Path(path).expanduser(), identify=False).files
         except WeightsError as error:
             return False, str(error)
         return True, str(next(iter(files.values())).parent)

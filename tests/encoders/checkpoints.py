@@ -66,9 +66,7 @@ def save(model, folder: Path, *, do_normalize: bool, safetensors: bool = True) -
 
 
 def small_checkpoint(name: str, folder: Path, *, safetensors: bool = True, **settings) -> Path:
-    return save(
-        small_model(name, **settings), folder, do_normalize=NORMALIZED[name], safetensors=safetensors
-    )
+    return save(small_model(name, **settings), folder, do_normalize=NORMALIZED[name], safetensors=safetensors)
 
 
 def speechlike(samples: int, seed: int = 0) -> np.ndarray:
