@@ -91,7 +91,7 @@ def load(preset: EncoderPreset, request: LoadRequest) -> Lyra:
     try:
         encoder = Lyra(preset, _read(preset, path), weights.id)
     except (ValueError, RuntimeError) as error:
-        raise WeightsError(f"{path} is damaged: {str(error).strip()} {preset.where}") from error
+        raise WeightsError(f"{path} is damaged: {str(error).strip().rstrip('.')}. {preset.where}") from error
     _check_shapes(encoder, path)
     _check_published(preset, weights.id, path)
     return encoder
