@@ -124,16 +124,12 @@ def split(
     """
     chosen = SPLITS.get(method)
     if folder is not None and method != "given":
-        raise SplitError(
-            f"A folder of folds was given, but the split is {method!r}. Use the split 'given' with it."
-        )
+        raise SplitError(f"A folder of folds was given, but the split is {method!r}. Use the split 'given' with it.")
     _check_number("folds", folds, 2)
     _check_number("repeats", repeats, 1)
     _check_number("seed", seed, 0)
     if not 0 <= validation_fraction < 1:
-        raise SplitError(
-            f"validation_fraction is {validation_fraction}; expected a number from 0 to below 1."
-        )
+        raise SplitError(f"validation_fraction is {validation_fraction}; expected a number from 0 to below 1.")
     table = _table(clips, speaker_kind)
     for column in chosen.needs:
         _require(table, column, method)
@@ -160,9 +156,7 @@ def _check_number(name: str, value: int, least: int) -> None:
 def _table(clips: "pd.DataFrame", speaker_kind: str) -> _Table:
     for column in ("id", "emotion"):
         if column not in clips.columns:
-            raise SplitError(
-                f"The clips have no column {column!r}; they have {', '.join(map(str, clips.columns))}."
-            )
+            raise SplitError(f"The clips have no column {column!r}; they have {', '.join(map(str, clips.columns))}.")
         missing = int(clips[column].isna().sum())
         if missing:
             raise SplitError(f"{missing} of {len(clips)} clips have no {column}. Every clip needs one.")
@@ -173,9 +167,7 @@ def _table(clips: "pd.DataFrame", speaker_kind: str) -> _Table:
     ids = ids[order]
     twice = ids[1:][ids[1:] == ids[:-1]]
     if len(twice):
-        raise SplitError(
-            f"The clip id {str(twice[0])!r} stands in the table more than once; ids must be unique."
-        )
+        raise SplitError(f"The clip id {str(twice[0])!r} stands in the table more than once; ids must be unique.")
     columns = {}
     for column in ("speaker", "text", "fold"):
         if column in clips.columns:
@@ -371,9 +363,7 @@ def _published(train: np.ndarray, validation: np.ndarray, test: np.ndarray, wher
     for name, mask in (("training", train), ("test", test)):
         if not mask.any():
             raise SplitError(f"No clip of the corpus is in the {name} part of {where}.")
-    return _Parts(
-        np.flatnonzero(train), np.flatnonzero(test), np.flatnonzero(validation) if validation.any() else None
-    )
+    return _Parts(np.flatnonzero(train), np.flatnonzero(test), np.flatnonzero(validation) if validation.any() else None)
 
 
 def _emobox(table: _Table, folder: Path) -> list[_Parts]:
@@ -425,9 +415,7 @@ def _emobox(table: _Table, folder: Path) -> list[_Parts]:
                 f"{str(table.ids[both][0])!r}."
             )
         masks["train"] &= ~masks["valid"]
-        result.append(
-            _published(masks["train"], masks["valid"], masks["test"], f"fold {number} under {folder}")
-        )
+        result.append(_published(masks["train"], masks["valid"], masks["test"], f"fold {number} under {folder}"))
     return result
 
 
@@ -437,9 +425,7 @@ def _emobox_clip(line: str, place: dict[str, int], where: str) -> int | str:
         entry = json.loads(line)
         key = str(entry["key"])
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise SplitError(
-            f"{where} is not an EmoBox entry (a JSON object with a 'key'): {line[:80]!r}."
-        ) from error
+        raise SplitError(f"{where} is not an EmoBox entry (a JSON object with a 'key'): {line[:80]!r}.") from error
     spellings = [key, key.removeprefix(f"{entry.get('dataset', '')}-"), Path(str(entry.get("wav", ""))).stem]
     return next((place[s] for s in spellings if s in place), key)
 
@@ -548,9 +534,7 @@ def _stratified(labels: np.ndarray, fraction: float, rng: np.random.Generator) -
 
 
 RANDOM = SplitMethod("random", "stratified at random, as in the papers", (), (), True, _random)
-SPEAKER = SplitMethod(
-    "speaker", "no speaker on both sides, stratified", ("speaker",), ("speaker",), True, _speaker
-)
+SPEAKER = SplitMethod("speaker", "no speaker on both sides, stratified", ("speaker",), ("speaker",), True, _speaker)
 LOSO = SplitMethod("loso", "leave one speaker out", ("speaker",), ("speaker",), False, _loso)
 TEXT = SplitMethod("text", "no sentence or word on both sides", ("text",), ("text",), True, _text)
 SPEAKER_TEXT = SplitMethod(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from .runs import Run
 from .words import gaps, interval, percent, printed, warnings
 
-HEADS = ("corpus", "model", "representations", "split", "accuracy", "std", "95 %", "macro-F1", "UAR", "printed")
+HEADS = ("corpus", "model", "representations", "split", "accuracy", "std", "pooled 95 %", "macro-F1", "UAR", "printed")
 
 
 def rows(runs: list[Run]) -> list[list[str]]:
@@ -89,7 +89,9 @@ def latex(runs: list[Run]) -> str:
     lines += [r"\toprule", " & ".join(_tex(head) for head in HEADS) + r" \\", r"\midrule"]
     lines += [" & ".join(_tex(cell) for cell in row) + r" \\" for row in rows(runs)]
     note = runs[0].metrics["interval"]["note"]
-    caption = f"Means and standard deviations over folds, in per cent. {note}"
+    caption = (
+        f"Means and standard deviations over folds, in per cent; the interval is that of all held-out clips. {note}"
+    )
     lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{_tex(caption)}}}", r"\end{table}"]
     return "\n".join(lines) + "\n"
 
