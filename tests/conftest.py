@@ -1,6 +1,7 @@
 """Fixtures that every test may use."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,31 @@ import pytest
 from serfuse.corpora.base import Clip, Corpus
 from serfuse.embedding_key import EmbeddingKey
 from serfuse.store import AudioFacts, EmbeddingStore
+
+
+def _drop_placeholders() -> None:
+    """Take speechbrain's placeholder modules out of `sys.modules`.
+
+    Looking at any attribute of one imports an integration that is not installed, or warns; Hypothesis looks at every
+    module's `__file__`.
+    """
+    if importutils := sys.modules.get("speechbrain.utils.importutils"):
+        for name, module in list(sys.modules.items()):
+            if isinstance(module, importutils.LazyModule):
+                del sys.modules[name]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems() -> None:
+    """After collection, and before Hypothesis looks around."""
+    _drop_placeholders()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """A test before may have imported speechbrain."""
+    _drop_placeholders()
+
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
