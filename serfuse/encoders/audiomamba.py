@@ -11,8 +11,8 @@ from ..errors import ConfigError
 from .audiomamba_model import CHUNK_FRAMES, MELS, PATCH_FRAMES, AudioMamba
 from .base import Encoder, EncoderPreset, LoadRequest
 from .checks import check_batch, resolve_device, resolve_dtype, resolve_layer, resolve_options
-from .codec import load_part, read_state
 from .restricted_unpickler import read_checkpoint
+from .state import load_part, read_state
 from .torchtools import inference, seeded
 from .weights import resolve
 

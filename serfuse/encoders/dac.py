@@ -9,8 +9,9 @@ import transformers
 from ..errors import ConfigError, WeightsError
 from .base import EncoderPreset, LoadRequest
 from .checks import resized, resolve_device, resolve_dtype, resolve_layer, resolve_options
-from .codec import TorchCodec, some
-from .speech_ssl import _quiet as quiet_transformers
+from .codec import TorchCodec
+from .speech_ssl import quiet as quiet_transformers
+from .state import some
 from .torchtools import seeded
 from .weights import Weights, resolve
 

@@ -9,7 +9,8 @@ import torch
 from ..errors import WeightsError
 from .base import EncoderPreset, LoadRequest
 from .checks import resized, resolve_device, resolve_dtype, resolve_layer, resolve_options
-from .codec import TorchCodec, load_part, read_state, tensor_size
+from .codec import TorchCodec
+from .state import load_part, read_state, tensor_size
 from .torchtools import seeded
 from .weights import resolve, sha256
 

@@ -6,8 +6,9 @@ import torch
 
 from .base import EncoderPreset, LoadRequest
 from .checks import resized, resolve_device, resolve_dtype, resolve_layer, resolve_options
-from .codec import TorchCodec, load_part, read_state, tensor_size
+from .codec import TorchCodec
 from .soundstream_model import SoundStreamEncoder
+from .state import load_part, read_state, tensor_size
 from .torchtools import seeded
 from .weights import resolve
 

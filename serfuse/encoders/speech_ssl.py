@@ -21,6 +21,7 @@ from .checks import (
     resolve_layer,
     resolve_options,
 )
+from .state import some
 from .torchtools import inference, seeded
 from .weights import Weights, resolve
 
@@ -148,7 +149,7 @@ def _classes(preset: EncoderPreset) -> tuple[type, type, str]:
 
 
 def _random(preset: EncoderPreset, weights: Weights) -> torch.nn.Module:
-    with seeded(weights.seed), _quiet():
+    with seeded(weights.seed), quiet():
         return build(preset)
 
 
@@ -160,7 +161,7 @@ def _from_files(preset: EncoderPreset, weights: Weights, dtype: torch.dtype) -> 
 
     _, model_class, attention = _classes(preset)
     try:
-        with _quiet(), seeded(0):
+        with quiet(), seeded(0):
             model, info = model_class.from_pretrained(
                 folder,
                 local_files_only=True,
@@ -190,7 +191,7 @@ def _from_files(preset: EncoderPreset, weights: Weights, dtype: torch.dtype) -> 
     damaged = {name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()}
     if damaged:
         raise WeightsError(
-            f"{folder} is damaged: NaN or infinite numbers in {len(damaged)} weights ({_some(damaged)}). "
+            f"{folder} is damaged: NaN or infinite numbers in {len(damaged)} weights ({some(damaged)}). "
             f"Get it again from https://huggingface.co/{preset.source}."
         )
     return model, do_normalize
@@ -237,16 +238,11 @@ def _read_json(preset: EncoderPreset, path: Path) -> dict[str, Any]:
 
 
 def _count(names: set[str], what: str) -> str:
-    return f"{len(names)} weights are {what}" + (f" ({_some(names)})" if names else "")
-
-
-def _some(names: set[str], limit: int = 3) -> str:
-    listed = sorted(names)
-    return ", ".join(listed[:limit]) + (", ..." if len(listed) > limit else "")
+    return f"{len(names)} weights are {what}" + (f" ({some(names)})" if names else "")
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' load report and progress bar off the terminal; here they become errors."""
     logging = transformers.utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

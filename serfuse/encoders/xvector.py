@@ -15,7 +15,7 @@ from speechbrain.nnet.pooling import StatisticsPooling
 
 from .base import Encoder, EncoderPreset, LoadRequest
 from .checks import check_batch, resolve_device, resolve_dtype, resolve_layer, resolve_options
-from .codec import load_part, read_state
+from .state import load_part, read_state
 from .torchtools import inference, seeded
 from .weights import resolve
 
