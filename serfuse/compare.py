@@ -449,7 +449,10 @@ def _holm(pairs: list[Pair]) -> list[Pair]:
     adjusted: list[dict[str, float | None]] = [{} for _ in pairs]
     for name in ("p", "p_mcnemar", "p_t"):
         known = [i for i, pair in enumerate(pairs) if getattr(pair, name) is not None]
-        found = multipletests([getattr(pairs[i], name) for i in known], method="holm")[1] if known else []
+        found = [getattr(pairs[i], name) for i in known]
+        # One pair needs no adjustment. With many, statsmodels collects garbage, which takes a large process a second.
+        if len(found) > 1:
+            found = multipletests(found, method="holm")[1]
         for place in adjusted:
             place[name] = None
         for i, value in zip(known, found, strict=True):

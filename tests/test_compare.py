@@ -91,14 +91,15 @@ def test_holm_over_all_pairs() -> None:
 @pytest.mark.slow
 def test_the_test_keeps_its_level_under_the_null() -> None:
     """Two models as good as each other whose speakers differ: 5 % of the verdicts may be wrong, no more."""
-    verdicts, mcnemar, runs = 0, 0, 120
+    verdicts, mcnemar, runs = 0, 0, 600
     for seed in range(runs):
         one = run(0.75, 10_000 + seed, spread=0.12)
         two = run(0.75, 20_000 + seed, spread=0.12)
         (pair,) = compare.compare([one, two], draws=300).pairs
         verdicts += pair.p < 0.05
         mcnemar += pair.p_mcnemar < 0.05
-    assert 0 < verdicts / runs <= 0.09
+    # 600 rounds at a true level of 5 % give 3.2 to 6.8 % (two standard errors).
+    assert 0.032 <= verdicts / runs <= 0.068
     assert mcnemar > verdicts, "clips are not independent, and the test that says so finds differences too often"
 
 
