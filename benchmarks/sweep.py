@@ -1,10 +1,13 @@
 """What a sweep costs over the bare training loop, and what a second process gains.
 
-    python benchmarks/sweep.py [--out FOLDER] [--units N]
+    python benchmarks/sweep.py [--out FOLDER] [--units N] [--models fcn svm]
 
 The same units are trained three times: by a plain loop over `crossval.run_fold` in one process, by a sweep with one
 worker, and by a sweep with two. All use one thread per process. Start-up (importing TensorFlow) is reported apart from
 the steady rate, which counts from the first finished unit to the last. Writes benchmarks/sweep.md.
+
+A network is what the papers' tables are made of; an SVM takes a tenth of the time, so that what the sweep itself does
+for a unit shows.
 """
 
 import argparse
@@ -29,6 +32,7 @@ from serfuse.sweep import engine
 
 EMOTIONS = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")
 SPEAKERS, TAKES, SIZE, EPOCHS = 10, 8, 768, 20
+NAMES = {"fcn": "Fully connected networks", "svm": "Support-vector machines"}
 
 
 def fill(root: Path) -> None:
@@ -48,12 +52,12 @@ def fill(root: Path) -> None:
     store.append("emodb", EmbeddingKey("hubert"), ids, hashes, rng.normal(size=(len(ids), SIZE)))
 
 
-def sweep_file(path: Path, units: int) -> None:
-    """A sweep of `units` units: a fully connected network, five folds for each seed."""
+def sweep_file(path: Path, model: str, units: int) -> None:
+    """A sweep of `units` units of one model, five folds for each seed."""
     values = {
         "title": "Benchmark",
         "corpora": {"emodb": "Emo-DB"},
-        "models": {"fcn": {}},
+        "models": {model: {}},
         "blocks": [{"rows": ["hubert"]}],
         "seeds": list(range(units // 5)),
         "settings": {"training": {"epochs": EPOCHS, "patience": EPOCHS}},
@@ -63,12 +67,13 @@ def sweep_file(path: Path, units: int) -> None:
 
 def bare(store: Path, sweep: Path) -> None:
     """The plain loop; prints a JSON line with the seconds of each unit. Runs in a process of its own."""
-    from serfuse import crossval, fitting
+    from serfuse import crossval, fitting, models
     from serfuse.sweep import grid, spec
 
     content, _ = spec.read(str(sweep))
     configs = [experiment.config for experiment in grid.expand(content).experiments]
-    fitting.set_up_backend()
+    if models.get(configs[0].model).library == "keras":
+        fitting.set_up_backend()
     dataset = crossval.load_dataset(configs[0], EmbeddingStore(store))
     moments = []
     for config in configs:
@@ -88,6 +93,7 @@ def main() -> None:
     options.add_argument("--out", type=Path)
     options.add_argument("--units", type=int, default=30)
     options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--models", nargs="+", default=list(NAMES), choices=list(NAMES))
     options.add_argument("--report", type=Path, default=Path(__file__).with_suffix(".md"))
     options.add_argument("--bare", nargs=2, type=Path, help=argparse.SUPPRESS)
     given = options.parse_args()
@@ -96,65 +102,70 @@ def main() -> None:
         return
     root = given.out or Path(tempfile.mkdtemp(prefix="serfuse-sweep-"))
     root.mkdir(parents=True, exist_ok=True)
-    store, sweep = root / "store", root / "benchmark.yaml"
-    fill(store)
-    sweep_file(sweep, given.units)
+    fill(root / "store")
+    found = {
+        model: measure(root, model, given.units * (1 if model == "fcn" else 2), given.rounds) for model in given.models
+    }
+    given.report.write_text(_report(found), "utf-8")
+    if given.out is None:
+        shutil.rmtree(root)
+
+
+def measure(root: Path, model: str, units: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """For each way of running them: (units per second, seconds until the first unit) of every round."""
+    store, sweep = root / "store", root / f"{model}.yaml"
+    sweep_file(sweep, model, units)
     threads = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
     environment = {**os.environ, **threads, "CUDA_VISIBLE_DEVICES": "-1"}
-    rates: dict[str, list[float]] = {"loop": [], "1": [], "2": []}
-    starts: dict[str, list[float]] = {"loop": [], "1": [], "2": []}
-    for number in range(given.rounds):  # the three take turns, so that a busy moment does not hit one of them alone
-        for kind in rates:
+    found: dict[str, list[tuple[float, float]]] = {"loop": [], "1": [], "2": []}
+    for number in range(rounds):  # the three take turns, so that a busy moment does not hit one of them alone
+        for kind in found:
             begun = time.time()
             if kind == "loop":
                 command = [sys.executable, __file__, "--bare", str(store), str(sweep)]
                 done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
                 moments = json.loads(done.stdout.splitlines()[-1])
             else:
-                out = root / f"jobs{kind}-{number}"
+                out = root / f"{model}-jobs{kind}-{number}"
                 shutil.rmtree(out, ignore_errors=True)
                 command = [sys.executable, "-c", "from serfuse.cli import main; main()", "sweep", str(sweep)]
                 command += ["--store", str(store), "--out", str(out), "--jobs", kind, "--threads", "1", "--quiet"]
                 subprocess.run(command, env=environment, check=True, capture_output=True)
                 moments = _moments(out)
             first = int(kind) if kind != "loop" else 1
-            rates[kind].append((len(moments) - first) / (moments[-1] - moments[first - 1]))
-            starts[kind].append(moments[0] - begun)
-            print(f"{kind}: {rates[kind][-1]:.3f} units/s, first unit after {starts[kind][-1]:.1f} s", flush=True)
-    given.report.write_text(_report(rates, starts, given.units), "utf-8")
-    if given.out is None:
-        shutil.rmtree(root)
+            rate = (len(moments) - first) / (moments[-1] - moments[first - 1])
+            found[kind].append((rate, moments[0] - begun))
+            print(f"{model} {kind}: {rate:.3f} units/s, first unit after {moments[0] - begun:.1f} s", flush=True)
+    return found
 
 
-def _report(rates: dict[str, list[float]], starts: dict[str, list[float]], units: int) -> str:
-    middle = {kind: statistics.median(found) for kind, found in rates.items()}
-    overhead = statistics.median(loop / one - 1 for loop, one in zip(rates["loop"], rates["1"], strict=True))
-    gain = statistics.median(two / one for two, one in zip(rates["2"], rates["1"], strict=True))
-    names = {"loop": "bare loop over `run_fold`", "1": "`serfuse sweep --jobs 1`", "2": "`serfuse sweep --jobs 2`"}
-    return "\n".join(
-        [
-            "# What a sweep costs, and what a second process gains",
+def _report(found: dict[str, dict[str, list[tuple[float, float]]]]) -> str:
+    ways = {"loop": "bare loop over `run_fold`", "1": "`serfuse sweep --jobs 1`", "2": "`serfuse sweep --jobs 2`"}
+    rounds = len(next(iter(found.values()))["loop"])
+    lines = [
+        "# What a sweep costs, and what a second process gains",
+        "",
+        f"Written by `python benchmarks/sweep.py`: {SIZE} values, {len(EMOTIONS) * SPEAKERS * TAKES} clips, five folds "
+        f"per seed, one thread per process, medians of {rounds} rounds in turns. The network is trained for {EPOCHS} "
+        "epochs.",
+    ]
+    for model, by_way in found.items():
+        rates = {way: [rate for rate, _ in values] for way, values in by_way.items()}
+        overhead = statistics.median(loop / one - 1 for loop, one in zip(rates["loop"], rates["1"], strict=True))
+        gain = statistics.median(two / one for two, one in zip(rates["2"], rates["1"], strict=True))
+        lines += ["", f"## {NAMES[model]}", "", "| | units/s | rounds | first unit after, s |", "|---|---:|---:|---:|"]
+        for way, values in by_way.items():
+            listed = ", ".join(f"{rate:.3f}" for rate in rates[way])
+            start = statistics.median(seconds for _, seconds in values)
+            lines.append(f"| {ways[way]} | {statistics.median(rates[way]):.3f} | {listed} | {start:.1f} |")
+        lines += [
             "",
-            f"Written by `python benchmarks/sweep.py`: {units} units (a fully connected network, {SIZE} values, "
-            f"{len(EMOTIONS) * SPEAKERS * TAKES} clips, {EPOCHS} epochs, five folds per seed), one thread per process, "
-            f"medians of {len(rates['1'])} rounds in turns.",
-            "",
-            "| | units/s | rounds | first unit after, s |",
-            "|---|---:|---:|---:|",
-            *(
-                f"| {names[kind]} | {middle[kind]:.3f} | {', '.join(f'{rate:.3f}' for rate in found)} | "
-                f"{statistics.median(starts[kind]):.1f} |"
-                for kind, found in rates.items()
-            ),
-            "",
-            f"Overhead per unit of one worker over the bare loop: {100 * overhead:.1f} %.",
+            f"Overhead per unit of one worker over the bare loop: {100 * overhead:.1f} % "
+            f"({1000 * overhead / statistics.median(rates['loop']):.1f} ms). "
             f"Throughput of two workers against one: {gain:.2f} times.",
-            "",
-            f"{engine.cores()} cores, Python {platform.python_version()}, {platform.machine()}, load "
-            f"{os.getloadavg()[0]:.1f} at the end.",
-            "",
         ]
-    )
+    machine = f"{engine.cores()} cores, Python {platform.python_version()}, {platform.machine()}"
+    return "\n".join([*lines, "", f"{machine}, load {os.getloadavg()[0]:.1f} at the end.", ""])
 
 
 if __name__ == "__main__":

@@ -135,9 +135,10 @@ class _Driver:
         while self.pending or self.progress.running or self.progress.elsewhere or self.complete:
             self.start_some()
             if self.progress.running:
-                for outcome in self.engine.wait(_POLL_SECONDS):
-                    self.settle(outcome)
-                self.start_some()  # before anything that takes time
+                ended = [(self.progress.running.pop(one.unit), one) for one in self.engine.wait(_POLL_SECONDS)]
+                self.start_some()  # so that workers are busy while results are written
+                for unit, outcome in ended:
+                    self.settle(unit, outcome)
             elif not self.complete:
                 time.sleep(_POLL_SECONDS / 5)
             self.look_elsewhere()
@@ -166,9 +167,8 @@ class _Driver:
             self.progress.running[unit.name] = unit
             self.ledger.log("start", unit, attempt=self.attempts.get(unit.name, 0) + 1)
 
-    def settle(self, outcome: Outcome) -> None:
+    def settle(self, unit: Unit, outcome: Outcome) -> None:
         """Write a unit that ended, or put it back."""
-        unit = self.progress.running.pop(outcome.unit)
         if outcome.result is not None:
             done = self.ledger.write(unit.planned, _whole(outcome.result, unit), outcome.facts)
             self.ledger.log("finish", unit, seconds=round(done.seconds, 3), **outcome.facts)
