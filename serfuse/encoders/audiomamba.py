@@ -10,11 +10,11 @@ import torchaudio
 from ..errors import ConfigError
 from .audiomamba_model import CHUNK_FRAMES, MELS, PATCH_FRAMES, AudioMamba
 from .base import Encoder, EncoderPreset, LoadRequest
-from .checks import check_batch, resolve_device, resolve_dtype, resolve_layer, resolve_options
+from .checks import check_batch
+from .opening import open_request
 from .restricted_unpickler import read_checkpoint
 from .state import load_part, read_state
 from .torchtools import inference, seeded
-from .weights import resolve
 
 LAYOUTS = ("official", "freq")
 
@@ -87,20 +87,17 @@ def load(preset: EncoderPreset, request: LoadRequest) -> AudioMambaEncoder:
         WeightsError: weights absent, incomplete, unsafe or of another model.
         ConfigError: a layer, dtype, device, layout or option that it does not have.
     """
-    resolve_layer(preset, request.layer)
-    resolve_dtype(preset, request)
-    options = resolve_options(preset, request)
+    opening = open_request(preset, request)
+    options, weights = opening.options, opening.weights
     if options["layout"] not in LAYOUTS:
         raise ConfigError(f"Option layout of {preset.name} is {' or '.join(LAYOUTS)}, got {options['layout']!r}.")
-    device = resolve_device(request.device)
-    weights = resolve(preset, request)
     with seeded(weights.seed or 0):
         model = build(preset, layout=options["layout"])
     if not weights.random:
         path = weights.file("checkpoint.pth")
         state = read_state(preset, path) if path.suffix == ".safetensors" else read_checkpoint(path)
         load_part(preset, model, state, "", path)
-    return AudioMambaEncoder(preset, model, weights_id=weights.id, options=options, device=device)
+    return AudioMambaEncoder(preset, model, weights_id=weights.id, options=options, device=opening.device)
 
 
 def build(preset: EncoderPreset, layout: str = "official") -> AudioMamba:

@@ -8,11 +8,12 @@ import torch
 
 from ..errors import WeightsError
 from .base import EncoderPreset, LoadRequest
-from .checks import resized, resolve_device, resolve_dtype, resolve_layer, resolve_options
+from .checks import resized
 from .codec import TorchCodec
+from .opening import open_request
 from .state import load_part, read_state, tensor_size
 from .torchtools import seeded
-from .weights import resolve, sha256
+from .weights import sha256
 
 _FIRST = "encoder.model.0.conv.conv.weight_v"
 _LAST = "encoder.model.15.conv.conv.weight_v"
@@ -26,11 +27,8 @@ def load(preset: EncoderPreset, request: LoadRequest) -> TorchCodec:
         WeightsError: weights absent, incomplete, unreadable or of another model.
         ConfigError: a layer, dtype, device or option that it does not have.
     """
-    resolve_layer(preset, request.layer)
-    resolve_dtype(preset, request)
-    options = resolve_options(preset, request)
-    device = resolve_device(request.device)
-    weights = resolve(preset, request)
+    opening = open_request(preset, request)
+    weights = opening.weights
     if weights.random:
         with seeded(weights.seed):
             model = _encoder()
@@ -38,7 +36,7 @@ def load(preset: EncoderPreset, request: LoadRequest) -> TorchCodec:
         model = _from_file(preset, weights.file(preset.files[0]))
         preset = resized(preset, vector_size=model.dimension)
     _fuse(model)
-    return TorchCodec(preset, model, weights_id=weights.id, device=device, options=options)
+    return TorchCodec(preset, model, weights_id=weights.id, device=opening.device, options=opening.options)
 
 
 def build(preset: EncoderPreset) -> torch.nn.Module:

@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 
 from .base import EncoderPreset, LoadRequest
-from .checks import resized, resolve_device, resolve_dtype, resolve_layer, resolve_options
+from .checks import resized
 from .codec import TorchCodec
+from .opening import open_request
 from .soundstream_model import SoundStreamEncoder
 from .state import load_part, read_state, tensor_size
 from .torchtools import seeded
-from .weights import resolve
 
 _FIRST = "encoder.layers.0.conv.weight"
 _LAST = "encoder.layers.5.conv.weight"
@@ -23,18 +23,15 @@ def load(preset: EncoderPreset, request: LoadRequest) -> TorchCodec:
         WeightsError: weights absent, incomplete, unreadable or of another model.
         ConfigError: a layer, dtype, device or option that it does not have.
     """
-    resolve_layer(preset, request.layer)
-    resolve_dtype(preset, request)
-    options = resolve_options(preset, request)
-    device = resolve_device(request.device)
-    weights = resolve(preset, request)
+    opening = open_request(preset, request)
+    weights = opening.weights
     if weights.random:
         with seeded(weights.seed):
             model = build(preset)
     else:
         model = _from_file(preset, weights.file("soundstream_variant_naturalspeech2.pt"))
         preset = resized(preset, vector_size=model.layers[-1].conv.out_channels)
-    return TorchCodec(preset, model, weights_id=weights.id, device=device, options=options)
+    return TorchCodec(preset, model, weights_id=weights.id, device=opening.device, options=opening.options)
 
 
 def build(preset: EncoderPreset) -> SoundStreamEncoder:

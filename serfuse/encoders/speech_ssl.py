@@ -1,8 +1,6 @@
 """WavLM, wav2vec 2.0, HuBERT, UniSpeech-SAT and MMS through transformers."""
 
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +10,11 @@ import transformers
 
 from ..errors import WeightsError
 from .base import Encoder, EncoderPreset, LoadRequest
-from .checks import (
-    DTYPES,
-    check_batch,
-    resized,
-    resolve_device,
-    resolve_dtype,
-    resolve_layer,
-    resolve_options,
-)
-from .state import some
+from .checks import DTYPES, check_batch, resized, resolve_layer
+from .opening import open_request
+from .pretrained import check_model, load_pretrained, quiet, read_json
 from .torchtools import inference, seeded
-from .weights import Weights, resolve
+from .weights import Weights
 
 # model_type of config.json -> configuration class, model class, attention implementation. WavLM's gated
 # relative positions have no fused form.
@@ -37,8 +28,8 @@ _CLASSES = {
 # Only used for masking in training, and left out of some checkpoints.
 _MAY_MISS = {"masked_spec_embed"}
 
-# Settings that tell the base from the large kind of model; sizes are free, so that a distilled or a small
-# checkpoint loads.
+# Settings that tell the base from the large kind of model, with transformers' defaults, which are the base kind;
+# sizes are free, so that a distilled or a small checkpoint loads.
 _KIND = {"feat_extract_norm": "group", "do_stable_layer_norm": False}
 
 
@@ -114,12 +105,9 @@ def load(preset: EncoderPreset, request: LoadRequest) -> SpeechSSL:
         WeightsError: weights absent, incomplete, unreadable or of another model.
         ConfigError: a layer, dtype, device or option that it does not have.
     """
-    dtype = resolve_dtype(preset, request, DTYPES)
-    options = resolve_options(preset, request)
-    device = resolve_device(request.device)
-    weights = resolve(preset, request)
+    opening = open_request(preset, request, DTYPES)
+    weights, dtype = opening.weights, opening.dtype
     if weights.random:
-        resolve_layer(preset, request.layer)  # before minutes go into a large model
         model, do_normalize = _random(preset, weights), bool(preset.config["do_normalize"])
     else:
         model, do_normalize = _from_files(preset, weights, getattr(torch, dtype))
@@ -130,8 +118,8 @@ def load(preset: EncoderPreset, request: LoadRequest) -> SpeechSSL:
         do_normalize=do_normalize,
         layer=request.layer,
         dtype=dtype,
-        device=device,
-        options=options,
+        device=opening.device,
+        options=opening.options,
     )
 
 
@@ -155,69 +143,23 @@ def _random(preset: EncoderPreset, weights: Weights) -> torch.nn.Module:
 
 def _from_files(preset: EncoderPreset, weights: Weights, dtype: torch.dtype) -> tuple[torch.nn.Module, bool]:
     folder = weights.folder
-    settings = _read_json(preset, weights.file("config.json"))
-    _check_model(preset, settings, folder)
-    do_normalize = _do_normalize(preset, _read_json(preset, weights.file("preprocessor_config.json")), folder)
-
-    _, model_class, attention = _classes(preset)
-    try:
-        with quiet(), seeded(0):
-            model, info = model_class.from_pretrained(
-                folder,
-                local_files_only=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are refused below, by name
-                attn_implementation=attention,
-                dtype=dtype,
-            )
-    # What a damaged file raises depends on where it is damaged: OSError, RuntimeError, UnpicklingError,
-    # SafetensorError, ValueError, KeyError ...
-    except Exception as error:
-        # The first sentence: torch goes on with how to load an unsafe file all the same.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(". ")[0].rstrip(".")
-        raise WeightsError(
-            f"{folder} could not be read as a checkpoint of {preset.name}: {reason}. "
-            f"Get it again from https://huggingface.co/{preset.source}."
-        ) from error
-    missing = {name for name in info["missing_keys"] if name.rpartition(".")[2] not in _MAY_MISS}
-    misshapen = {entry[0] for entry in info["mismatched_keys"]}
-    if missing or misshapen:
-        raise WeightsError(
-            f"{folder} is not a complete checkpoint of {preset.name}: "
-            f"{_count(missing, 'missing')}, {_count(misshapen, 'of another shape')}. "
-            f"transformers would fill them with random numbers. Get it again from "
-            f"https://huggingface.co/{preset.source}."
-        )
-    damaged = {name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()}
-    if damaged:
-        raise WeightsError(
-            f"{folder} is damaged: NaN or infinite numbers in {len(damaged)} weights ({some(damaged)}). "
-            f"Get it again from https://huggingface.co/{preset.source}."
-        )
-    return model, do_normalize
-
-
-def _check_model(preset: EncoderPreset, settings: dict[str, Any], folder: Path) -> None:
-    expected = {"model_type": preset.config["model_type"]}
     architecture = preset.config.get("architecture", {})
+    expected = {"model_type": preset.config["model_type"]}
     expected |= {name: architecture.get(name, value) for name, value in _KIND.items()}
-    # A key that a config.json leaves out has the library's default, which is the base kind.
-    got = {name: settings.get(name, _KIND.get(name)) for name in expected}
-    if got != expected:
-        listed = {name: value for name, value in got.items() if value != expected[name]}
-        raise WeightsError(
-            f"{folder} holds another model than {preset.name}: "
-            + ", ".join(f"{name} is {value!r}, expected {expected[name]!r}" for name, value in listed.items())
-            + f". Point --weights at a checkpoint of {preset.source}."
-        )
+    check_model(preset, weights.file("config.json"), expected, defaults=_KIND)
+    settings = read_json(preset, weights.file("preprocessor_config.json"))
+    do_normalize = _do_normalize(preset, settings, folder)
+    _, model_class, attention = _classes(preset)
+    model = load_pretrained(preset, folder, model_class, dtype, _MAY_MISS, attn_implementation=attention)
+    return model, do_normalize
 
 
 def _do_normalize(preset: EncoderPreset, settings: dict[str, Any], folder: Path) -> bool:
     rate = settings.get("sampling_rate")
     if rate != preset.sample_rate:
         raise WeightsError(
-            f"{folder / 'preprocessor_config.json'} says sampling_rate {rate}, "
-            f"{preset.name} expects {preset.sample_rate}. Is it of another model?"
+            f"{folder / 'preprocessor_config.json'} says sampling_rate {rate}, {preset.name} expects "
+            f"{preset.sample_rate}. Is it of another model?"
         )
     if not isinstance(settings.get("do_normalize"), bool):
         raise WeightsError(
@@ -225,32 +167,3 @@ def _do_normalize(preset: EncoderPreset, settings: dict[str, Any], folder: Path)
             f"changes every embedding. Take the file from https://huggingface.co/{preset.source}."
         )
     return settings["do_normalize"]
-
-
-def _read_json(preset: EncoderPreset, path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} cannot be read as JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise WeightsError(f"{path} holds a {type(content).__name__}, expected a JSON object of {preset.name}.")
-    return content
-
-
-def _count(names: set[str], what: str) -> str:
-    return f"{len(names)} weights are {what}" + (f" ({some(names)})" if names else "")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' load report and progress bar off the terminal; here they become errors."""
-    logging = transformers.utils.logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -6,12 +6,12 @@ import torch
 
 from ..errors import WeightsError
 from .base import EncoderPreset, LoadRequest
-from .checks import resized, resolve_device, resolve_dtype, resolve_layer, resolve_options
+from .checks import resized
 from .codec import TorchCodec
+from .opening import open_request
 from .seanet import SEANetEncoder
 from .state import load_part, read_state, tensor_size
 from .torchtools import seeded
-from .weights import resolve
 
 _FIRST = "encoder.model.0.conv.conv.weight_v"
 _LAST = "encoder.model.15.conv.conv.weight_v"
@@ -25,18 +25,15 @@ def load(preset: EncoderPreset, request: LoadRequest) -> TorchCodec:
         WeightsError: weights absent, incomplete, unreadable or of another model.
         ConfigError: a layer, dtype, device or option that it does not have.
     """
-    resolve_layer(preset, request.layer)
-    resolve_dtype(preset, request)
-    options = resolve_options(preset, request)
-    device = resolve_device(request.device)
-    weights = resolve(preset, request)
+    opening = open_request(preset, request)
+    weights = opening.weights
     if weights.random:
         with seeded(weights.seed):
             model = build(preset)
     else:
         model = _from_file(preset, weights.file("SpeechTokenizer.pt"))
         preset = resized(preset, vector_size=model.model[-1].conv["conv"].out_channels)
-    return TorchCodec(preset, model.fuse(), weights_id=weights.id, device=device, options=options)
+    return TorchCodec(preset, model.fuse(), weights_id=weights.id, device=opening.device, options=opening.options)
 
 
 def build(preset: EncoderPreset) -> SEANetEncoder:

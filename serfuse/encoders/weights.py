@@ -13,6 +13,7 @@ from .base import EncoderPreset, LoadRequest
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_REQUEST = re.compile(r"hub:(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?")
 _BLOCK = 1 << 20
+_HUB_SECONDS = 10.0  # for the hub to answer at all
 
 # (path, mtime_ns, size) -> hex; hashing mms-1b's 3.9 GB takes seconds and must happen once per process.
 _hashes: dict[tuple[str, int, int], str] = {}
@@ -115,8 +116,8 @@ def find_weights(preset: EncoderPreset, path: str | Path | None = None) -> tuple
 def missing_weights(preset: EncoderPreset, reason: str) -> WeightsError:
     """The error for weights that are not here: why, where to get them, where to put them."""
     return WeightsError(
-        f"The weights of {preset.name} are not here. {reason} {_advice(preset)} "
-        f"Or point --weights at them, or try the architecture without training with --weights random."
+        f"The weights of {preset.name} are not here. {reason} {_advice(preset)} Or point --weights at them, or try "
+        "the architecture without training with --weights random."
     )
 
 
@@ -246,7 +247,9 @@ def _download(preset: EncoderPreset, name: str, revision: str | None) -> dict[st
     import huggingface_hub
 
     try:
-        offered = set(huggingface_hub.list_repo_files(name, revision=revision))
+        # Asked once: other calls of the hub's client try five times, 15 s in all, before they say there is no network.
+        found = huggingface_hub.model_info(name, revision=revision, timeout=_HUB_SECONDS)
+        offered = {file.rfilename for file in found.siblings or ()}
         wanted = [
             next((choice for choice in entry.split("|") if choice in offered), entry.split("|")[0])
             for entry in preset.files

@@ -14,10 +14,10 @@ from speechbrain.lobes.models.Xvector import Xvector
 from speechbrain.nnet.pooling import StatisticsPooling
 
 from .base import Encoder, EncoderPreset, LoadRequest
-from .checks import check_batch, resolve_device, resolve_dtype, resolve_layer, resolve_options
+from .checks import check_batch
+from .opening import open_request
 from .state import load_part, read_state
 from .torchtools import inference, seeded
-from .weights import resolve
 
 NOISE_SEED = 0
 """Seed of the noise that statistics pooling adds."""
@@ -78,17 +78,14 @@ def load(preset: EncoderPreset, request: LoadRequest) -> XVector:
         WeightsError: weights absent, incomplete, unsafe or of another model.
         ConfigError: a layer, dtype, device or option that it does not have.
     """
-    resolve_layer(preset, request.layer)
-    resolve_dtype(preset, request)
-    options = resolve_options(preset, request)
-    device = resolve_device(request.device)
-    weights = resolve(preset, request)
+    opening = open_request(preset, request)
+    weights = opening.weights
     with seeded(weights.seed or 0):
         model = build(preset)
     if not weights.random:
         path = weights.file("embedding_model.ckpt")
         load_part(preset, model, read_state(preset, path), "", path)
-    return XVector(preset, model, weights_id=weights.id, device=device, options=options)
+    return XVector(preset, model, weights_id=weights.id, device=opening.device, options=opening.options)
 
 
 def build(preset: EncoderPreset) -> Xvector:

@@ -1,12 +1,9 @@
 """The encoder encodec."""
 
-from pathlib import Path
-
-import codec_laws as laws
 import numpy as np
 import pytest
 import torch
-from codec_checkpoints import encodec_state, speechtokenizer_state, tone, whole
+from codec_checkpoints import check_golden, encodec_state, load, save, speechtokenizer_state, tone, whole
 
 from serfuse import encoders
 from serfuse.encoders import encodec as family
@@ -22,21 +19,14 @@ def state():
 
 
 @pytest.fixture(scope="module")
-def checkpoint(state, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp(NAME) / "small.pt"
-    torch.save(state, path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def encoder(checkpoint):
-    return laws.load(NAME, checkpoint)
+def encoder(tmp_path_factory):
+    return load(NAME, save(NAME, tmp_path_factory.mktemp(NAME)))
 
 
 def test_golden(encoder):
     # Recorded from encodec 0.1.1's own SEANetEncoder (n_filters=4, dimension=16, causal, weight_norm; its state loaded
     # with codec_checkpoints.drawn, torch 2.11 on a CPU, fed tone(4801)).
-    laws.check_golden(
+    check_golden(
         encoder,
         shape=(16, 16),
         row=[-0.55029863, -1.26258278, 0.64353687, 0.37411702, 0.58438522, 0.41398966],
@@ -46,53 +36,16 @@ def test_golden(encoder):
     )
 
 
-def test_small_checkpoint_tells_its_own_size(encoder, checkpoint):
-    assert encoder.preset.vector_size == 16
-    assert encoders.weights_status(NAME, checkpoint) == (True, str(checkpoint.parent))
-
-
-def test_batch_equals_alone(encoder):
-    laws.check_batch_equals_alone(encoder)
-
-
-def test_shortest(encoder):
-    laws.check_shortest(encoder, 1)
-
-
-def test_paper_size(encoder):
-    assert laws.check_paper_size(encoder, 375).shape == (375,)
-
-
-def test_two_processes(checkpoint):
-    laws.check_two_processes(NAME, checkpoint, Path(__file__).parent)
-
-
-def test_requests(checkpoint, tmp_path, monkeypatch):
-    laws.check_requests(NAME, checkpoint, tmp_path, monkeypatch)
-
-
-def test_wrong_files(state, tmp_path):
-    laws.check_state_errors(NAME, state, "wrong.pt", tmp_path, first="encoder.model.0.conv.conv.weight_v")
-
-
-def test_nothing_in_a_file_is_run(state, tmp_path):
-    laws.check_hostile(NAME, state, "hostile.pt", tmp_path)
-
-
-def test_random_weights():
-    laws.check_random_weights(NAME, 128, lambda seed: laws.load(NAME, "random", seed=seed))
-
-
 def test_the_published_name_promises_the_published_file(state, tmp_path):
     torch.save(state, tmp_path / FILE)
     with pytest.raises(WeightsError, match=r"begins with .* d7cc33bc"):
-        laws.load(NAME, tmp_path)
+        load(NAME, tmp_path)
 
 
 def test_speechtokenizer_is_told_apart(tmp_path):
     torch.save(whole(speechtokenizer_state()), tmp_path / "other.pt")
     with pytest.raises(WeightsError, match="two directions, as SpeechTokenizer"):
-        laws.load(NAME, tmp_path / "other.pt")
+        load(NAME, tmp_path / "other.pt")
 
 
 def test_full_size():

@@ -7,6 +7,7 @@ import socket
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -194,8 +195,9 @@ def test_download_takes_the_pinned_revision_and_only_the_files_that_are_needed(
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     asked = {}
 
-    def offered(name, revision):
-        return ["README.md", "config.json", "preprocessor_config.json", "pytorch_model.bin", "tf_model.h5"]
+    def offered(name, revision, timeout):
+        files = ["README.md", "config.json", "preprocessor_config.json", "pytorch_model.bin", "tf_model.h5"]
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=file) for file in files])
 
     def fetch(name, revision, allow_patterns, cache_dir):
         asked.update(name=name, revision=revision, patterns=allow_patterns)
@@ -205,7 +207,7 @@ def test_download_takes_the_pinned_revision_and_only_the_files_that_are_needed(
             shutil.copy(path, checkpoint.parent / "bin" / target)
         return str(in_hub_cache(checkpoint.parent / "bin", Path(cache_dir), name, revision))
 
-    monkeypatch.setattr(huggingface_hub, "list_repo_files", offered)
+    monkeypatch.setattr(huggingface_hub, "model_info", offered)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     weights = resolve(HUBERT, LoadRequest())
     assert weights.id == f"hub:{HUBERT.source}@{HUBERT.revision}"
