@@ -20,7 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -84,8 +86,19 @@ def bare(store: Path, sweep: Path) -> None:
 
 
 def _moments(out: Path) -> list[float]:
-    entries = [json.loads(line) for line in (out / "log.jsonl").read_text("utf-8").splitlines()]
-    return [entry["time"] for entry in entries if entry["event"] == "finish"]
+    return [entry["time"] for entry in _log(out) if entry["event"] == "finish"]
+
+
+def _log(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text("utf-8").splitlines()]
+
+
+def _between(out: Path) -> list[float]:
+    """Of a sweep with one worker: what share of the training time passes from one unit to the next."""
+    starts = {entry["unit"]: entry["time"] for entry in _log(out) if entry["event"] == "start"}
+    seconds = {entry["unit"]: entry["seconds"] for entry in _log(out) if entry["event"] == "finish"}
+    order = sorted(starts, key=starts.get)[1:]  # the first one waits for TensorFlow to be imported
+    return [(starts[after] - starts[unit]) / seconds[unit] - 1 for unit, after in pairwise(order)]
 
 
 def main() -> None:
@@ -111,13 +124,18 @@ def main() -> None:
         shutil.rmtree(root)
 
 
-def measure(root: Path, model: str, units: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """For each way of running them: (units per second, seconds until the first unit) of every round."""
+Measured = tuple[dict[str, list[tuple[float, float]]], list[float]]
+"""For each way of running units (units per second, seconds until the first unit) of every round; and `_between`."""
+
+
+def measure(root: Path, model: str, units: int, rounds: int) -> Measured:
+    """Run the same units in the three ways, in turns."""
     store, sweep = root / "store", root / f"{model}.yaml"
     sweep_file(sweep, model, units)
     threads = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
     environment = {**os.environ, **threads, "CUDA_VISIBLE_DEVICES": "-1"}
     found: dict[str, list[tuple[float, float]]] = {"loop": [], "1": [], "2": []}
+    between: list[float] = []
     for number in range(rounds):  # the three take turns, so that a busy moment does not hit one of them alone
         for kind in found:
             begun = time.time()
@@ -132,16 +150,17 @@ def measure(root: Path, model: str, units: int, rounds: int) -> dict[str, list[t
                 command += ["--store", str(store), "--out", str(out), "--jobs", kind, "--threads", "1", "--quiet"]
                 subprocess.run(command, env=environment, check=True, capture_output=True)
                 moments = _moments(out)
+                between += _between(out) if kind == "1" else []
             first = int(kind) if kind != "loop" else 1
             rate = (len(moments) - first) / (moments[-1] - moments[first - 1])
             found[kind].append((rate, moments[0] - begun))
             print(f"{model} {kind}: {rate:.3f} units/s, first unit after {moments[0] - begun:.1f} s", flush=True)
-    return found
+    return found, between
 
 
-def _report(found: dict[str, dict[str, list[tuple[float, float]]]]) -> str:
+def _report(found: dict[str, Measured]) -> str:
     ways = {"loop": "bare loop over `run_fold`", "1": "`serfuse sweep --jobs 1`", "2": "`serfuse sweep --jobs 2`"}
-    rounds = len(next(iter(found.values()))["loop"])
+    rounds = len(next(iter(found.values()))[0]["loop"])
     lines = [
         "# What a sweep costs, and what a second process gains",
         "",
@@ -149,7 +168,7 @@ def _report(found: dict[str, dict[str, list[tuple[float, float]]]]) -> str:
         f"per seed, one thread per process, medians of {rounds} rounds in turns. The network is trained for {EPOCHS} "
         "epochs.",
     ]
-    for model, by_way in found.items():
+    for model, (by_way, between) in found.items():
         rates = {way: [rate for rate, _ in values] for way, values in by_way.items()}
         overhead = statistics.median(loop / one - 1 for loop, one in zip(rates["loop"], rates["1"], strict=True))
         gain = statistics.median(two / one for two, one in zip(rates["2"], rates["1"], strict=True))
@@ -160,9 +179,10 @@ def _report(found: dict[str, dict[str, list[tuple[float, float]]]]) -> str:
             lines.append(f"| {ways[way]} | {statistics.median(rates[way]):.3f} | {listed} | {start:.1f} |")
         lines += [
             "",
-            f"Overhead per unit of one worker over the bare loop: {100 * overhead:.1f} % "
-            f"({1000 * overhead / statistics.median(rates['loop']):.1f} ms). "
-            f"Throughput of two workers against one: {gain:.2f} times.",
+            f"Between the end of a unit's training and the beginning of the next one's, a worker loses a median of "
+            f"{100 * statistics.median(between):.2f} % of the training time (longest tenth: "
+            f"{100 * statistics.quantiles(between, n=10)[-1]:.2f} %). Rate of the loop over that of one worker, "
+            f"less 1: {100 * overhead:.1f} %. Throughput of two workers against one: {gain:.2f} times.",
         ]
     machine = f"{engine.cores()} cores, Python {platform.python_version()}, {platform.machine()}"
     return "\n".join([*lines, "", f"{machine}, load {os.getloadavg()[0]:.1f} at the end.", ""])

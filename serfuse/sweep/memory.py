@@ -10,6 +10,13 @@ from ..errors import ConfigError
 GUESS = 1 << 30
 """Peak of a unit before anything was measured: TensorFlow itself takes about half of it."""
 
+GROWTH = 1 << 30
+"""What a worker may grow by before a new process takes its place.
+
+Keras' optimizers on TensorFlow register a gradient for every training step that is traced, and TensorFlow keeps it with
+the graph around it for good: 7 MiB for each small network, so gigabytes over a thousand units.
+"""
+
 _HEADROOM = 1.15
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -73,6 +80,18 @@ def peak() -> int:
         return resident(os.getpid())
     found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(found if sys.platform == "darwin" else found * 1024)
+
+
+class Growth:
+    """Says when one worker has grown so much that it is better replaced."""
+
+    def __init__(self) -> None:
+        self._first = 0
+
+    def too_much(self, resident_bytes: int, limit: int = GROWTH) -> bool:
+        """Whether the worker, which takes this much after a unit, took more than `limit` less after its first one."""
+        self._first = self._first or resident_bytes
+        return resident_bytes - self._first > limit
 
 
 class Budget:

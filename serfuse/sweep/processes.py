@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ class _Worker:
     pipe: connection.Connection
     unit: Unit | None = None
     data: tuple[Any, ...] = ()
+    growth: memory.Growth = field(default_factory=memory.Growth)
 
 
 class ProcessEngine:
@@ -40,6 +41,7 @@ class ProcessEngine:
         budget: says whether memory allows for one more.
         log: file that gets what workers write to the screen; by default it is lost.
         devices: GPUs to spread the processes over; by default those of the machine.
+        growth: bytes that a process may grow by before a new one takes its place, see `memory.GROWTH`.
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class ProcessEngine:
         budget: memory.Budget,
         log: Path | None = None,
         devices: list[str] | None = None,
+        growth: int = memory.GROWTH,
     ) -> None:
         self.workers = jobs
+        self._growth = growth
         self._store, self._threads, self._budget, self._log = store, threads, budget, log
         self._devices = engine.gpus() if devices is None else devices
         self._alive: list[_Worker] = []
@@ -102,6 +106,8 @@ class ProcessEngine:
             else:
                 self._budget.learn(one.unit.planned.kind, outcome.facts.get("peak_bytes", 0))
                 self._alone.discard(one.unit.name)
+                if one.growth.too_much(outcome.facts.get("resident_bytes", 0), self._growth):
+                    self._remove(one)  # the next unit gets a new process
             one.unit = None
             outcomes.append(outcome)
         return outcomes

@@ -53,6 +53,7 @@ class RayEngine:
         self._shared: dict[tuple[Any, ...], Any] = {}
         self._idle: list[Any] = []
         self._busy: dict[Any, tuple[Any, Unit]] = {}
+        self._growth: dict[Any, memory.Growth] = {}
         self._Actor = ray.remote(_Actor)
 
     def submit(self, unit: Unit) -> bool:
@@ -80,9 +81,14 @@ class RayEngine:
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 outcome = Outcome(unit.name, error=f"the worker is lost: {reason}", crashed=True)
                 self._ray.kill(actor)
+                del self._growth[actor]
             else:
                 self._budget.learn(unit.planned.kind, outcome.facts.get("peak_bytes", 0))
-                self._idle.append(actor)
+                if self._growth[actor].too_much(outcome.facts.get("resident_bytes", 0)):
+                    self._ray.kill(actor)  # the next unit gets a new one
+                    del self._growth[actor]
+                else:
+                    self._idle.append(actor)
             outcomes.append(outcome)
         return outcomes
 
@@ -108,7 +114,7 @@ class RayEngine:
 
     def _start(self, kind: str) -> Any:
         environment = {**worker.shared_environment(), **worker.environment(self._threads, None)}
-        return self._Actor.options(
+        actor = self._Actor.options(
             num_cpus=self._threads,
             num_gpus=self._gpu,
             # Ray starts no more actors on a machine than have room; one must always find a place.
@@ -116,6 +122,8 @@ class RayEngine:
             max_concurrency=1,
             runtime_env={"env_vars": environment},
         ).remote()
+        self._growth[actor] = memory.Growth()
+        return actor
 
 
 class _Actor:

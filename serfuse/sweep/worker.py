@@ -92,6 +92,7 @@ def run(task: Task, dataset: Dataset, checked: dict[str, str] | None = None) -> 
         result.model = None
         facts = {
             "peak_bytes": memory.peak(),
+            "resident_bytes": memory.resident(os.getpid()),
             "host": socket.gethostname(),
             "worker": os.getpid(),
             "threads": int(os.environ.get("OMP_NUM_THREADS") or 0),

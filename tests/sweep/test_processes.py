@@ -196,6 +196,19 @@ def test_networks_give_the_same_figures_with_one_worker_and_with_two(make_plan, 
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
+def test_a_worker_that_has_grown_is_replaced(make_plan, store, folder) -> None:
+    """Networks leave something behind in a process; a sweep of thousands must not end for want of memory."""
+    plan, ledger = make_plan(("row=hubert",), models={"fcn": {}}, settings={"training": {"epochs": 1}}), Ledger(folder)
+    engine = ProcessEngine(store.root, jobs=1, threads=1, budget=memory.Budget(), devices=[], growth=1 << 20)
+    progress = driver.run(plan, ledger, engine)
+    assert len(progress.done) == 5 and not progress.failed
+    finished = [entry for entry in ledger.events() if entry["event"] == "finish"]
+    assert all(entry["resident_bytes"] > 0 for entry in finished)
+    assert 1 < len({entry["worker"] for entry in finished}) < 5, "a new one after every second unit"
+    assert not [entry for entry in ledger.events() if entry["event"] == "fail"]
+
+
 def test_control_c_is_clean(store, sweep: Path, tmp_path: Path) -> None:
     out = tmp_path / "stopped"
     process = _start(sweep, store, out, "--jobs", "2")
