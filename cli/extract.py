@@ -371,8 +371,8 @@ def load_requests(
         if not having:
             there = sorted({f"{name}:{option}" for name, data in presets.items() for option in data.options})
             raise click.UsageError(
-                f"--option {value}: none of the encoders has an option {key!r}. "
-                f"There are: {', '.join(there) or 'none'}."
+                f"--option {value}: none of the encoders has an option {key!r}. There are: "
+                f"{', '.join(there) or 'none'}."
             )
         own = [(name, value) for name in having] + own
     for name, value in own:

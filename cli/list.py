@@ -192,8 +192,8 @@ def _show_models(rows: list[dict[str, Any]]) -> None:
 def _show_store(content: dict[str, Any]) -> None:
     if not content["corpora"]:
         _print(
-            f"The store {content['store']} is empty. "
-            "Fill it with: serfuse extract --corpus NAME --data DIR --encoder NAME"
+            f"The store {content['store']} is empty. Fill it with: serfuse extract --corpus NAME --data DIR "
+            "--encoder NAME"
         )
         return
     _print(f"Store: {content['store']}")

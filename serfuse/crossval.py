@@ -153,8 +153,8 @@ def _only_corpus(store: EmbeddingStore) -> str:
         return corpora[0]
     if not corpora:
         raise StoreError(
-            f"The store {store.root} holds no corpus yet. Fill it first, for example: "
-            "serfuse extract --corpus emodb --data DIR --encoder logmel --encoder prosody"
+            f"The store {store.root} holds no corpus yet. Fill it first, for example: serfuse extract --corpus emodb "
+            "--data DIR --encoder logmel --encoder prosody"
         )
     raise StoreError(f"The store {store.root} holds several corpora. Add --corpus with one of: {', '.join(corpora)}.")
 

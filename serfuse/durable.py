@@ -113,6 +113,6 @@ def _reason(path: Path, error: OSError) -> str:
             "What was written before is intact; free some space and run the same command again."
         )
     return (
-        f"Cannot write {path}: {error.strerror or error}. "
-        "Give a folder that you may write to (--store FOLDER, or the variable SERFUSE_STORE)."
+        f"Cannot write {path}: {error.strerror or error}. Give a folder that you may write to (--store FOLDER, or "
+        "the variable SERFUSE_STORE)."
     )

@@ -52,8 +52,8 @@ class EmbeddingKey:
             )
         except (TypeError, ValueError) as error:
             raise StoreError(
-                f"An option of encoder {self.encoder!r} cannot be part of a key: {error}. "
-                f"Expected text, numbers, true or false; received {dict(self.options)!r}."
+                f"An option of encoder {self.encoder!r} cannot be part of a key: {error}. Expected text, numbers, "
+                f"true or false; received {dict(self.options)!r}."
             ) from error
         object.__setattr__(self, "options", options)
         object.__setattr__(self, "libraries", libraries)

@@ -189,8 +189,8 @@ def _require(table: _Table, column: str, method: str) -> None:
     if missing:
         raise SplitError(
             f"The split {method!r} needs the {table.name(column)} of every clip, but {len(missing)} of "
-            f"{len(table.ids)} have none (the first is {str(missing[0])!r}). Add it to the "
-            f"corpus, or use another split ({', '.join(n for n in SPLITS if n != method)})."
+            f"{len(table.ids)} have none (the first is {str(missing[0])!r}). Add it to the corpus, or use another "
+            f"split ({', '.join(n for n in SPLITS if n != method)})."
         )
 
 
@@ -199,9 +199,8 @@ def _check_classes(table: _Table, train: np.ndarray, test: np.ndarray, index: in
     unseen = sorted(set(table.labels[test]) - set(table.labels[train]))
     if unseen:
         raise SplitError(
-            f"Under the split {method!r}, fold {index} tests {', '.join(unseen)} but its training part has "
-            "no clip of "
-            f"it: too few groups hold that class. Use another split, or leave the class out."
+            f"Under the split {method!r}, fold {index} tests {', '.join(unseen)} but its training part has no clip "
+            "of it: too few groups hold that class. Use another split, or leave the class out."
         )
 
 
@@ -259,8 +258,7 @@ def _grouped(table: _Table, column: str, folds: int, rng: np.random.Generator, m
     if len(distinct) < folds:
         other = f", or the split 'loso' (one {kind} at a time)" if column == "speaker" else ""
         raise SplitError(
-            f"{folds} folds under the split {method!r} need at least {folds} {kind}s, but there are "
-            f"{len(distinct)}. "
+            f"{folds} folds under the split {method!r} need at least {folds} {kind}s, but there are {len(distinct)}. "
             f"Use --folds {len(distinct)}{other}."
         )
     return _partition(table.labels, table.columns[column], folds, rng)
@@ -301,8 +299,7 @@ def _loso(table: _Table, folds: int, seed: int, folder: Path | None) -> list[_Pa
     distinct, code = _codes(table.columns["speaker"])
     if len(distinct) < 2:
         raise SplitError(
-            f"Leaving one {table.speaker_kind} out needs at least two, but all {len(table.ids)} clips have "
-            "one "
+            f"Leaving one {table.speaker_kind} out needs at least two, but all {len(table.ids)} clips have one "
             f"({distinct[0]!r}). Use the split 'random'."
         )
     return _each(code, len(distinct))
@@ -347,9 +344,8 @@ def _given(table: _Table, folds: int, seed: int, folder: Path | None) -> list[_P
     distinct = sorted(set(values), key=_natural)
     if len(distinct) < 2:
         raise SplitError(
-            f"The fold column holds one value only ({distinct[0]!r}). It needs one value per fold (at least "
-            "two), or "
-            f"'train' and 'test' (and 'validation') for one published split."
+            f"The fold column holds one value only ({distinct[0]!r}). It needs one value per fold (at least two), or "
+            "'train' and 'test' (and 'validation') for one published split."
         )
     return [_Parts(np.flatnonzero(values != value), np.flatnonzero(values == value)) for value in distinct]
 
@@ -403,15 +399,13 @@ def _emobox(table: _Table, folder: Path) -> list[_Parts]:
                     masks[part][at] = True
             if unknown:
                 raise SplitError(
-                    f"{path} lists {len(unknown)} clips that the corpus does not hold, the first is "
-                    f"{unknown[0]!r}. "
-                    f"Use the folder that belongs to this corpus, and extract all of its clips."
+                    f"{path} lists {len(unknown)} clips that the corpus does not hold, the first is {unknown[0]!r}. "
+                    "Use the folder that belongs to this corpus, and extract all of its clips."
                 )
         both = (masks["train"] | masks["valid"]) & masks["test"]
         if both.any():
             raise SplitError(
-                f"Fold {number} under {folder} lists {int(both.sum())} clips in training and in test, the "
-                "first is "
+                f"Fold {number} under {folder} lists {int(both.sum())} clips in training and in test, the first is "
                 f"{str(table.ids[both][0])!r}."
             )
         masks["train"] &= ~masks["valid"]
@@ -489,10 +483,8 @@ def _draw_validation(
         values = set(table.columns[column][train])
         if len(values) < 2:
             raise SplitError(
-                f"The training part of a fold holds one {table.name(column)} only ({next(iter(values))!r}), "
-                "so no "
-                "validation part can be kept apart from it. Set validation_fraction to 0 (no early "
-                "stopping)."
+                f"The training part of a fold holds one {table.name(column)} only ({next(iter(values))!r}), so no "
+                "validation part can be kept apart from it. Set validation_fraction to 0 (no early stopping)."
             )
     # Held out in one column: a block of 1/k of its values. In two: 1/sqrt(k) of each, since only clips in
     # both held-out blocks can validate.
@@ -515,9 +507,8 @@ def _draw_validation(
     if best is None:
         kinds = " and ".join(table.name(column) for column in apart)
         raise SplitError(
-            f"No validation part can be kept apart by {kinds} without taking the last clips of a class out "
-            "of training. "
-            f"Set validation_fraction to 0 (no early stopping)."
+            f"No validation part can be kept apart by {kinds} without taking the last clips of a class out of "
+            "training. Set validation_fraction to 0 (no early stopping)."
         )
     return train[best[1]], train[best[2]]
 

@@ -239,9 +239,8 @@ def _places(part: np.ndarray, place: Mapping[str, int], fold: Fold) -> np.ndarra
     missing = [str(clip) for clip in part if str(clip) not in place]
     if missing:
         raise SplitError(
-            f"Fold {fold.index} (repeat {fold.repeat}) holds {len(missing)} clips that the table does not, "
-            "the "
-            f"first is {missing[0]!r}. Audit folds with the clips they were made from."
+            f"Fold {fold.index} (repeat {fold.repeat}) holds {len(missing)} clips that the table does not, the first "
+            f"is {missing[0]!r}. Audit folds with the clips they were made from."
         )
     return np.array([place[str(clip)] for clip in part], dtype=int)
 
@@ -279,8 +278,7 @@ def _speaker_sentences(a: Audit) -> list[str]:
     kind = a.speaker_kind
     if a.speakers is None or a.shared_speakers is None:
         return [
-            f"The {kind}s are unknown: it cannot be told whether the test {kind}s are also in training. Read "
-            "the "
+            f"The {kind}s are unknown: it cannot be told whether the test {kind}s are also in training. Read the "
             f"result as one for new utterances of known {kind}s."
         ]
     both = f"{a.shared_speakers} of {a.speakers} test {kind}s {_are(a.shared_speakers)} also in training"
@@ -309,9 +307,8 @@ def _text_sentences(a: Audit) -> list[str]:
         said = f"{a.emotion_only_texts} of {a.corpus_texts} texts are only ever said with one emotion"
         if a.giveaway:
             sentences.append(
-                f"{said}, and {a.giveaway} of {a.tested} test clips have such a text that is also in "
-                "training: the "
-                f"words alone give their emotion away."
+                f"{said}, and {a.giveaway} of {a.tested} test clips have such a text that is also in training: the "
+                "words alone give their emotion away."
             )
         else:
             sentences.append(f"{said}, but no test clip has such a text that is also in training.")
@@ -322,15 +319,13 @@ def _clip_sentences(a: Audit) -> list[str]:
     sentences = []
     if a.repeated:
         sentences.append(
-            f"{a.repeated} of {a.tested} test clips have another take of the same {a.speaker_kind}, text and "
-            "emotion "
-            f"in training."
+            f"{a.repeated} of {a.tested} test clips have another take of the same {a.speaker_kind}, text and emotion "
+            "in training."
         )
     if a.identical:
         sentences.append(
-            f"{_plural(a.identical, 'test clip')} {'has' if a.identical == 1 else 'have'} the very same "
-            "audio in "
-            f"training: remove the copies."
+            f"{_plural(a.identical, 'test clip')} {'has' if a.identical == 1 else 'have'} the very same audio in "
+            "training: remove the copies."
         )
     elif a.identical is None:
         sentences.append("The audio's content hashes are unknown: identical audio cannot be looked for.")
@@ -347,9 +342,8 @@ def _clip_sentences(a: Audit) -> list[str]:
     if absent:
         which = sorted({emotion for f in absent for emotion in f.absent})
         sentences.append(
-            f"{len(absent)} of {_plural(len(a.folds), 'fold')} {'test' if len(absent) > 1 else 'tests'} no "
-            "clip of some "
-            f"emotion ({', '.join(which)}): that emotion is left out of such a fold's averages over classes."
+            f"{len(absent)} of {_plural(len(a.folds), 'fold')} {'test' if len(absent) > 1 else 'tests'} no clip of "
+            f"some emotion ({', '.join(which)}): that emotion is left out of such a fold's averages over classes."
         )
     for name in a.fitted_names:
         outside = a.fitted[name]

@@ -248,9 +248,8 @@ def interval_note(clusters: intervals.Clusters, confidence: float, speaker_kind:
     level = f"{100 * confidence:g} % intervals"
     if clusters.unit == "clip":
         return (
-            f"{level}: bootstrap over {clusters.number} clips, since the {speaker_kind}s are unknown or only "
-            "one; too "
-            f"narrow where {speaker_kind}s differ."
+            f"{level}: bootstrap over {clusters.number} clips, since the {speaker_kind}s are unknown or only one; "
+            f"too narrow where {speaker_kind}s differ."
         )
     few = f" With so few {clusters.unit}s they are wide." if clusters.number < 6 else ""
     return f"{level}: bootstrap over {clusters.number} {clusters.unit}s.{few}"

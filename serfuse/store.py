@@ -268,8 +268,8 @@ class EmbeddingStore:
         unknown = sorted(set(wanted) - set(EmbeddingKey.__dataclass_fields__))
         if unknown:
             raise StoreError(
-                f"Embeddings cannot be chosen by {', '.join(unknown)}. "
-                f"Choose by: {', '.join(EmbeddingKey.__dataclass_fields__)}."
+                f"Embeddings cannot be chosen by {', '.join(unknown)}. Choose by: "
+                f"{', '.join(EmbeddingKey.__dataclass_fields__)}."
             )
         keys = self.keys(corpus)
         named = [key for key in keys if key.folder == encoder]
@@ -724,7 +724,7 @@ def _read_key(path: Path) -> tuple[EmbeddingKey, int]:
         ) from error
     if key.folder != path.parent.name:
         raise StoreError(
-            f"The file {path} was changed, or its folder renamed: it describes {key.folder}. "
-            f"Move the folder {path.parent} away and extract again."
+            f"The file {path} was changed, or its folder renamed: it describes {key.folder}. Move the folder "
+            f"{path.parent} away and extract again."
         )
     return key, vector_size

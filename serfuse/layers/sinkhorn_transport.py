@@ -105,8 +105,8 @@ class SinkhornTransport(PreciseLayer):
                 problem = f"map='literal' mixes the indices of both sets, which have {first} and {second} points"
         if problem:
             raise ValueError(
-                f"SinkhornTransport(points={self.points!r}) expects {expected}: {problem}. "
-                f"Received: input_shape={shapes}"
+                f"SinkhornTransport(points={self.points!r}) expects {expected}: {problem}. Received: "
+                f"input_shape={shapes}"
             )
 
     def call(self, inputs: Any, mask: Any = None) -> tuple[Any, Any]:

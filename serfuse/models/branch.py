@@ -29,8 +29,8 @@ def check_size(name: str, size: int, pooled: bool) -> None:
     if branch_steps(size, pooled) < 1:
         least = next(n for n in range(1, 100) if branch_steps(n, pooled) >= 1)
         raise ConfigError(
-            f"Input {name!r} has {size} values; the Conv1D branch needs at least {least}. "
-            "Use an embedding with more values, or the model 'fcn' or 'svm'."
+            f"Input {name!r} has {size} values; the Conv1D branch needs at least {least}. Use an embedding with more "
+            "values, or the model 'fcn' or 'svm'."
         )
 
 
