@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Callable
 
+from ..latex import escape
 from .runs import Run
 from .words import gaps, interval, percent, printed, warnings
 
@@ -65,34 +66,16 @@ def comma_separated(runs: list[Run]) -> str:
     return out.getvalue()
 
 
-_SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
-
-
-def _tex(text: str) -> str:
-    return "".join(_SPECIAL.get(letter, letter) for letter in text)
-
-
 def latex(runs: list[Run]) -> str:
     """A `booktabs` table; the caption says what the figures are."""
     lines = [r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering", r"\begin{tabular}{llllrrlrrl}"]
-    lines += [r"\toprule", " & ".join(_tex(head) for head in HEADS) + r" \\", r"\midrule"]
-    lines += [" & ".join(_tex(cell) for cell in row) + r" \\" for row in rows(runs)]
+    lines += [r"\toprule", " & ".join(escape(head) for head in HEADS) + r" \\", r"\midrule"]
+    lines += [" & ".join(escape(cell) for cell in row) + r" \\" for row in rows(runs)]
     note = runs[0].metrics["interval"]["note"]
     caption = (
         f"Means and standard deviations over folds, in per cent; the interval is that of all held-out clips. {note}"
     )
-    lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{_tex(caption)}}}", r"\end{table}"]
+    lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{escape(caption)}}}", r"\end{table}"]
     return "\n".join(lines) + "\n"
 
 

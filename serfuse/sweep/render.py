@@ -7,24 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from ..errors import ConfigError
+from ..latex import escape
 from .table import Figure, Head, Table
 
 MISSING = "–"
-_TEX = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "&": r"\&",
-        "%": r"\%",
-        "$": r"\$",
-        "#": r"\#",
-        "_": r"\_",
-        "{": r"\{",
-        "}": r"\}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "–": "--",
-    }
-)
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem; color: #1a1a1a; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
@@ -92,20 +78,20 @@ def latex(table: Table) -> str:
     each = 2 if table.compares else 1
     width = each * len(table.heads)
     lines = [
-        f"% {table.title.translate(_TEX)}. Needs \\usepackage{{booktabs}}.",
+        f"% {escape(table.title)}. Needs \\usepackage{{booktabs}}.",
         f"% Columns: measured with its interval{', then printed' if table.compares else ''}.",
         f"\\begin{{tabular}}{{l{'r' * width}}}",
         "\\toprule",
     ]
     levels = _levels(table)
     for level in levels:
-        cells = [f"\\multicolumn{{{each * span}}}{{c}}{{{text.translate(_TEX)}}}" for text, span in level]
-        first = table.rows_heading.translate(_TEX) if level is levels[-1] else ""
+        cells = [f"\\multicolumn{{{each * span}}}{{c}}{{{escape(text)}}}" for text, span in level]
+        first = escape(table.rows_heading) if level is levels[-1] else ""
         lines.append(" & ".join([first, *cells]) + r" \\")
     for block in table.blocks:
         lines.append("\\midrule")
         if block.title:
-            lines.append(f"\\multicolumn{{{width + 1}}}{{l}}{{\\textit{{{block.title.translate(_TEX)}}}}} \\\\")
+            lines.append(f"\\multicolumn{{{width + 1}}}{{l}}{{\\textit{{{escape(block.title)}}}}} \\\\")
         for line in block.lines:
             cells = []
             for figure in line.figures:
@@ -114,7 +100,7 @@ def latex(table: Table) -> str:
                 cells.append(f"{number} {{\\scriptsize {shown}}}" if shown else number)
                 if table.compares:
                     cells.append(printed(figure).replace(MISSING, "--"))
-            lines.append(" & ".join([line.label.translate(_TEX), *cells]) + r" \\")
+            lines.append(" & ".join([escape(line.label), *cells]) + r" \\")
     lines += ["\\bottomrule", "\\end{tabular}"]
     return "\n".join([*lines, *(f"% {note}" for note in table.notes)]) + "\n"
 

@@ -55,10 +55,6 @@ def test_markdown_and_latex_are_tables_of_the_same_width(folders: list[Path]) ->
     assert body.count(r"\begin{table}") == body.count(r"\end{table}") == 1
 
 
-def test_latex_escapes() -> None:
-    assert tables._tex("a_b & 5 % {x} \\ ~") == r"a\_b \& 5 \% \{x\} \textbackslash{} \textasciitilde{}"
-
-
 def test_the_gap_between_splits_is_in_words(folders: list[Path]) -> None:
     found = folders_of.read(folders)
     (sentence,) = words.gaps(found)
