@@ -119,7 +119,7 @@ def main() -> None:
     found = {
         model: measure(root, model, given.units * (1 if model == "fcn" else 2), given.rounds) for model in given.models
     }
-    given.report.write_text(_report(found), "utf-8")
+    given.report.write_text(_report(found, given.units), "utf-8")
     if given.out is None:
         shutil.rmtree(root)
 
@@ -158,13 +158,13 @@ def measure(root: Path, model: str, units: int, rounds: int) -> Measured:
     return found, between
 
 
-def _report(found: dict[str, Measured]) -> str:
+def _report(found: dict[str, Measured], units: int) -> str:
     ways = {"loop": "bare loop over `run_fold`", "1": "`serfuse sweep --jobs 1`", "2": "`serfuse sweep --jobs 2`"}
     rounds = len(next(iter(found.values()))[0]["loop"])
     lines = [
         "# What a sweep costs, and what a second process gains",
         "",
-        f"Written by `python benchmarks/sweep.py`: {SIZE} values, {len(EMOTIONS) * SPEAKERS * TAKES} clips, five folds "
+        f"Written by `python benchmarks/sweep.py --units {units}`: {SIZE} values, {len(EMOTIONS) * SPEAKERS * TAKES} clips, five folds "
         f"per seed, one thread per process, medians of {rounds} rounds in turns. The network is trained for {EPOCHS} "
         "epochs.",
     ]
