@@ -164,9 +164,9 @@ def _report(found: dict[str, Measured], units: int) -> str:
     lines = [
         "# What a sweep costs, and what a second process gains",
         "",
-        f"Written by `python benchmarks/sweep.py --units {units}`: {SIZE} values, {len(EMOTIONS) * SPEAKERS * TAKES} clips, five folds "
-        f"per seed, one thread per process, medians of {rounds} rounds in turns. The network is trained for {EPOCHS} "
-        "epochs.",
+        f"Written by `python benchmarks/sweep.py --units {units}`: {SIZE} values, {len(EMOTIONS) * SPEAKERS * TAKES} "
+        f"clips, five folds per seed, one thread per process, medians of {rounds} rounds in turns. The network is "
+        f"trained for {EPOCHS} epochs.",
     ]
     for model, (by_way, between) in found.items():
         rates = {way: [rate for rate, _ in values] for way, values in by_way.items()}
