@@ -9,6 +9,8 @@ from typing import Any
 
 from keras import backend, ops
 
+from .float64 import arctanh, smaller, tanh
+
 _TINY = 1e-30  # under the root of a norm: its gradient at zero is 0 instead of NaN
 _TINIEST = {"float64": 1e-200, "float32": 1e-26}  # under a root, beside squares far below 1
 # Both leave `1 - ||x||^2` three correct digits in their dtype.
@@ -54,7 +56,7 @@ def exp0(x: Any, kappa: float = 1.0) -> Any:
     HYFuse equation 1. `kappa` scales the tangent vector; the ball keeps radius 1.
     """
     length = ops.sqrt(_squared(x) * kappa**2 + _TINY)  # of kappa x, so that tiny features with a large kappa stay exact
-    return x * (ops.minimum(ops.tanh(length), _limit(x)) * kappa / length)
+    return x * (smaller(tanh(length), _limit(x)) * kappa / length)
 
 
 def log0(x: Any, scale: float = 2.0) -> Any:
@@ -64,16 +66,19 @@ def log0(x: Any, scale: float = 2.0) -> Any:
     `log0(exp0(x, kappa), scale) = scale * kappa * x`, so `scale = 1 / kappa` is the inverse of `exp0`.
     """
     length = norm(x)
-    return x * (scale * ops.arctanh(ops.minimum(length, _limit(x))) / length)
+    return x * (scale * arctanh(smaller(length, _limit(x))) / length)
 
 
 def mobius_add(x: Any, y: Any) -> Any:
     """Moebius addition `x (+) y`, projected: `(..., D), (..., D) -> (..., D)`.
 
+    Both points are projected first, since half precision rounds some onto the edge.
+
     HYFuse equation 2, rearranged. With `s = 1 - ||x||^2`, `t = 1 - ||y||^2` and `w = ||x + y||^2` the printed
     numerator is `s (x + y) + w x` and the printed denominator `s t + w`. These are the same polynomials, but no term
     is negative, so nothing cancels: at norms of 0.999 the printed form keeps one digit in float32, this one four.
     """
+    x, y = project(x), project(y)
     total = x + y
     s, t, w = 1.0 - _squared(x), 1.0 - _squared(y), _squared(total)
     denominator = s * t + w
@@ -86,6 +91,7 @@ def gyromidpoint(x: Any, y: Any) -> Any:
     Ungar's `1/2 (*) (g_x^2 x + g_y^2 y) / (g_x^2 + g_y^2 - 1)` with `g^2 = 1 / (1 - ||.||^2)`, in closed form: with
     `s = 1 - ||x||^2` and `t = 1 - ||y||^2` it is `(t x + s y) / (s + t - s t + sqrt(s t (||x - y||^2 + s t)))`.
     """
+    x, y = project(x), project(y)
     s, t = 1.0 - _squared(x), 1.0 - _squared(y)
     product = s * t
     denominator = s + t - product + ops.sqrt(product * (_squared(x - y) + product))
@@ -104,7 +110,8 @@ def fused_tangent(x: Any, y: Any, kappa_x: float = 1.0, kappa_y: float = 1.0, sc
 
         scale asinh(S) / (S sqrt(1 + S^2)) ((cosh^2(b) + S^2) tanh(a) m + sinh(b) cosh(b) n)
 
-    Powers of `exp(a + b)` are taken out, so that nothing overflows. Meant for `a + b` up to 25 in float32.
+    Powers of `exp(a + b)` are taken out, so that nothing overflows. Meant for `a + b` up to 25 in float32; where
+    `x = -y` and both norms are above 10 its gradient is not finite there.
     """
     tiny = _TINIEST[backend.standardize_dtype(x.dtype)]
     a = ops.sqrt(_squared(x) * kappa_x**2 + _TINY)
@@ -128,11 +135,11 @@ def fused_tangent(x: Any, y: Any, kappa_x: float = 1.0, kappa_y: float = 1.0, sc
     factor = scale * ops.where(near, by_size, by_logarithm)
     # Lengths alike: the vector is taken apart into n + m and m, whose coefficients do not cancel where n = -m.
     # Otherwise into n and m, whose coefficients follow a and b down to zero.
-    alike = ops.abs(gap) < 0.5 * ops.minimum(a, b)
+    alike = ops.abs(gap) < 0.5 * smaller(a, b)
     of_m = ops.where(
         alike,
-        fall_a * apart * (1.0 + fall_b) / (1.0 + fall_a) + squared * ops.tanh(a),
-        (0.25 * fall_a * ops.square(1.0 + fall_b) + squared) * ops.tanh(a),
+        fall_a * apart * (1.0 + fall_b) / (1.0 + fall_a) + squared * tanh(a),
+        (0.25 * fall_a * ops.square(1.0 + fall_b) + squared) * tanh(a),
     )
     of_other = -0.25 * fall_a * ops.expm1(-4.0 * b)
     return ops.where(alike, total, n) * (factor * of_other) + m * (factor * of_m)

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
+from .float64 import larger, smaller
+
 # Under the root of a distance, so that its gradient between equal points is 0 instead of NaN.
 _TINY = 1e-30
 _TINY_BY_PRODUCTS = 1e-12  # the squares come out of a subtraction, with the rounding of what was subtracted
@@ -40,10 +42,10 @@ def frame(p: Any, q: Any, p_mask: Any = None, q_mask: Any = None) -> Frame:
     weights_q = ops.ones_like(q[..., :1]) if q_mask is None else _as_rows(q_mask, q)
     total = ops.sum(p * weights_p, axis=-2, keepdims=True) + ops.sum(q * weights_q, axis=-2, keepdims=True)
     count = ops.sum(weights_p, axis=-2, keepdims=True) + ops.sum(weights_q, axis=-2, keepdims=True)
-    centre = total / ops.maximum(count, 1.0)
+    centre = total / larger(count, 1.0)
     reach_p = ops.max(ops.abs(p - centre) * weights_p, axis=(-2, -1), keepdims=True)
     reach_q = ops.max(ops.abs(q - centre) * weights_q, axis=(-2, -1), keepdims=True)
-    reach = ops.maximum(reach_p, reach_q)
+    reach = larger(reach_p, reach_q)
     return Frame(centre, ops.where(reach > 0.0, reach, ops.ones_like(reach)))
 
 
@@ -53,7 +55,7 @@ def distances(p: Any, q: Any, within: Frame) -> Any:
     if p.shape[-1] <= _DIRECT:
         squared = ops.sum(ops.square(ops.expand_dims(p, -2) - ops.expand_dims(q, -3)), axis=-1) + _TINY
     else:
-        inner = ops.matmul(p, ops.swapaxes(q, -1, -2))
+        inner = p @ ops.swapaxes(q, -1, -2)
         p_squared = ops.sum(ops.square(p), axis=-1, keepdims=True)
         q_squared = ops.expand_dims(ops.sum(ops.square(q), axis=-1), -2)
         squared = ops.relu(p_squared + q_squared - 2.0 * inner) + _TINY_BY_PRODUCTS
@@ -91,7 +93,7 @@ def _uniform(count: Any, mask: Any, like: Any) -> Any:
     if mask is None:
         return ops.reshape(1.0 / ops.cast(count, like.dtype), (1,))
     valid = ops.cast(mask, like.dtype)
-    return valid / ops.maximum(ops.sum(valid, axis=-1, keepdims=True), 1.0)
+    return valid / larger(ops.sum(valid, axis=-1, keepdims=True), 1.0)
 
 
 def _log(weights: Any) -> Any:
@@ -134,7 +136,7 @@ def sinkhorn_potentials(
     f, g = iterate(kernel, a, b, iterations, both is not None)
     if both is not None:
         # A point whose partners are all masked would keep a potential that outweighs _MASKED.
-        f, g = (ops.minimum(potential, -0.1 * _MASKED) for potential in (f, g))
+        f, g = (smaller(potential, -0.1 * _MASKED) for potential in (f, g))
     return _or_nothing(f, p_mask), _or_nothing(g, q_mask), kernel
 
 
@@ -195,4 +197,4 @@ def barycentric_map(log_plan: Any, points: Any) -> Any:
     """
     # Not `ops.softmax`, which warns about a row of one entry.
     weights = ops.exp(log_plan - ops.stop_gradient(ops.max(log_plan, axis=-1, keepdims=True)))
-    return ops.matmul(weights, points) / ops.sum(weights, axis=-1, keepdims=True)
+    return weights @ points / ops.sum(weights, axis=-1, keepdims=True)

@@ -185,6 +185,60 @@ def gradient_case(name: str) -> None:
         assert all(np.isfinite(gradient).all() for gradient in found), f"gradient at size {size}"
 
 
+def double_case(name: str) -> None:
+    """In float64, digits of float64: against numpy, with layers and with functions."""
+    if BACKEND == "jax":
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+    DOUBLE_CASES[name]()
+
+
+def hyperbolic_double() -> None:
+    rng = np.random.default_rng(2)
+    u, v = 0.8 * rng.normal(size=(6, 5)), 0.8 * rng.normal(size=(6, 5))
+
+    def exp0(x):
+        norm = np.linalg.norm(x, axis=-1, keepdims=True)
+        return np.tanh(norm) * x / norm
+
+    def log0(y):
+        norm = np.linalg.norm(y, axis=-1, keepdims=True)
+        return 2 * np.arctanh(norm) * y / norm
+
+    def add(x, y):  # HYFuse equation 2 as printed
+        inner, a, b = (np.sum(z, axis=-1, keepdims=True) for z in (x * y, x * x, y * y))
+        return ((1 + 2 * inner + b) * x + (1 - a) * y) / (1 + 2 * inner + a * b)
+
+    expected = log0(add(exp0(u), exp0(v)))
+    tensors = [ops.convert_to_tensor(array, dtype="float64") for array in (u, v)]
+    points = [ExpMap0(dtype="float64")(tensor) for tensor in tensors]
+    found = LogMap0(dtype="float64")(MobiusAdd(dtype="float64")(points))
+    assert keras.backend.standardize_dtype(found.dtype) == "float64"
+    np.testing.assert_allclose(ops.convert_to_numpy(found), expected, rtol=1e-12)
+    np.testing.assert_allclose(ops.convert_to_numpy(poincare.fused_tangent(*tensors)), expected, rtol=1e-12)
+    far = poincare.exp0(100.0 * tensors[0])
+    edge = ops.convert_to_numpy(poincare.log0(far, 1.0))
+    np.testing.assert_allclose(np.linalg.norm(edge, axis=-1), np.arctanh(1 - 1e-12), rtol=1e-4)
+    np.testing.assert_allclose(ops.convert_to_numpy(poincare.gyromidpoint(far, far)), ops.convert_to_numpy(far), 1e-9)
+
+
+def transport_double() -> None:
+    rng = np.random.default_rng(3)
+    p, q = (ops.convert_to_tensor(rng.normal(size=(n, 24)), dtype="float64") for n in (6, 5))
+    for mask in (None, np.array([True, True, False, True, True, True])):
+        for epsilon in (0.1, 0.02):
+            given = None if mask is None else ops.convert_to_tensor(mask)
+            cost = transport.pairwise_cost(p, q, given)
+            plan = ops.exp(transport.sinkhorn_log_plan(cost, epsilon, 5, given))
+            rows = ops.convert_to_numpy(ops.sum(plan, axis=-1))
+            expected = np.full(6, 1 / 6) if mask is None else mask / mask.sum()
+            np.testing.assert_allclose(rows, expected, rtol=0, atol=1e-14)
+
+
+DOUBLE_CASES = {"hyperbolic": hyperbolic_double, "transport": transport_double}
+
+
 def model_case(name: str) -> None:
     """A whole model: saved and loaded here, with its predictions for the others."""
     model, options = MODEL_CASES[name]
@@ -263,6 +317,8 @@ def main() -> None:
             attempt(f"loading {other} {name}", loading_case, other, name)
         for name in GRADIENT_CASES:
             attempt(f"comparing {other} {name}", comparing_case, other, name)
+    for name in DOUBLE_CASES:  # last, since JAX keeps float64 switched on
+        attempt(f"double {name}", double_case, name)
     (FOLDER / f"{BACKEND}.json").write_text(json.dumps({"outcomes": outcomes, "seconds": seconds}, indent=1))
 
 

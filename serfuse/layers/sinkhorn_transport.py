@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from .. import transport
+from ..float64 import larger
 from .precise import PreciseLayer
 
 MAPS = ("barycentric", "literal")
@@ -134,7 +135,7 @@ class SinkhornTransport(PreciseLayer):
         log_plan = transport.sinkhorn_log_plan(cost, self.epsilon, self.iterations, p_mask, q_mask)
         backwards = ops.swapaxes(log_plan, -1, -2)
         if self.map == "literal":
-            p_to_q, q_to_p = ops.matmul(ops.exp(log_plan), p), ops.matmul(ops.exp(backwards), q)
+            p_to_q, q_to_p = ops.exp(log_plan) @ p, ops.exp(backwards) @ q
         else:
             p_to_q = transport.barycentric_map(log_plan, q)
             q_to_p = transport.barycentric_map(backwards, p)
@@ -199,4 +200,4 @@ def _without_masked(points: Any, mask: Any) -> Any:
 
 def _count(points: Any, mask: Any) -> Any:
     """How many points of a set `(N, D)` count."""
-    return points.shape[0] if mask is None else ops.maximum(ops.sum(ops.cast(mask, points.dtype)), 1.0)
+    return points.shape[0] if mask is None else larger(ops.sum(ops.cast(mask, points.dtype)), 1.0)

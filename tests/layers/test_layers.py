@@ -208,3 +208,14 @@ def test_shapes_that_do_not_fit_are_named(make, shapes, words):
     if None not in keras.tree.flatten(shapes):
         with pytest.raises(ValueError, match=words):
             make()(inputs_of(shapes))
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("size", [1, 8, 120])
+def test_the_chain_is_finite_where_half_precision_rounds_onto_the_edge(policy, size):
+    far = 50 * np.random.default_rng(0).normal(size=(2, 256, size)).astype("float32")
+    x, y = (ExpMap0(dtype=policy)(values) for values in far)
+    for fuse in (MobiusAdd, GyroMidpoint):
+        for first, second in ((x, y), (y, x), (x, x), (x, -x)):
+            (found,) = arrays(LogMap0(dtype=policy)(fuse(dtype=policy)([first, second])))
+            assert np.isfinite(found).all()

@@ -1,0 +1,33 @@
+"""Operations that keep float64 on every backend.
+
+In Keras 3.15 `ops.minimum`, `maximum` and `matmul` on torch, and `ops.tanh` and `arctanh` on JAX, give float32 for
+float64. `x @ y` keeps it everywhere.
+"""
+
+from typing import Any
+
+from keras import ops
+
+
+def smaller(x: Any, y: Any) -> Any:
+    """`min(x, y)`, element by element; `y` may be a number."""
+    return ops.where(x > y, _like(y, x), x)
+
+
+def larger(x: Any, y: Any) -> Any:
+    """`max(x, y)`, element by element; `y` may be a number."""
+    return ops.where(x < y, _like(y, x), x)
+
+
+def tanh(x: Any) -> Any:
+    """Hyperbolic tangent of `x >= 0`."""
+    return -ops.expm1(-2.0 * x) / (1.0 + ops.exp(-2.0 * x))
+
+
+def arctanh(x: Any) -> Any:
+    """Inverse hyperbolic tangent of `0 <= x < 1`."""
+    return 0.5 * (ops.log1p(x) - ops.log1p(-x))
+
+
+def _like(value: Any, x: Any) -> Any:
+    return ops.full_like(x, value) if isinstance(value, int | float) else value
