@@ -93,7 +93,11 @@ def command(
 
     dataset = crossval.load_dataset(config, EmbeddingStore(store or default_root()))
     out = out or runs.free_folder(Path("runs"), config, dataset)
-    result = run(config, dataset, out, overwrite=overwrite, quiet=quiet or as_json)
+    try:
+        result = run(config, dataset, out, overwrite=overwrite, quiet=quiet or as_json)
+    except KeyboardInterrupt:
+        click.echo(f"\nStopped. Finished folds are safe in {out}: the same command goes on from there.", err=True)
+        raise click.exceptions.Exit(130) from None
     if as_json:
         click.echo(json.dumps({"run": str(out), **json.loads((out / "metrics.json").read_text("utf-8"))}))
         return
@@ -200,7 +204,13 @@ def remarks(result: "Result") -> list[str]:
     from serfuse import published
 
     metrics, dataset = result.metrics, result.dataset
-    lines = []
+    lines = [result.audit.sentences()[0]]
+    if dataset.left_out:
+        names = sorted({item["clip"] for item in dataset.left_out})
+        lines.append(
+            f"{len(names)} of {len(names) + len(dataset.clips)} clips are left out, since extract skipped them: "
+            f"{', '.join(names[:3])}{' ...' if len(names) > 3 else ''} (metrics.json lists them with the reason)."
+        )
     if metrics["parameters"]:
         lines.append(f"Trainable parameters: {metrics['parameters']:,}. Time: {metrics['seconds']:.0f} s.")
     for side, figures in metrics.get("sensitivity", {}).items():

@@ -30,6 +30,8 @@ class Dataset:
         clips: one row per clip with `id, emotion, speaker, text, fold, audio`, sorted by id.
         arrays: `{"a": (N, D_a)}` or with "b", float32, rows as in `clips`.
         keys: the embedding key of each array.
+        left_out: clips of the corpus that lack an embedding (they were skipped as unusable): `clip`, `name` ("a" or
+            "b") and `reason`.
     """
 
     corpus: str
@@ -37,6 +39,7 @@ class Dataset:
     clips: pd.DataFrame
     arrays: dict[str, np.ndarray]
     keys: dict[str, EmbeddingKey]
+    left_out: tuple[dict[str, str], ...] = ()
 
     @property
     def classes(self) -> list[str]:
@@ -143,8 +146,9 @@ def load_dataset(config: Config, store: EmbeddingStore) -> Dataset:
             selectors.setdefault("pooling", config.data.pooling)
         keys[side] = store.find(corpus, encoder, **selectors)
     clips, arrays = store.join(corpus, keys)
+    left_out = tuple(clips.attrs["dropped"])
     clips = clips.set_index("id", drop=False)
-    return Dataset(corpus, store.corpus_info(corpus), clips, arrays, keys)
+    return Dataset(corpus, store.corpus_info(corpus), clips, arrays, keys, left_out)
 
 
 def _only_corpus(store: EmbeddingStore) -> str:
@@ -279,7 +283,7 @@ def cross_validate(
         dataset.clips.reset_index(drop=True),
         parts,
         speaker_kind=dataset.speaker_kind,
-        fitted={"input normalisation": [learned_from(config, fold)[0] for fold in parts]},
+        fitted=_fitted(config, dataset, parts),
     )
     if on_audit:
         on_audit(audit)
@@ -297,6 +301,16 @@ def cross_validate(
     return result
 
 
+def _fitted(config: Config, dataset: Dataset, parts: list[Fold]) -> dict[str, list[Any]]:
+    """What is estimated from clips, by name: for each fold the clips it is estimated from."""
+    found: dict[str, list[Any]] = {}
+    if getattr(config.model_options(), "standardize", True):
+        found["input normalisation"] = [learned_from(config, fold)[0] for fold in parts]
+    if any(key.pad.startswith("max") for key in dataset.keys.values()):
+        found["pad length (--pad max)"] = [dataset.clips["id"].to_numpy() for _ in parts]
+    return found
+
+
 def measure(result: Result) -> dict[str, Any]:
     """Figures of merit of a finished cross-validation, for `metrics.json`."""
     found = metrics.summarize(
@@ -305,6 +319,7 @@ def measure(result: Result) -> dict[str, Any]:
     found["parameters"] = result.folds[0].parameters
     found["seconds"] = round(sum(fold.seconds for fold in result.folds), 3)
     found["audit"] = result.audit.to_dict()
+    found["left_out"] = list(result.dataset.left_out)
     if result.folds[0].sensitivity:
         found["sensitivity"] = {
             side: {

@@ -32,6 +32,7 @@ GPU_BATCH_SECONDS = 240.0
 _FLUSH_SECONDS = 10.0
 _FLUSH_VALUES = 16 * 2**20  # of float32: 64 MB
 _READERS = 4
+_BEYOND_SECONDS = 0.001  # by which a segment's end, rounded, may lie behind the end of its file
 # A file that changed this recently could change again without its time changing (FAT keeps two seconds).
 _UNSETTLED_SECONDS = 2.5
 
@@ -397,7 +398,9 @@ def _of_clip(clip: Clip, whole: AudioFacts) -> AudioFacts:
     end = whole.file_seconds if clip.end is None else clip.end
     audio_id = None if whole.audio is None else f"{whole.audio}@{start:.6f}-{'' if clip.end is None else f'{end:.6f}'}"
     seconds = end - start
-    return replace(whole, audio=audio_id, seconds=seconds if seconds > 0 else math.nan)
+    # A part that cannot be read has no length: --pad max must not follow a slip of the pen.
+    inside = start >= 0 and not end > whole.file_seconds + _BEYOND_SECONDS
+    return replace(whole, audio=audio_id, seconds=seconds if seconds > 0 and inside else math.nan)
 
 
 def _read(clip: Clip, facts: AudioFacts, sample_rate: int, policy: PadPolicy) -> np.ndarray:

@@ -247,8 +247,8 @@ def _fit_sklearn(
     folds = int(min(5, counts[counts > 0].min()))
     if folds < 2:
         raise RunError(
-            f"The class number {int(counts.argmin())} has a single clip in a training part; {config.model!r} needs two "
-            "to estimate probabilities. Use fewer folds or drop the class."
+            f"An emotion (number {int(np.where(counts == 1)[0][0]) + 1} in alphabetical order) has a single clip in a "
+            f"training part; {config.model!r} needs two to estimate probabilities. Add clips of it or leave it out."
         )
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     calibrated = CalibratedClassifierCV(clone(estimator), method="sigmoid", cv=splitter, ensemble=False)

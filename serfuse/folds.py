@@ -342,6 +342,14 @@ def _given(table: _Table, folds: int, seed: int, folder: Path | None) -> list[_P
     if all(name is not None for name in named):
         return [_published(named == "train", named == "validation", named == "test", "the fold column")]
     distinct = sorted(set(values), key=_natural)
+    parts = sorted({value for value, name in zip(values, named, strict=True) if name is not None})
+    if parts:
+        unknown = [value for value in distinct if value not in parts]
+        raise SplitError(
+            f"The fold column holds names of parts ({', '.join(parts)}) and others ({', '.join(unknown[:5])}). "
+            "Expected one of train, validation and test for every clip, or one value per fold and no such name. Leave "
+            "the other clips out of the table, or rename the values."
+        )
     if len(distinct) < 2:
         raise SplitError(
             f"The fold column holds one value only ({distinct[0]!r}). It needs one value per fold (at least two), or "

@@ -70,6 +70,7 @@ def description(result_config: config.Config, dataset: Dataset) -> dict[str, Any
         "corpus": {
             "name": dataset.corpus,
             "clips": len(dataset.clips),
+            **({"left_out": len({item["clip"] for item in dataset.left_out})} if dataset.left_out else {}),
             "speakers": int(dataset.clips["speaker"].nunique()),
             "speaker_kind": dataset.speaker_kind,
             "classes": dataset.classes,

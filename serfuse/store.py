@@ -124,6 +124,8 @@ class EmbeddingStore:
         """
         if not self.root.exists():
             return []
+        if not self.root.is_dir():
+            raise StoreError(f"The store {self.root} is a file; expected a folder. Choose another --store.")
         try:
             return sorted(path.parent.name for path in self.root.glob("*/corpus.json"))
         except OSError as error:
@@ -172,7 +174,7 @@ class EmbeddingStore:
             path = folder / "clips.parquet"
             old = _read_clip_table(path) if path.exists() else None
             if old is not None:
-                kept = self._other_clips(corpus, old, table, ids, source)
+                kept = self._other_clips(corpus, old, table, source)
                 if not complete and kept.num_rows:
                     table = pa.concat_tables([kept, table], promote_options="default")
                     table = table.sort_by("id")
@@ -192,17 +194,20 @@ class EmbeddingStore:
             if not where.exists() or where.read_text(encoding="utf-8") != text:
                 write_text(where, text)
 
-    def _other_clips(
-        self, corpus: Corpus, old: pa.Table, new: pa.Table, ids: list[str], source: Mapping[str, Any] | None
-    ) -> pa.Table:
+    def _other_clips(self, corpus: Corpus, old: pa.Table, new: pa.Table, source: Mapping[str, Any] | None) -> pa.Table:
         """Rows of the table on disk that `corpus` does not have; an error when that is all of them."""
-        given = set(ids)
-        keep = [name not in given for name in old["id"].to_pylist()]
-        if old.num_rows and new.num_rows and all(keep):
-            before = self.corpus_info(corpus.name).get("source", {}).get("data", "another place")
+        audio = dict(zip(new["id"].to_pylist(), new["audio"].to_pylist(), strict=True))
+        keep = [name not in audio for name in old["id"].to_pylist()]
+        info = self.root / corpus.name / "corpus.json"
+        before = (_read_json(info).get("source") or {}).get("data") if info.exists() else None
+        now = (source or {}).get("data")
+        # The same place may have other clips now. Another one may have the same clips, but then with the same audio.
+        known = zip(old["id"].to_pylist(), old["audio"].to_pylist(), strict=True)
+        same = any(name in audio and audio[name] == there for name, there in known)
+        if old.num_rows and new.num_rows and not same and (all(keep) if before is None else before != now):
             raise StoreError(
                 f"The store {self.root} already holds a corpus called {corpus.name!r} with {old.num_rows} other "
-                f"clips (read from {before}), none of which is in {(source or {}).get('data', 'the new one')}. "
+                f"clips (read from {before or 'another place'}), none of which is in {now or 'the new one'}. "
                 "Give this one another name (--name NAME) or another store (--store FOLDER)."
             )
         return old.filter(pa.array(keep, pa.bool_()))
@@ -231,7 +236,7 @@ class EmbeddingStore:
 
     def known_files(self, corpus: str) -> dict[str, tuple[FileStamp, str, float]]:
         """Files hashed before: `{path: (stamp, content hash, seconds)}`. Empty for an unknown corpus."""
-        if corpus not in self.corpora():
+        if corpus not in self.corpora() or not (self._folder(corpus) / "clips.parquet").exists():
             return {}
         found = {}
         columns = self._clip_table(corpus).select(["path", "audio", *_STAMP_COLUMNS]).to_pydict()
@@ -501,6 +506,9 @@ class EmbeddingStore:
     def size(self, corpus: str, key: EmbeddingKey) -> tuple[int, int]:
         """Length of its vectors, and bytes on disk of a key."""
         folder = self._folder(corpus) / key.folder
+        parts = sorted(folder.glob("part-*.parquet"))
+        if parts and not (folder / "key.json").exists():  # deleted, as the message about a damaged one says
+            self._write_key(corpus, key, _to_matrix(_read_part(parts[0], key, ["embedding"])).shape[1])
         _, vector_size = _read_key(folder / "key.json")
         return vector_size, sum(path.stat().st_size for path in folder.glob("part-*.parquet"))
 

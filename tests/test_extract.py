@@ -477,3 +477,47 @@ def test_ctrl_c_ends_a_real_run_in_order(start: Callable[..., subprocess.Popen],
     assert process.returncode == 130, output
     assert "Nothing is lost: run the same command again" in output and "Traceback" not in output
     assert 3 <= _stored(store) < 60
+
+
+# --- following the advice of a message --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["clips.parquet", "key.json"])
+def test_a_damaged_file_that_was_deleted_as_advised_comes_back(corpus: Corpus, store: EmbeddingStore, name) -> None:
+    first = extract.extract(corpus, load(), store)
+    path = store.root / "tiny" / (name if name == "clips.parquet" else f"{first.key.folder}/{name}")
+    path.write_bytes(b"junk")
+    with pytest.raises(StoreError, match="Delete"):
+        extract.extract(corpus, load(), store)
+    path.unlink()
+    again = extract.extract(corpus, load(), store)
+    assert (again.done, again.reused, again.vector_size) == (0, 12, 4)
+    assert path.exists() and len(store.load("tiny", first.key)[0]) == 12
+
+
+def test_a_segment_beyond_its_file_does_not_lengthen_the_pad(corpus: Corpus, store: EmbeddingStore) -> None:
+    clips = (corpus.clips[0], replace(corpus.clips[1], start=0.0, end=60.0))
+    facts = extract.survey(Corpus("tiny", clips), store)
+    assert extract.resolve_pad("max", facts) == PadPolicy.parse("max").resolve(facts[clips[0].id].seconds)
+
+
+def test_mended_segments_are_no_other_corpus_but_another_folder_is(corpus: Corpus, store: EmbeddingStore) -> None:
+    def segments(end: float, root: Path | None = None) -> Corpus:
+        """Ids as the table's reader makes them: file and times."""
+        return Corpus("seg", tuple(replace(c, id=f"{c.id}#0-{end}", start=0.0, end=end) for c in corpus.clips[:3]))
+
+    def write(given: Corpus, data: str) -> None:
+        store.write_corpus(given, extract.survey(given, store), source={"corpus": "table", "data": data})
+
+    write(segments(0.1), "/data/seg.csv")
+    write(segments(0.15), "/data/seg.csv")
+    assert all(name.endswith("#0-0.15") for name in store.clips("seg")["id"])
+    # The same names, other sound: a folder that happens to be called alike.
+    one, two = (
+        tuple(replace(c, id=name) for c, name in zip(corpus.clips[n : n + 3], "xyz", strict=True)) for n in (0, 3)
+    )
+    write(Corpus("speech", one), "/x/speech")
+    with pytest.raises(StoreError, match=r"already holds a corpus called 'speech'.*/x/speech.*/y/speech"):
+        write(Corpus("speech", two), "/y/speech")
+    write(Corpus("speech", one), "/moved/speech")
+    assert store.corpus_info("speech")["source"]["data"] == "/moved/speech"

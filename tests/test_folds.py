@@ -510,3 +510,11 @@ def test_tables_that_are_none():
         data = small()
         data.loc[0, "emotion"] = None
         folds.split(data, "random")
+
+
+def test_given_parts_and_other_values_are_not_mixed():
+    """One stray value would have made folds of train and test, trained on each other."""
+    data = small(120)
+    data["fold"] = ["train", "test", "unlabelled"] * (len(data) // 3)
+    with pytest.raises(SplitError, match=r"names of parts \(test, train\) and others \(unlabelled\)"):
+        folds.split(data, "given")

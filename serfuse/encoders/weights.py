@@ -115,9 +115,10 @@ def find_weights(preset: EncoderPreset, path: str | Path | None = None) -> tuple
 
 def missing_weights(preset: EncoderPreset, reason: str) -> WeightsError:
     """The error for weights that are not here: why, where to get them, where to put them."""
+    compiled = all(entry.endswith(".tflite") for entry in preset.files)  # nothing to draw random weights for
+    other = "" if compiled else ", or try the architecture without training with --weights random"
     return WeightsError(
-        f"The weights of {preset.name} are not here. {reason} {_advice(preset)} Or point --weights at them, or try "
-        "the architecture without training with --weights random."
+        f"The weights of {preset.name} are not here. {reason} {_advice(preset)} Or point --weights at them{other}."
     )
 
 
@@ -170,6 +171,12 @@ def _from_path(preset: EncoderPreset, path: Path, *, identify: bool = True) -> W
         missing: list[str] = []
     else:
         files, missing = _match(preset, path.parent if path.is_file() else path)
+        if files is not None and path.is_file() and path not in files.values():
+            taken = ", ".join(file.name for file in files.values())
+            raise WeightsError(
+                f"--weights {path}: {preset.name} reads {taken} from that folder, not {path.name}. Give the folder, or "
+                "put the file under the expected name into a folder of its own beside the others."
+            )
     if files is None:
         absent = ", ".join(entry.replace("|", " or ") for entry in missing)
         raise WeightsError(f"--weights {path} lacks {absent}, which {preset.name} needs. {_advice(preset)}")

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from serfuse.cli import main
 from serfuse.corpora.base import Clip, Corpus
 from serfuse.embedding_key import EmbeddingKey
-from serfuse.store import AudioFacts, EmbeddingStore
+from serfuse.store import AudioFacts, EmbeddingStore, Skipped
 
 MakeStore = Callable[..., EmbeddingStore]
 FAST = ["--folds", "2", "--epochs", "2"]
@@ -175,3 +175,19 @@ def test_one_speaker_cannot_be_split_by_speaker(serfuse, make_store, tmp_path: P
     for split in ("loso", "speaker"):
         done = serfuse("cv", "--head", "svm", "--a", "hubert", "--split", split)
         assert done.exit_code == 1 and "speaker" in done.output, split
+
+
+def test_clips_that_were_skipped_are_counted_and_the_split_is_told_also_when_quiet(serfuse, store) -> None:
+    key, row = store.find("standin", "hubert"), store.clips("standin").iloc[0]
+    known = Clip(row["id"], Path(row["path"]), row["emotion"], row["speaker"], row["text"])
+    lost = Clip("lost", Path("/nowhere/lost.wav"), row["emotion"], row["speaker"], row["text"])
+    facts = {known.id: AudioFacts(row["audio"], 1.0), "lost": AudioFacts("f" * 64, 1.0)}
+    store.write_corpus(Corpus("standin", (known, lost)), facts, complete=False)
+    store.record_skipped("standin", key, [Skipped("lost", "f" * 64, "it is silent")])
+    done = serfuse("cv", "--head", "svm", "--a", "hubert", "--folds", "2", "--quiet", "--out", "run")
+    assert done.exit_code == 0, done.output
+    assert "4 of 4 test speakers are also in training" in done.output
+    total = len(store.clips("standin"))
+    assert f"1 of {total} clips are left out, since extract skipped them: lost" in done.output.replace("\n", " ")
+    (left,) = json.loads(Path("run/metrics.json").read_text("utf-8"))["left_out"]
+    assert (left["clip"], left["reason"]) == ("lost", "it is silent")

@@ -245,3 +245,11 @@ def test_audio_mamba_comes_from_a_drive_folder(nowhere) -> None:
     assert "Google Drive folder that the README of github.com/SarthakYadav/audio-mamba-official links" in advice
     assert "ssam_small_200_16x4_4x256_fp16_r1/checkpoints" in advice
     assert f"into {nowhere / 'audiomamba-small'}" in advice
+
+
+def test_a_file_that_would_not_be_the_one_that_is_read_is_refused(folder) -> None:
+    """Another checkpoint beside the published one must not silently give the published one's embeddings."""
+    (folder / "mine.bin").write_bytes(b"mine")
+    with pytest.raises(WeightsError, match=r"reads .*b\.pt.* from that folder, not mine\.bin"):
+        resolve(TWO, LoadRequest(weights=folder / "mine.bin"))
+    assert resolve(TWO, LoadRequest(weights=folder / "b.pt")).file("b.pt") == folder / "b.pt"
