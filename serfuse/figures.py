@@ -9,6 +9,7 @@ import pandas as pd
 # Okabe and Ito's palette, told apart by colour-blind readers, with a marker per class so that print works too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_LEGEND = 24  # values that a legend has room for
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -90,5 +91,8 @@ def draw_tsne(points: pd.DataFrame, classes: list[str], title: str = "", by: str
     axes.set_yticks([])
     if title:
         axes.set_title(title, fontsize=10, wrap=True)
+    if len(values) > _LEGEND:  # 91 speakers: clusters say enough, and no legend could name them
+        figure.text(0.99, 0.98, f"{len(values)} {by}s", ha="right", va="top", fontsize=9)
+        return figure
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
     return figure

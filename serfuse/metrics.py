@@ -291,16 +291,13 @@ def _intervals(
         rows = _probabilities(rows, len(table), number)
         labels = table["label"].to_numpy(dtype=str)
         losses = _losses(labels, rows, classes)
-        gaps = _calibration_sums(labels, rows, classes, BINS)
         clips = weights @ np.bincount(clusters.codes, minlength=clusters.number)
         loss_sums = weights @ np.bincount(clusters.codes, weights=losses, minlength=clusters.number)
-        gap_sums = np.zeros((clusters.number, BINS))
-        np.add.at(gap_sums, clusters.codes, gaps)
+        # No interval for the calibration error: its estimate is biased upwards and each draw more so (with a true error
+        # of 0.02, 530 clips and ten speakers a bootstrap interval covers it a quarter of the time).
         found["log_loss"] = interval(
             intervals.positive(pooled["log_loss"], loss_sums / clips, clusters.number, confidence)
         )
-        errors = np.abs(weights @ gap_sums).sum(axis=1) / clips
-        found["ece"] = interval(intervals.bounded(pooled["ece"], errors, clusters.number, size, confidence))
     found["per_class"] = {}
     for i, name in enumerate(classes):
         recall, support = pooled["per_class"][name]["recall"], pooled["per_class"][name]["support"]

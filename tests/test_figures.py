@@ -68,3 +68,12 @@ def test_colours_are_told_apart_by_colour_blind_readers() -> None:
     distances = np.linalg.norm(seen[:, None] - seen[None], axis=-1)[np.triu_indices(len(seen), 1)]
     assert distances.min() > 0.05
     assert len(set(figures.MARKERS)) == len(figures.MARKERS) == len(figures.COLOURS)
+
+
+def test_many_speakers_get_a_count_instead_of_a_legend() -> None:
+    rng = np.random.default_rng(0)
+    points = pd.DataFrame({"x": rng.normal(size=182), "y": rng.normal(size=182), "speaker": np.arange(182) % 91})
+    drawn = figures.draw_tsne(points.assign(label="anger"), CLASSES, by="speaker")
+    assert not drawn.legends and [text.get_text() for text in drawn.texts] == ["91 speakers"]
+    few = figures.draw_tsne(points.assign(label="anger", speaker=np.arange(182) % 4), CLASSES, by="speaker")
+    assert len(few.legends[0].get_texts()) == 4

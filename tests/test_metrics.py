@@ -182,3 +182,15 @@ def test_differences_agree_with_their_p() -> None:
 def test_no_difference_at_all() -> None:
     assert intervals.difference(0.0, np.zeros(100), 8) == (0.0, 0.0, 1.0)
     assert np.isnan(intervals.difference(0.1, np.full(100, 0.1), 1)).all()
+
+
+def test_clusters_that_are_all_alike_do_not_make_certainty() -> None:
+    """Three voice types with the same accuracy: the interval and p must tell the same story."""
+    draws = np.full(100, 0.1)
+    low, high, p = intervals.difference(0.1, draws, 3)
+    assert p == pytest.approx(0.25) and low < 0 < 0.1 < high
+    low, high, p = intervals.difference(0.1, draws, 8)
+    assert p < 0.05 and 0 < low < 0.1 < high
+    assert intervals.difference(0.0, np.zeros(100), 3) == (0.0, 0.0, 1.0)
+    low, high = intervals.bounded(0.8, np.full(100, 0.8), 3, 60)
+    assert low < 0.7 and high > 0.87

@@ -85,11 +85,17 @@ def _comparisons(runs: list[Run]) -> list[str]:
         names = [f"{run.model} ({run.inputs})" for run in group]
         if len(set(names)) < len(names):
             names = [run.name for run in group]
-        try:
-            found = compare.compare([run.folder for run in group], names=names)
-        except RunError:
-            continue  # their folds differ after all: there is nothing to pair
-        sentences += [f"Split {key[1]}: {sentence}" for sentence in found.sentences()]
+        paired = [0]
+        for place in range(1, len(group)):
+            try:
+                compare.compare([group[0].folder, group[place].folder], names=[names[0], names[place]], draws=2)
+            except RunError as error:
+                sentences.append(f"Split {key[1]}: {names[place]} cannot be compared with {names[0]}. {error}")
+            else:
+                paired.append(place)
+        if len(paired) > 1:
+            found = compare.compare([group[n].folder for n in paired], names=[names[n] for n in paired])
+            sentences += [f"Split {key[1]}: {sentence}" for sentence in found.sentences()]
     return sentences
 
 

@@ -1,5 +1,6 @@
 """What a report says about one finished run, read from its folder alone."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,10 @@ class Run:
         return [str(sentence) for sentence in self.metrics["audit"]["sentences"]]
 
     @property
-    def experiment(self) -> tuple[str, str, str]:
-        """Corpus, model and representations: what stays the same when only the split changes."""
-        return self.corpus, self.model, self.inputs
+    def experiment(self) -> tuple[str, ...]:
+        """Corpus, model, representations, and all settings: what stays the same when only the split changes."""
+        settings = {name: self.config.get(name) for name in ("options", "training", "seed", "embeddings")}
+        return self.corpus, self.model, self.inputs, json.dumps(settings, sort_keys=True, default=str)
 
     def seconds(self) -> str:
         """Wall time for people."""

@@ -32,7 +32,7 @@ def gaps(runs: list[Run]) -> list[str]:
         by_split = {run.split: run for run in same}
         if len(by_split) < 2:
             continue
-        corpus, model, inputs = experiment
+        corpus, model, inputs, *_ = experiment
         easiest = max(by_split.values(), key=lambda run: run.metrics["mean"]["accuracy"])
         parts = []
         for run in by_split.values():

@@ -143,3 +143,18 @@ def test_the_command_refuses_what_it_cannot_do(folders: list[Path], tmp_path: Pa
     done = run(main, ["report", str(tmp_path), "-o", str(tmp_path / "a.html")])
     assert done.exit_code == 1 and "no finished run" in done.output
     assert run(main, ["report"]).exit_code == 2
+
+
+def test_splits_of_other_settings_are_no_gap_and_a_run_that_cannot_be_paired_is_named(folders, tmp_path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folders[1], other)
+    config = (other / "config.yaml").read_text("utf-8")
+    assert "seed: 0" in config
+    (other / "config.yaml").write_text(config.replace("seed: 0", "seed: 1"), "utf-8")
+    assert words.gaps(folders_of.read([folders[0], other])) == []
+    cut = tmp_path / "cut"
+    shutil.copytree(folders[0], cut)
+    lines = (cut / "predictions.csv").read_text("utf-8").splitlines(keepends=True)
+    (cut / "predictions.csv").write_text("".join(lines[:-1]), "utf-8")
+    found = page.render(folders_of.read([folders[0], folders[2], cut]))
+    assert "cannot be compared with" in found and "distinguishable" in found
