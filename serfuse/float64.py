@@ -6,7 +6,7 @@ float64. `x @ y` keeps it everywhere.
 
 from typing import Any
 
-from keras import ops
+from keras import backend, ops
 
 
 def smaller(x: Any, y: Any) -> Any:
@@ -21,11 +21,15 @@ def larger(x: Any, y: Any) -> Any:
 
 def tanh(x: Any) -> Any:
     """Hyperbolic tangent of `x >= 0`."""
+    if backend.standardize_dtype(x.dtype) != "float64":
+        return ops.tanh(x)
     return -ops.expm1(-2.0 * x) / (1.0 + ops.exp(-2.0 * x))
 
 
 def arctanh(x: Any) -> Any:
     """Inverse hyperbolic tangent of `0 <= x < 1`."""
+    if backend.standardize_dtype(x.dtype) != "float64":
+        return ops.arctanh(x)
     return 0.5 * (ops.log1p(x) - ops.log1p(-x))
 
 
