@@ -99,7 +99,7 @@ def write_start(out: Path, result_config: config.Config, dataset: Dataset, parts
 
 
 def model_name(fold: Fold, repeats: int) -> str:
-    """File name of a fold's model: `fold_1.keras`, or `fold_1_repeat_2.keras` where the split is repeated."""
+    """File name of a fold's model: `fold_0.keras`, or `fold_0_repeat_1.keras` where the split is repeated; from 0."""
     suffix = f"_repeat_{fold.repeat}" if repeats > 1 else ""
     return f"fold_{fold.index}{suffix}.keras"
 

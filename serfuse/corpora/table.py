@@ -93,7 +93,8 @@ def read(
         try:
             emotion = canonical(label, aliases)
         except CorpusError as error:
-            raise CorpusError(f"{where}: {error} Or say what it means with aliases, or skip it.") from None
+            advice = "Or rename it in the table, or drop such rows (in Python: aliases, skip)."
+            raise CorpusError(f"{where}: {error} {advice}") from None
         place = place or _base(path, file)
         speaker, text, fold = (_text(row, named[field], where) or None for field in ("speaker", "text", "fold"))
         clip = Clip(
@@ -113,8 +114,8 @@ def read(
     missing = [clip for clip in clips if not os.path.exists(clip.path)]
     if len(missing) == len(clips):
         raise CorpusError(
-            f"{path}: none of its {len(clips)} files exists (the first is {missing[0].path}). Give the folder that "
-            "the paths start from as base."
+            f"{path}: none of its {len(clips)} files exists (the first is {missing[0].path}). Write paths that "
+            "start from the table's folder, or absolute ones (in Python: base)."
         )
     warnings = []
     if missing:
@@ -159,7 +160,7 @@ def _columns(table: Table, given: Mapping[str, str], extra: Sequence[str]) -> di
         if found[field] is None:
             raise CorpusError(
                 f"{table.path}: has no column for the {field} (expected {' or '.join(COLUMNS[field])}). It has: "
-                f"{there}. Say which one it is with columns."
+                f"{there}. Rename the column in the table (in Python: columns)."
             )
     return found
 
