@@ -204,7 +204,7 @@ class EmbeddingStore:
         # The same place may have other clips now. Another one may have the same clips, but then with the same audio.
         known = zip(old["id"].to_pylist(), old["audio"].to_pylist(), strict=True)
         same = any(name in audio and audio[name] == there for name, there in known)
-        if old.num_rows and new.num_rows and not same and (all(keep) if before is None else before != now):
+        if old.num_rows and new.num_rows and not same and (before != now if before and now else all(keep)):
             raise StoreError(
                 f"The store {self.root} already holds a corpus called {corpus.name!r} with {old.num_rows} other "
                 f"clips (read from {before or 'another place'}), none of which is in {now or 'the new one'}. "

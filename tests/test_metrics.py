@@ -113,9 +113,10 @@ def test_summary_over_folds_and_pooled() -> None:
     assert found["pooled"]["accuracy"] == pytest.approx((frame["label"] == frame["predicted"]).mean())
     assert [fold["fold"] for fold in found["folds"]] == list(range(5))
     assert found["interval"]["unit"] == "speaker" and found["interval"]["clusters"] == 6
-    for name in (*metrics.SCORES, *metrics.LOSSES):
+    for name in (*metrics.SCORES, "log_loss"):
         bounds = found["intervals"][name]
         assert bounds["low"] < found["pooled"][name] < bounds["high"], name
+    assert found["intervals"]["ece"] == {"low": None, "high": None}, "its bootstrap does not cover"
 
 
 def test_the_order_of_rows_does_not_matter_and_the_seed_repeats() -> None:
