@@ -14,7 +14,7 @@ COMMANDS = {
     "sweep": "Run a whole table of cross-validations, and print it beside the published one.",
     "compare": "Say whether one run is above another, with intervals and paired tests.",
     "report": "Write runs as one self-contained page, or as Markdown, CSV or LaTeX.",
-    "list": "Show encoders, corpora, models, or what the store holds.",
+    "list": "Show encoders, corpora, models, splits, or what the store holds.",
 }
 
 

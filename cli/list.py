@@ -9,23 +9,31 @@ import click
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["encoders", "corpora", "models", "store"]))
+@click.argument("what", type=click.Choice(["encoders", "corpora", "models", "splits", "store"]))
 @click.option("--store", type=click.Path(path_type=Path), help="Embedding store [$SERFUSE_STORE or serfuse-store].")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 def command(what: str, store: Path | None, as_json: bool) -> None:
-    """Show encoders, corpora, models, or what the store holds.
+    """Show encoders, corpora, models, splits, or what the store holds.
 
     \b
     serfuse list encoders     family, vector sizes, rate, parameters, licence, and whether the weights are here
     serfuse list corpora      what can be read, and how much of it was published
     serfuse list models       classifiers and fusions for `serfuse cv`
+    serfuse list splits       how `serfuse cv --split` divides the clips, and what each keeps apart
     serfuse list store        corpora and embeddings that were extracted
     """
-    rows = {"encoders": encoders, "corpora": corpora, "models": models}[what]() if what != "store" else held(store)
+    made = {"encoders": encoders, "corpora": corpora, "models": models, "splits": splits}
+    rows = made[what]() if what in made else held(store)
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
         return
-    {"encoders": _show_encoders, "corpora": _show_corpora, "models": _show_models, "store": _show_store}[what](rows)
+    {
+        "encoders": _show_encoders,
+        "corpora": _show_corpora,
+        "models": _show_models,
+        "splits": _show_splits,
+        "store": _show_store,
+    }[what](rows)
 
 
 def encoders() -> list[dict[str, Any]]:
@@ -60,6 +68,22 @@ def models() -> list[dict[str, Any]]:
     from serfuse import models
 
     return [{"name": name, "inputs": models.get(name).inputs, "what": models.describe(name)} for name in models.names()]
+
+
+def splits() -> list[dict[str, Any]]:
+    """Name, what it is, the columns it needs of every clip, and those it keeps apart (`None`: depends on the folds)."""
+    from serfuse import splits
+
+    found = [splits.get(name) for name in splits.names()]
+    return [
+        {
+            "name": method.name,
+            "what": method.summary,
+            "needs": list(method.needs),
+            "apart": None if method.apart is None else list(method.apart),
+        }
+        for method in found
+    ]
 
 
 def held(root: Path | None) -> dict[str, Any]:
@@ -186,6 +210,13 @@ def _show_models(rows: list[dict[str, Any]]) -> None:
     table = _table({"model": "left", "use with": "left", "what": "left"})
     for row in rows:
         table.add_row(row["name"], "--head" if row["inputs"] == 1 else "--fusion", row["what"])
+    _print(table)
+
+
+def _show_splits(rows: list[dict[str, Any]]) -> None:
+    table = _table({"split": "left", "needs": "left", "what": "left"})
+    for row in rows:
+        table.add_row(row["name"], ", ".join(row["needs"]) or "-", row["what"])
     _print(table)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from serfuse import corpora, encoders, models
+from serfuse import corpora, encoders, models, splits
 from serfuse.cli import main
 from serfuse.store import EmbeddingStore
 
@@ -54,6 +54,15 @@ def test_corpora_show_the_published_numbers() -> None:
     assert (rows["emodb"]["clips"], rows["emodb"]["speakers"], rows["emodb"]["emotions"]) == (535, 10, 7)
     assert rows["table"]["clips"] is None
     assert "7,442" in run("corpora") and "synthetic" in run("corpora")
+
+
+def test_splits_say_what_they_need_and_keep_apart() -> None:
+    rows = {row["name"]: row for row in json.loads(run("splits", "--json"))}
+    assert list(rows) == splits.names()
+    assert rows["random"]["apart"] == [] and rows["given"]["apart"] is None
+    assert rows["speaker-text"]["needs"] == rows["speaker-text"]["apart"] == ["speaker", "text"]
+    line = next(line for line in run("splits").splitlines() if line.startswith("loso"))
+    assert "leave one speaker out" in line
 
 
 def test_models_say_how_they_are_called() -> None:
@@ -118,7 +127,7 @@ def test_on_a_terminal_of_80_columns_every_encoder_is_one_line() -> None:
 def test_listing_loads_no_library_that_computes() -> None:
     code = (
         "import sys\nfrom serfuse.cli import main\nfrom click.testing import CliRunner\n"
-        "for what in ('encoders', 'corpora', 'models'):\n"
+        "for what in ('encoders', 'corpora', 'models', 'splits'):\n"
         "    assert CliRunner().invoke(main, ['list', what]).exit_code == 0\n"
         "print(sorted({name.partition('.')[0] for name in sys.modules}))"
     )

@@ -1,76 +1,16 @@
 """Properties of the splits, on the real Emo-DB and on CREMA-D's and MESD's published file names."""
 
-import json
 from collections import Counter
 
 import numpy as np
 import pandas as pd
 import pytest
+from clip_tables import small
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serfuse import corpora, folds
+from serfuse import folds, splits
 from serfuse.errors import SplitError, UnknownNameError
-
-SENTENCES = ("IEO", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS", "TSI", "WSI")
-
-
-def table(corpus):
-    """Labels of a corpus as the splits take them."""
-    return pd.DataFrame(
-        [{"id": c.id, "emotion": c.emotion, "speaker": c.speaker, "text": c.text, "fold": c.fold} for c in corpus.clips]
-    )
-
-
-def cremad_names():
-    """7,442 names: 91 actors x 12 sentences x 6 emotions, "IEO" in three intensities but for neutral, 20 missing."""
-    stems = [
-        f"{actor}_{sentence}_{emotion}_{level}"
-        for actor in range(1001, 1092)
-        for sentence in SENTENCES
-        for emotion in ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
-        for level in (("LO", "MD", "HI") if sentence == "IEO" and emotion != "NEU" else ("XX",))
-    ]
-    missing = set(np.random.default_rng(0).choice(len(stems), len(stems) - 7442, replace=False).tolist())
-    return [stem for i, stem in enumerate(stems) if i not in missing]
-
-
-def mesd_names():
-    """864 names: 6 emotions x 3 voice types x (24 words of list A, which all share, and 24 of list B of their own)."""
-    return [
-        f"{emotion}_{voice}_{kind}_{'palabra' if kind == 'A' else emotion.lower()}{word}"
-        for emotion in ("Anger", "Disgust", "Fear", "Happiness", "Neutral", "Sadness")
-        for voice in "CFM"
-        for kind in "AB"
-        for word in range(24)
-    ]
-
-
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory, emodb_dir):
-    found = {"emodb": table(corpora.get("emodb")(emodb_dir))}
-    for name, stems in (("cremad", cremad_names()), ("mesd", mesd_names())):
-        root = tmp_path_factory.mktemp(name)
-        for stem in stems:
-            (root / f"{stem}.wav").touch()
-        corpus = corpora.get(name)(root)
-        assert not corpus.warnings
-        found[name] = table(corpus)
-    return found
-
-
-def small(clips=120, speakers=6, texts=5, emotions=3, seed=0):
-    """A generated table: every speaker says every text with every emotion, unevenly often."""
-    rng = np.random.default_rng(seed)
-    grid = [(s, t, e) for s in range(speakers) for t in range(texts) for e in range(emotions)]
-    more = [grid[i] for i in rng.integers(0, len(grid), max(clips - len(grid), 0))]
-    return pd.DataFrame(
-        [
-            {"id": f"clip{i:04}", "emotion": f"e{e}", "speaker": f"s{s}", "text": f"t{t}", "fold": None}
-            for i, (s, t, e) in enumerate(grid + more)
-        ]
-    )
-
 
 GROUPED = {"speaker": ["speaker"], "loso": ["speaker"], "text": ["text"], "speaker-text": ["speaker", "text"]}
 CASES = [
@@ -281,133 +221,13 @@ def test_any_table_is_split_into_disjoint_parts_whatever_its_order(seed, clips, 
         assert bool(len(one.validation)) == (fraction > 0)
 
 
-# --- published splits -------------------------------------------------------------------------------------------
-
-
-def test_cremad_tfds_is_the_published_split(tables):
-    # Worked out from the published rule with plain numpy, not with the code under test.
-    order = np.random.RandomState(0).permutation(91)
-    speakers = [str(1001 + i) for i in order]
-    (fold,) = folds.split(tables["cremad"], "cremad-tfds", seed=9)
-    speaker = tables["cremad"].set_index("id")["speaker"]
-    assert set(speaker[fold.train]) == set(speakers[:63])
-    assert set(speaker[fold.validation]) == set(speakers[63:72])
-    assert set(speaker[fold.test]) == set(speakers[72:])
-    assert len(fold.train) + len(fold.validation) + len(fold.test) == 7442
-    assert [len(part) for part in folds.cremad_tfds_speakers().values()] == [63, 9, 19]
-
-
-def test_cremad_tfds_keeps_a_speakers_part_when_others_are_missing(tables):
-    clips = tables["cremad"]
-    (whole,) = folds.split(clips, "cremad-tfds")
-    some = clips[clips["speaker"].isin(sorted(set(clips["speaker"]))[::2])]
-    (part,) = folds.split(some, "cremad-tfds")
-    assert set(part.test) < set(whole.test) and set(part.train) < set(whole.train)
-
-
-def test_cremad_tfds_refuses_other_corpora(tables):
-    with pytest.raises(SplitError, match=r"speakers 1001 to 1091 only; the clips have 03"):
-        folds.split(tables["emodb"], "cremad-tfds")
-
-
-def test_given_folds_are_taken_as_they_are_in_natural_order():
-    data = small(120)
-    data["fold"] = [f"fold_{8 + i % 4}" for i in range(len(data))]
-    found = folds.split(data, "given", folds=2, validation_fraction=0)
-    assert len(found) == 4
-    for number, fold in enumerate(found):
-        assert set(fold.test) == set(data.loc[data["fold"] == f"fold_{8 + number}", "id"])
-
-
-def test_given_parts_are_one_published_split():
-    data = small(120)
-    data["fold"] = ["train", "Test", "dev"] * (len(data) // 3)
-    (fold,) = folds.split(data, "given")
-    assert set(fold.validation) == set(data["id"][2::3]) and set(fold.test) == set(data["id"][1::3])
-    data["fold"] = ["train", "train", "test"] * (len(data) // 3)
-    (fold,) = folds.split(data, "given")
-    assert 0 < len(fold.validation) < len(data) / 5
-
-
-@pytest.mark.parametrize("column", ["speaker", "text"])
-def test_given_folds_that_keep_groups_apart_have_a_validation_part_that_does(column):
-    data = small(150)
-    groups = sorted(set(data[column]))
-    data["fold"] = data[column].map({group: str(i % 3) for i, group in enumerate(groups)})
-    other = {"speaker": "text", "text": "speaker"}[column]
-    value = data.set_index("id")
-    for fold in folds.split(data, "given"):
-        assert not set(value.loc[fold.train, column]) & set(value.loc[fold.validation, column])
-        assert set(value.loc[fold.train, other]) & set(value.loc[fold.validation, other])
-
-
-def emobox(root, data, corpus="emodb", folds_of=None, valid=False):
-    """Writes folds in EmoBox's layout."""
-    for number, tested in enumerate(folds_of, start=1):
-        folder = root / f"fold_{number}"
-        folder.mkdir(parents=True)
-        rest = [clip for clip in data["id"] if clip not in set(tested)]
-        parts = {"test": tested, "train": rest}
-        if valid:
-            parts["valid"], parts["train"] = rest[:10], rest[10:]
-        for part, ids in parts.items():
-            lines = [
-                json.dumps(
-                    {
-                        "key": f"{corpus}-{clip}",
-                        "dataset": corpus,
-                        "wav": f"downloads/{corpus}/wav/{clip}.wav",
-                        "emo": "x",
-                    }
-                )
-                for clip in ids
-            ]
-            (folder / f"{corpus}_{part}_fold_{number}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return root
-
-
-def test_emobox_folds_are_read_from_a_folder(tmp_path, tables):
-    data = tables["emodb"]
-    tests = [data["id"].tolist()[i::5] for i in range(5)]
-    root = emobox(tmp_path / "emodb", data, folds_of=tests)
-    found = folds.split(data, "given", folder=root)
-    assert [fold.test.tolist() for fold in found] == [sorted(test) for test in tests]
-    assert all(len(fold.validation) for fold in found)
-
-
-def test_emobox_validation_parts_and_ids_that_are_paths(tmp_path):
-    data = small(60)
-    root = emobox(tmp_path / "x", data, corpus="x", folds_of=[data["id"].tolist()[::4]], valid=True)
-    data["id"] = "some/folder/" + data["id"] + ".wav"
-    (fold,) = folds.split(data, "given", folder=root)
-    assert len(fold.validation) == 10 and all(clip.startswith("some/folder/") for clip in fold.test)
-
-
-def test_emobox_errors_say_what_is_wrong(tmp_path):
-    data = small(60)
-    with pytest.raises(SplitError, match="No EmoBox folds under"):
-        folds.split(data, "given", folder=tmp_path)
-    root = emobox(tmp_path / "x", data, corpus="x", folds_of=[data["id"].tolist()[::4]])
-    with pytest.raises(SplitError, match=r"lists 1 clips that the corpus does not hold, the first is 'x-clip0000'"):
-        folds.split(data.iloc[1:], "given", folder=root)
-    file = root / "fold_1" / "x_test_fold_1.jsonl"
-    file.write_text(file.read_text(encoding="utf-8") + '{"key": "x-clip0001", "dataset": "x"}\n', encoding="utf-8")
-    with pytest.raises(SplitError, match="in training and in test"):
-        folds.split(data, "given", folder=root)
-    file.write_text("not json\n", encoding="utf-8")
-    with pytest.raises(SplitError, match=r"x_test_fold_1.jsonl, line 1 is not an EmoBox entry"):
-        folds.split(data, "given", folder=root)
-    with pytest.raises(SplitError, match="Use the split 'given'"):
-        folds.split(data, "random", folder=root)
-
-
 # --- what cannot be split ---------------------------------------------------------------------------------------
 
 
 def test_unknown_names_list_the_choices():
     with pytest.raises(UnknownNameError, match="random, speaker, loso, text, speaker-text, given, cremad-tfds"):
         folds.split(small(), "kfold")
-    assert all(folds.get(name).name == name and folds.get(name).summary for name in folds.names())
+    assert all(splits.get(name).name == name and splits.get(name).summary for name in splits.names())
 
 
 def test_a_class_with_fewer_clips_than_folds_is_named():
@@ -510,11 +330,3 @@ def test_tables_that_are_none():
         data = small()
         data.loc[0, "emotion"] = None
         folds.split(data, "random")
-
-
-def test_given_parts_and_other_values_are_not_mixed():
-    """One stray value would have made folds of train and test, trained on each other."""
-    data = small(120)
-    data["fold"] = ["train", "test", "unlabelled"] * (len(data) // 3)
-    with pytest.raises(SplitError, match=r"names of parts \(test, train\) and others \(unlabelled\)"):
-        folds.split(data, "given")

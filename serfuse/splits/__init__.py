@@ -1,0 +1,21 @@
+"""How clips can be split, by name. Adding a split is a file in this folder and a line in this table."""
+
+from ..registry import Registry
+from .base import ClipTable, Parts, SplitMethod
+
+SPLITS: Registry[SplitMethod] = Registry(
+    "split",
+    [
+        ("random", "serfuse.splits.random:RANDOM"),
+        ("speaker", "serfuse.splits.speaker:SPEAKER"),
+        ("loso", "serfuse.splits.loso:LOSO"),
+        ("text", "serfuse.splits.text:TEXT"),
+        ("speaker-text", "serfuse.splits.speaker_text:SPEAKER_TEXT"),
+        ("given", "serfuse.splits.given:GIVEN"),
+        ("cremad-tfds", "serfuse.splits.cremad_tfds:CREMAD_TFDS"),
+    ],
+)
+get = SPLITS.get
+names = SPLITS.names
+
+__all__ = ["SPLITS", "ClipTable", "Parts", "SplitMethod", "get", "names"]
