@@ -9,12 +9,10 @@ import click
 if TYPE_CHECKING:
     from serfuse.compare import Comparison
 
-_CHOICES = ("accuracy", "uar", "macro_f1", "weighted_f1")
-
 
 @click.command("compare")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN RUN ...", type=click.Path(path_type=Path))
-@click.option("--metric", type=click.Choice(_CHOICES), default="accuracy", show_default=True)
+@click.option("--metric", default="accuracy", show_default=True, help="Or uar, macro_f1, weighted_f1.")
 @click.option("--confidence", type=float, default=0.95, show_default=True, help="Coverage of the intervals.")
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON on standard output.")
 def command(runs: tuple[Path, ...], metric: str, confidence: float, as_json: bool) -> None:
@@ -35,9 +33,9 @@ def command(runs: tuple[Path, ...], metric: str, confidence: float, as_json: boo
 
 def render(found: "Comparison") -> str:
     """Both tables and the sentences, as plain text."""
-    from serfuse.compare import METRICS
+    from serfuse.metrics import SCORES
 
-    name, level = METRICS[found.metric], f"{100 * found.confidence:g} %"
+    name, level = SCORES.get(found.metric).title, f"{100 * found.confidence:g} %"
     repeats = f", {found.repeats} repeats" if found.repeats > 1 else ""
     lines = [f"{name} in per cent on {found.clips} clips{repeats}", ""]
     lines += _table(

@@ -179,14 +179,14 @@ def table(result: "Result") -> "Table":
     from rich.table import Table
 
     from serfuse import results
+    from serfuse.metrics import SCORES
 
-    metrics = result.metrics
+    metrics, keys = result.metrics, ("accuracy", "macro_f1", "uar")
     found = Table(title=results.run_title(result), title_justify="left", title_style="bold")
     found.add_column("fold")
-    for name in ("accuracy", "macro-F1", "UAR"):
-        found.add_column(name, justify="right")
+    for key in keys:
+        found.add_column(SCORES.get(key).title, justify="right")
     found.add_column("clips", justify="right")
-    keys = ("accuracy", "macro_f1", "uar")
     for fold in metrics["folds"]:
         label = f"{fold['repeat'] + 1}.{fold['fold'] + 1}" if result.config.split.repeats > 1 else str(fold["fold"] + 1)
         found.add_row(label, *(_percent(fold[key]) for key in keys), str(fold["clips"]))

@@ -18,15 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import intervals, metrics
+from . import intervals, metrics, paired_runs, paired_tests
 from .errors import RunError
+from .paired_runs import PairedRun
 
 if TYPE_CHECKING:
     import pandas as pd
-
-METRICS = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro-F1", "weighted_f1": "weighted F1"}
-"""Figures that runs can be compared by -> how they are called in sentences."""
-_KEYS = ["repeat", "fold", "clip"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ class Comparison:
     """Several runs on the same clips and folds.
 
     Attributes:
-        metric: a key of `METRICS`.
+        metric: a name of `serfuse.metrics.SCORES`.
         confidence: nominal coverage of the intervals.
         runs: in the order given.
         pairs: every run with every later one.
@@ -116,17 +113,6 @@ class Comparison:
         return result
 
 
-@dataclass(frozen=True)
-class _Run:
-    """Predictions sorted by repeat and clip; `parts` as in `folds.csv` where known."""
-
-    name: str
-    table: "pd.DataFrame"
-    parts: "pd.DataFrame | None"
-    classes: tuple[str, ...]
-    speaker_kind: str
-
-
 def compare(
     runs: Sequence["Path | str | pd.DataFrame"],
     *,
@@ -142,7 +128,7 @@ def compare(
     Args:
         runs: run folders, or tables of predictions (`clip`, `label`, `predicted`, and where known `speaker`, `fold`,
             `repeat`).
-        metric: a key of `METRICS`.
+        metric: a name of `serfuse.metrics.SCORES`.
         confidence: nominal coverage of the intervals; 1 - confidence is the level of the verdicts.
         names: what to call the runs; by default their folders' names.
         speaker_kind: what the speaker column holds; by default what the first run folder's configuration says.
@@ -153,15 +139,15 @@ def compare(
         RunError: fewer than two runs, a run that cannot be read, or runs that were not tested on the same clips
             and folds; the message says which clip and which fold.
     """
-    if metric not in METRICS:
-        raise RunError(f"Unknown metric {metric!r}. Choose one of: {', '.join(METRICS)}.")
+    if metric not in metrics.SCORES:
+        raise RunError(f"Unknown metric {metric!r}. Choose one of: {', '.join(metrics.SCORES)}.")
     if not 0 < confidence < 1:
         raise RunError(f"The confidence is {confidence}; expected a number between 0 and 1, such as 0.95.")
     if len(runs) < 2:
         raise RunError(f"{len(runs)} run given; a comparison needs at least two.")
-    read = _named([_read(run, i) for i, run in enumerate(runs)], names)
+    read = paired_runs.named([paired_runs.read(run, i) for i, run in enumerate(runs)], names)
     for other in read[1:]:
-        _check_paired(read[0], other)
+        paired_runs.check(read[0], other)
 
     first = read[0].table
     kind = speaker_kind or read[0].speaker_kind
@@ -197,7 +183,7 @@ def compare(
                 only_a=only_a,
                 only_b=only_b,
                 same=float((a.table["predicted"].to_numpy() == b.table["predicted"].to_numpy()).mean()),
-                p_mcnemar=mcnemar(only_a, only_b),
+                p_mcnemar=paired_tests.mcnemar(only_a, only_b),
                 t=t,
                 rounds=rounds,
                 p_t=p_t,
@@ -219,188 +205,10 @@ def compare(
     )
 
 
-# --- reading and checking -----------------------------------------------------------------------------------
-
-
-def _read(run: "Path | str | pd.DataFrame", place: int) -> _Run:
-    import pandas as pd
-
-    if isinstance(run, pd.DataFrame):
-        return _run(f"run {place + 1}", run, None, "speaker", f"run {place + 1}")
-    folder = Path(run)
-    if folder.is_file():
-        folder = folder.parent
-    file = folder / "predictions.csv"
-    if not file.is_file():
-        raise RunError(
-            f"{folder} is no finished run: it has no predictions.csv. Give a folder that `serfuse cv` wrote."
-        )
-    parts_file = folder / "folds.csv"
-    parts = _csv(parts_file) if parts_file.is_file() else None
-    if parts is not None:
-        _need(parts, ["repeat", "fold", "clip", "part"], str(parts_file))
-        for column in ("repeat", "fold"):
-            parts[column] = _whole(parts[column], column, str(parts_file))
-    return _run(folder.name, _csv(file), parts, _speaker_kind(folder), str(file))
-
-
-def _csv(path: Path) -> "pd.DataFrame":
-    """A table of strings: speaker "03" must not become 3, nor a clip called "NA" missing."""
-    import pandas as pd
-
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:  # pandas' own errors of reading are ValueErrors
-        raise RunError(f"{path} cannot be read: {error}") from error
-
-
-def _speaker_kind(folder: Path) -> str:
-    import yaml
-
-    try:
-        found = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        return str(found["corpus"]["speaker_kind"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
-        return "speaker"
-
-
-def _need(table: "pd.DataFrame", columns: Sequence[str], where: str) -> None:
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise RunError(f"{where} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}.")
-
-
-def _whole(column: "pd.Series", name: str, where: str) -> "pd.Series":
-    try:
-        return column.astype(float).astype(int)
-    except ValueError as error:
-        raise RunError(f"{where}: the column {name!r} holds something that is no number ({error}).") from error
-
-
-def _run(name: str, table: "pd.DataFrame", parts: "pd.DataFrame | None", kind: str, where: str) -> _Run:
-    _need(table, ["clip", "label", "predicted"], where)
-    if table.empty:
-        raise RunError(f"{where} holds no predictions.")
-    clean = table[["clip", "label", "predicted"]].astype(str)
-    for column in ("repeat", "fold"):
-        clean[column] = _whole(table[column], column, where) if column in table.columns else 0
-    if "speaker" in table.columns:
-        clean["speaker"] = table["speaker"].astype(object).where(table["speaker"].notna(), "").astype(str)
-    else:
-        clean["speaker"] = ""
-    clean = clean.sort_values(["repeat", "clip"], kind="stable").reset_index(drop=True)
-    twice = clean.duplicated(["repeat", "clip"])
-    if twice.any():
-        clip = clean.loc[twice.idxmax(), "clip"]
-        raise RunError(f"{where}: clip {clip!r} is predicted more than once in one repeat; expected once.")
-    named = [str(c)[2:] for c in table.columns if str(c).startswith("p_")]
-    classes = tuple(sorted({*named, *clean["label"], *clean["predicted"]}))
-    return _Run(name, clean, parts, classes, kind)
-
-
-def _named(runs: list[_Run], names: Sequence[str] | None) -> list[_Run]:
-    chosen = [run.name for run in runs] if names is None else list(names)
-    if len(chosen) != len(runs):
-        raise RunError(f"{len(chosen)} names for {len(runs)} runs; expected one for each.")
-    if len(set(chosen)) < len(chosen):
-        chosen = [f"{name} ({i + 1})" if chosen.count(name) > 1 else name for i, name in enumerate(chosen)]
-    return [_Run(name, r.table, r.parts, r.classes, r.speaker_kind) for name, r in zip(chosen, runs, strict=True)]
-
-
-_SAME = "Run both with the same corpus, --split, --folds and --seed."
-
-
-def _check_paired(a: _Run, b: _Run) -> None:
-    """Refuses two runs that were not tested on the same clips in the same folds, saying where they part."""
-    keys = ["repeat", "clip"]
-    both = a.table.merge(b.table, on=keys, how="outer", indicator=True, suffixes=("_a", "_b"), sort=True)
-    alone = both[both["_merge"] != "both"]
-    if len(alone):
-        row = alone.iloc[0]
-        where, other = (a, b) if row["_merge"] == "left_only" else (b, a)
-        fold = int(row["fold_a"] if row["_merge"] == "left_only" else row["fold_b"])
-        raise RunError(
-            f"The runs were not tested on the same clips: {row['clip']!r} (repeat {row['repeat']}, fold {fold}) is "
-            f"tested in {where.name!r} but not in {other.name!r}; so are {len(alone)} predictions in all. {_SAME}"
-        )
-    moved = both[both["fold_a"] != both["fold_b"]]
-    if len(moved):
-        row = moved.iloc[0]
-        raise RunError(
-            f"The runs were not tested in the same folds: clip {row['clip']!r} (repeat {row['repeat']}) is tested in "
-            f"fold {int(row['fold_a'])} of {a.name!r} and in fold {int(row['fold_b'])} of {b.name!r}; {len(moved)} of "
-            f"{len(both)} predictions differ so. {_SAME}"
-        )
-    for column, what in (("label", "label"), ("speaker", "speaker")):
-        differ = both[both[f"{column}_a"] != both[f"{column}_b"]]
-        if len(differ):
-            row = differ.iloc[0]
-            raise RunError(
-                f"The runs disagree on the {what} of {len(differ)} clips: {row['clip']!r} is {row[f'{column}_a']!r} in "
-                f"{a.name!r} and {row[f'{column}_b']!r} in {b.name!r}. {_SAME}"
-            )
-    if a.classes != b.classes:
-        raise RunError(
-            f"The runs do not know the same classes: {', '.join(a.classes)} in {a.name!r}, {', '.join(b.classes)} in "
-            f"{b.name!r}."
-        )
-    if a.parts is not None and b.parts is not None:
-        _check_training(a, b)
-
-
-def _check_training(a: _Run, b: _Run) -> None:
-    """Training and validation together must be the same: how they share it is the model's affair."""
-    fit = [run.parts.loc[run.parts["part"] != "test", _KEYS] for run in (a, b)]
-    both = fit[0].merge(fit[1], on=_KEYS, how="outer", indicator=True, sort=True)
-    alone = both[both["_merge"] != "both"]
-    if len(alone):
-        row = alone.iloc[0]
-        where, other = (a, b) if row["_merge"] == "left_only" else (b, a)
-        raise RunError(
-            f"The runs were not trained on the same clips: in fold {row['fold']} (repeat {row['repeat']}) clip "
-            f"{row['clip']!r} is in the training part of {where.name!r} but not of {other.name!r}; {len(alone)} places "
-            f"differ so. {_SAME}"
-        )
-
-
 # --- tests --------------------------------------------------------------------------------------------------
 
 
-def mcnemar(only_a: int, only_b: int) -> float:
-    """p of McNemar's exact test for clips that only one of two runs gets right."""
-    from statsmodels.stats.contingency_tables import mcnemar as exact
-
-    # The agreeing cells do not enter the exact test.
-    return min(float(exact([[0, only_a], [only_b, 0]], exact=True).pvalue), 1.0)
-
-
-def corrected_resampled_t(differences: Sequence[float], ratio: float) -> tuple[float | None, float | None]:
-    """(t, p) of the corrected resampled t-test (Nadeau and Bengio 2003).
-
-    The variance of the mean of J differences is (1 / J + n_test / n_train) times their variance, since the training
-    sets of the rounds overlap; plain 1 / J finds differences far too often.
-
-    Args:
-        differences: one per round (fold of a repeat).
-        ratio: n_test / n_train.
-
-    Returns:
-        `(None, None)` for fewer than two rounds, or for equal differences that are not 0; `(0, 1)` where all are 0.
-    """
-    from scipy import stats
-
-    values = np.asarray(differences, dtype=float)
-    rounds = len(values)
-    if rounds < 2:
-        return None, None
-    spread = float(np.var(values, ddof=1))
-    if spread < 1e-24:
-        return (0.0, 1.0) if abs(values.mean()) < 1e-12 else (None, None)
-    t = float(values.mean() / np.sqrt((1 / rounds + ratio) * spread))
-    return t, 2 * float(stats.t.sf(abs(t), rounds - 1))
-
-
-def _resampled_t(a: _Run, b: _Run, metric: str) -> tuple[float | None, int, float | None]:
+def _resampled_t(a: PairedRun, b: PairedRun, metric: str) -> tuple[float | None, int, float | None]:
     """(t, rounds, p) over the folds of all repeats.
 
     Repeats that test the very same folds again (leave one speaker out) are no further rounds; they are averaged.
@@ -416,11 +224,13 @@ def _resampled_t(a: _Run, b: _Run, metric: str) -> tuple[float | None, int, floa
         trains.append(sizes[repeat, fold])
     if min(trains) == 0:
         return None, len(rounds), None
-    t, p = corrected_resampled_t([float(np.mean(v)) for v in rounds.values()], float(np.mean(tests) / np.mean(trains)))
+    t, p = paired_tests.corrected_resampled_t(
+        [float(np.mean(v)) for v in rounds.values()], float(np.mean(tests) / np.mean(trains))
+    )
     return t, len(rounds), p
 
 
-def _training_sizes(run: _Run) -> Mapping[tuple[int, int], int]:
+def _training_sizes(run: PairedRun) -> Mapping[tuple[int, int], int]:
     if run.parts is not None:
         train = run.parts[run.parts["part"] == "train"]
         return train.groupby(["repeat", "fold"]).size().to_dict()
@@ -471,7 +281,8 @@ def _sentence(pair: Pair, whole: Comparison) -> str:
     relation = "is level with" if pair.difference == 0 else "is above"
     points = f" by {100 * abs(pair.difference):.1f} points" if pair.difference else ""
     if pair.p is None or pair.low is None or pair.high is None:
-        return f"{above} {relation} {below}{points} of {METRICS[whole.metric]}; one cluster gives no interval."
+        title = metrics.SCORES.get(whole.metric).title
+        return f"{above} {relation} {below}{points} of {title}; one cluster gives no interval."
     low, high = sorted((sign * pair.low, sign * pair.high))
     interval = f"({100 * whole.confidence:g} % interval {100 * low:.1f} to {100 * high:.1f})"
     adjusted = pair.holm["p"]
@@ -488,7 +299,7 @@ def _sentence(pair: Pair, whole: Comparison) -> str:
 
 
 def _notes(
-    runs: Sequence[_Run],
+    runs: Sequence[PairedRun],
     pairs: Sequence[Pair],
     clusters: intervals.Clusters,
     confidence: float,

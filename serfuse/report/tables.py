@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable
 
 from ..latex import escape
+from ..metrics import LOSSES, SCORES
 from .runs import Run
 from .words import gaps, interval, percent, printed, warnings
 
@@ -47,7 +48,7 @@ def comma_separated(runs: list[Run]) -> str:
     """CSV with fractions in full precision, for further computing."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    figures = ("accuracy", "macro_f1", "uar", "weighted_f1", "log_loss", "ece")
+    figures = (*SCORES, *LOSSES)
     heads = ["run", "corpus", "synthetic", "model", "a", "b", "split", "folds", "repeats", "seed", "clips"]
     heads += [f"{name}_{what}" for name in figures for what in ("mean", "std", "pooled", "low", "high")]
     writer.writerow([*heads, "printed_accuracy", "printed_macro_f1", "printed_in"])

@@ -3,18 +3,22 @@
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from .. import config as configs
 from .. import models
 from ..errors import ConfigError, UnknownNameError
-
-METRICS = {"accuracy": "Acc", "macro_f1": "F1", "uar": "UAR", "weighted_f1": "WF1"}
-"""Figures that a table can show -> the heading of their columns."""
+from ..metrics import SCORES
 
 MAX_EXPERIMENTS = 100_000
+
+
+def _known(metric: str) -> str:
+    if metric not in SCORES:
+        raise ValueError(f"choose one of: {', '.join(SCORES)}")
+    return metric
 
 
 class _Section(BaseModel):
@@ -66,8 +70,8 @@ class SweepFile(_Section):
     rows_heading: str = "Representation"
     separator: str = Field(" + ", description="between the two names of a pair's row")
     seeds: list[int] = Field(default_factory=lambda: [0], min_length=1)
-    metrics: list[Literal["accuracy", "macro_f1", "uar", "weighted_f1"]] = Field(
-        default_factory=lambda: ["accuracy", "macro_f1"], min_length=1
+    metrics: list[Annotated[str, AfterValidator(_known)]] = Field(
+        default_factory=lambda: ["accuracy", "macro_f1"], min_length=1, description="names of `serfuse.metrics.SCORES`"
     )
     settings: dict[str, Any] = Field(default_factory=dict, description="settings of every model of the table")
 

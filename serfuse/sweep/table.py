@@ -11,7 +11,6 @@ from ..errors import RunError
 from .grid import Column, Experiment, Grid, Row
 from .ledger import Ledger
 from .plan import Plan, Planned
-from .spec import METRICS
 
 CONFIDENCE = 0.95
 
@@ -136,7 +135,12 @@ def make(plan: Plan, ledger: Ledger) -> Table:
 def _head(grid: Grid, column: Column, metric: str) -> Head:
     spec = grid.spec
     model = "" if column.model is None else spec.models[column.model].heading or column.model
-    return Head(spec.corpora[column.corpus], model, METRICS[metric], (column.corpus, column.model or "", metric))
+    return Head(
+        spec.corpora[column.corpus],
+        model,
+        metrics.SCORES.get(metric).short,
+        (column.corpus, column.model or "", metric),
+    )
 
 
 class _Cell:

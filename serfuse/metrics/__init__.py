@@ -1,0 +1,25 @@
+"""Figures of merit: per fold, over folds, and pooled over all held-out clips with intervals.
+
+A class of which a part has no clip is left out of that part's averages over classes: its recall is 0/0 and
+so not defined, and counting it as 0 (or 1) would make the figure depend on how the clips fell into folds.
+scikit-learn's `balanced_accuracy_score` does the same; macro-F1 averages over the same classes.
+"""
+
+from .calibration import calibration_error
+from .confusion import confusion_by_cluster, scores
+from .evaluation import evaluate
+from .probabilities import probability_columns
+from .summary import interval_note, summarize
+from .table import LOSSES, SCORES
+
+__all__ = [
+    "LOSSES",
+    "SCORES",
+    "calibration_error",
+    "confusion_by_cluster",
+    "evaluate",
+    "interval_note",
+    "probability_columns",
+    "scores",
+    "summarize",
+]

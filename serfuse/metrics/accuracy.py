@@ -1,0 +1,20 @@
+"""Share of the clips that are predicted rightly."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .base import Counts, Score
+
+
+def _measure(labels: np.ndarray, predicted: np.ndarray, present: Sequence[str]) -> float:
+    from sklearn.metrics import accuracy_score
+
+    return float(accuracy_score(labels, predicted))
+
+
+def _of_counts(counts: Counts) -> np.ndarray:
+    return counts.right.sum(axis=-1) / counts.total
+
+
+ACCURACY = Score("accuracy", "accuracy", "Acc", _measure, _of_counts)

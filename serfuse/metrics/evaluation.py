@@ -1,0 +1,77 @@
+"""Figures of one set of predictions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import RunError
+from .probabilities import checked
+from .table import LOSSES, SCORES
+
+
+def evaluate(
+    labels: Sequence[str],
+    predicted: Sequence[str],
+    probabilities: np.ndarray | None,
+    classes: Sequence[str],
+) -> dict[str, Any]:
+    """Figures of one set of predictions.
+
+    Args:
+        labels: (N,) true classes.
+        predicted: (N,) predicted classes.
+        probabilities: (N, C), columns as `classes`; `None` where the model gives none.
+        classes: all classes, also those without a clip here.
+
+    Returns:
+        `clips`; every figure of `SCORES` and `LOSSES` by its name; `per_class`: class -> `support`, `recall`,
+        `precision`, `f1`; `confusion`: C x C counts, rows are true classes; `absent`: classes without a clip. What is
+        not defined is `None`.
+
+    Raises:
+        RunError: no clips, lengths that differ, a label that is no class, probabilities that are none.
+    """
+    from sklearn import metrics as sk
+
+    labels, predicted = np.asarray(labels, str), np.asarray(predicted, str)
+    classes = [str(name) for name in classes]
+    _check(labels, predicted, classes)
+    present = [name for name in classes if (labels == name).any()]
+    precision, recall, f1, support = sk.precision_recall_fscore_support(
+        labels, predicted, labels=classes, zero_division=np.nan
+    )
+    found: dict[str, Any] = {"clips": len(labels)}
+    found.update({name: SCORES.get(name).measure(labels, predicted, present) for name in SCORES})
+    found.update(dict.fromkeys(LOSSES))
+    if probabilities is not None:
+        rows = checked(probabilities, len(labels), len(classes))
+        found.update({name: LOSSES.get(name).measure(labels, rows, classes) for name in LOSSES})
+    found["per_class"] = {
+        name: {
+            "support": int(support[i]),
+            "recall": defined(recall[i]),
+            "precision": defined(precision[i]),
+            # F1 = 2 TP / (2 TP + FP + FN): by this definition 0 for a class that was tested and never found.
+            "f1": defined(f1[i]) if name in present else None,
+        }
+        for i, name in enumerate(classes)
+    }
+    found["confusion"] = sk.confusion_matrix(labels, predicted, labels=classes).tolist()
+    found["absent"] = [name for name in classes if name not in present]
+    return found
+
+
+def _check(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> None:
+    if len(labels) == 0:
+        raise RunError("There are no predictions to evaluate.")
+    if len(labels) != len(predicted):
+        raise RunError(f"{len(predicted)} predictions for {len(labels)} labels; expected one for each.")
+    strangers = sorted((set(labels) | set(predicted)) - set(classes))
+    if strangers:
+        raise RunError(f"{', '.join(strangers)} is not among the classes {', '.join(classes)}.")
+
+
+def defined(value: float) -> float | None:
+    """The value, or `None` where it is not finite."""
+    return float(value) if np.isfinite(value) else None

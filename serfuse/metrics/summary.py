@@ -1,0 +1,151 @@
+"""Figures of a whole cross-validation, with intervals."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import intervals
+from ..errors import RunError
+from .confusion import confusion_by_cluster, scores
+from .evaluation import defined, evaluate
+from .probabilities import checked, probability_columns
+from .table import LOSSES, SCORES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def summarize(
+    predictions: "pd.DataFrame",
+    classes: Sequence[str],
+    *,
+    speaker_kind: str = "speaker",
+    confidence: float = 0.95,
+    draws: int = intervals.DRAWS,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Figures of a cross-validation.
+
+    Args:
+        predictions: one row per held-out clip (and repeat): `clip`, `label`, `predicted`; `repeat`, `fold`,
+            `speaker` and `p_<class>` where there are any.
+        classes: all classes.
+        speaker_kind: what the speaker column holds.
+        confidence: nominal coverage of the intervals.
+        draws: bootstrap draws.
+        seed: of the bootstrap.
+
+    Returns:
+        `folds`: `evaluate` of each fold with its `repeat` and `fold`; `mean` and `std` (n - 1) over all folds of
+        all repeats, over those in which a figure is defined; `pooled`: `evaluate` of all held-out clips
+        together; `repeats`: pooled scores of each repeat; `intervals`: for each pooled figure `low` and
+        `high`, and under `per_class` those of each class's recall; `interval`: `confidence`, `clusters`,
+        `unit`, `draws`, and `note`, a sentence that says what the interval is.
+
+    Raises:
+        RunError: as `evaluate`, or a column is missing.
+    """
+    for column in ("clip", "label", "predicted"):
+        if column not in predictions.columns:
+            raise RunError(f"The predictions have no column {column!r}; they have {', '.join(predictions.columns)}.")
+    table = predictions.assign(
+        repeat=predictions.get("repeat", 0),
+        fold=predictions.get("fold", 0),
+    )
+    folds = [
+        {"repeat": int(repeat), "fold": int(fold), **_evaluate(part, classes)}
+        for (repeat, fold), part in table.groupby(["repeat", "fold"], sort=True)
+    ]
+    pooled = _evaluate(table, classes)
+    repeats = []
+    for repeat, part in table.groupby("repeat", sort=True):
+        whole = _evaluate(part, classes)
+        repeats.append({"repeat": int(repeat), **{name: whole[name] for name in (*SCORES, *LOSSES)}})
+    values = {name: [f[name] for f in folds if f[name] is not None] for name in (*SCORES, *LOSSES)}
+    speakers = table["speaker"].tolist() if "speaker" in table else None
+    speakers = None if speakers is None else [None if _missing(s) else s for s in speakers]
+    clusters = intervals.Clusters.of(speakers, table["clip"].tolist(), speaker_kind)
+    return {
+        "classes": [str(name) for name in classes],
+        "folds": folds,
+        "mean": {name: float(np.mean(v)) if v else None for name, v in values.items()},
+        "std": {name: float(np.std(v, ddof=1)) if len(v) > 1 else None for name, v in values.items()},
+        "pooled": pooled,
+        "repeats": repeats,
+        "intervals": _intervals(table, classes, pooled, clusters, confidence, draws, seed),
+        "interval": {
+            "confidence": confidence,
+            "clusters": clusters.number,
+            "unit": clusters.unit,
+            "draws": draws,
+            "note": interval_note(clusters, confidence, speaker_kind),
+        },
+    }
+
+
+def interval_note(clusters: intervals.Clusters, confidence: float, speaker_kind: str = "speaker") -> str:
+    """One sentence that says what an interval is."""
+    level = f"{100 * confidence:g} % intervals"
+    if clusters.unit == "clip":
+        return (
+            f"{level}: bootstrap over {clusters.number} clips, since the {speaker_kind}s are unknown or only one; "
+            f"too narrow where {speaker_kind}s differ."
+        )
+    few = f" With so few {clusters.unit}s they are wide." if clusters.number < 6 else ""
+    return f"{level}: bootstrap over {clusters.number} {clusters.unit}s.{few}"
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value != value or value == ""
+
+
+def _evaluate(table: "pd.DataFrame", classes: Sequence[str]) -> dict[str, Any]:
+    return evaluate(table["label"], table["predicted"], probability_columns(table, classes), classes)
+
+
+def _intervals(
+    table: "pd.DataFrame",
+    classes: Sequence[str],
+    pooled: Mapping[str, Any],
+    clusters: intervals.Clusters,
+    confidence: float,
+    draws: int,
+    seed: int,
+) -> dict[str, Any]:
+    size = table["clip"].nunique()
+    weights = intervals.resample(clusters.number, draws, seed) if clusters.number > 1 else np.ones((2, 1))
+    number = len(classes)
+    matrices = confusion_by_cluster(table["label"], table["predicted"], classes, clusters)
+    drawn = (weights @ matrices.reshape(clusters.number, -1)).reshape(-1, number, number)
+
+    def interval(low_high: tuple[float, float]) -> dict[str, float | None]:
+        return {"low": defined(low_high[0]), "high": defined(low_high[1])}
+
+    found: dict[str, Any] = {
+        name: interval(intervals.bounded(pooled[name], values, clusters.number, size, confidence))
+        for name, values in scores(drawn).items()
+    }
+    found.update({name: {"low": None, "high": None} for name in LOSSES})
+    rows = probability_columns(table, classes)
+    if rows is not None:
+        rows = checked(rows, len(table), number)
+        labels = table["label"].to_numpy(dtype=str)
+        clips = weights @ np.bincount(clusters.codes, minlength=clusters.number)
+        for name in LOSSES:
+            if (terms_of := LOSSES.get(name).terms) is not None:
+                terms = terms_of(labels, rows, classes)
+                sums = weights @ np.bincount(clusters.codes, weights=terms, minlength=clusters.number)
+                found[name] = interval(intervals.positive(pooled[name], sums / clips, clusters.number, confidence))
+    found["per_class"] = {}
+    for i, name in enumerate(classes):
+        recall, support = pooled["per_class"][name]["recall"], pooled["per_class"][name]["support"]
+        held = drawn[:, i].sum(axis=1)
+        if recall is None or clusters.number < 2:
+            found["per_class"][str(name)] = {"low": None, "high": None}
+            continue
+        values = drawn[held > 0, i, i] / held[held > 0]
+        found["per_class"][str(name)] = interval(
+            intervals.bounded(recall, values, clusters.number, support, confidence)
+        )
+    return found
