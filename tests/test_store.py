@@ -14,11 +14,10 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from serfuse import store as store_module
 from serfuse.corpora.base import Clip, Corpus
 from serfuse.embedding_key import EXTRACTION_VERSION, EmbeddingKey
 from serfuse.errors import StoreError
-from serfuse.store import AudioFacts, EmbeddingStore, FileStamp, Skipped
+from serfuse.store import AudioFacts, EmbeddingStore, FileStamp, Skipped, key_folder, parquet
 
 KEY = EmbeddingKey("hubert", weights="hub:x@1")
 
@@ -240,7 +239,8 @@ def test_the_table_holds_what_the_corpus_said(store: EmbeddingStore) -> None:
     corpus = Corpus("c", clips, "voice type", True, ("one clip less",))
     store.write_corpus(corpus, {"a": AudioFacts("h", 1.25), "b": AudioFacts(None)})
     frame = store.clips("c")
-    assert list(frame.columns[:10]) == list(store_module._CLIP_COLUMNS)
+    said = ["id", "path", "emotion", "speaker", "text", "fold", "seconds", "audio", "start", "end"]
+    assert list(frame.columns[:10]) == said
     assert frame.loc[0, "sex"] == "f" and frame.loc[0, "extra_id"] == "odd" and frame.loc[0, "id"] == "a"
     assert frame.loc[0, "seconds"] == 1.25 and frame.loc[1, "start"] == 0.5 and frame.loc[1, "fold"] == "3"
     assert frame.loc[1, ["speaker", "text", "audio", "seconds"]].isna().all()
@@ -432,7 +432,7 @@ def test_compaction_removes_nothing_before_its_part_is_there(
     def fails(*_: object) -> None:
         raise StoreError("no space left")
 
-    monkeypatch.setattr(store_module, "write_atomic", fails)
+    monkeypatch.setattr(key_folder, "write_atomic", fails)
     with pytest.raises(StoreError):
         filled.compact("c", KEY)
     assert len(parts(filled)) == 2
@@ -441,16 +441,16 @@ def test_compaction_removes_nothing_before_its_part_is_there(
 def test_a_compaction_between_listing_and_reading_is_no_error(
     filled: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = store_module._read_part
+    opened = parquet.opened
     first = [True]
 
-    def compacted_meanwhile(path: Path, *rest: object) -> object:
-        if first:
+    def compacted_meanwhile(path: Path) -> object:
+        if first and path.name.startswith("part-"):
             first.clear()
             EmbeddingStore(filled.root).compact("c", KEY)
-        return read(path, *rest)
+        return opened(path)
 
-    monkeypatch.setattr(store_module, "_read_part", compacted_meanwhile)
+    monkeypatch.setattr(parquet, "opened", compacted_meanwhile)
     assert filled.load("c", KEY)[0] == ["a1", "a2", "b1", "b2"]
 
 
