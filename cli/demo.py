@@ -36,9 +36,9 @@ def command(out: Path, epochs: int, seed: int) -> None:
 
     from serfuse import config as configs
     from serfuse import encoders, extract, fitting
-    from serfuse.audio import PadPolicy
     from serfuse.corpora import synthetic
     from serfuse.encoders.base import LoadRequest
+    from serfuse.padding import PadPolicy
     from serfuse.store import EmbeddingStore
 
     console = Console(highlight=False)

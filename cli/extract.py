@@ -3,17 +3,16 @@
 import gc
 import json
 import logging
-import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .progress import Progress, duration
+from .signals import terminated_like_interrupted
 
 if TYPE_CHECKING:
     from serfuse.corpora.base import Corpus
@@ -80,7 +79,7 @@ def command(
     loses nothing: the same command goes on. Clips that cannot be used are listed with the reason, and the exit code
     is 1 then, unless --skip-bad.
     """
-    from serfuse.audio import PadPolicy
+    from serfuse.padding import PadPolicy
     from serfuse.store import EmbeddingStore
 
     requests = load_requests(
@@ -96,7 +95,7 @@ def command(
     target = EmbeddingStore(store)
     out = _Output(as_json, quiet or as_json)
     run = _Run(target, pool, policy, skip_bad, batch_seconds, device, limit, out)
-    with _terminated_like_interrupted():
+    with terminated_like_interrupted():
         try:
             run.prepare(corpus, data, name)
             for encoder, request in requests.items():
@@ -130,17 +129,18 @@ class _Run:
 
     def prepare(self, reader: str, data: Path | None, name: str | None) -> None:
         """Read the corpus, look at its files, and give its clips to the store."""
-        from serfuse import extract
+        from serfuse import survey
+        from serfuse.corpora.spread import spread
 
         whole = read_corpus(reader, data, name, quiet=self.out.quiet)
         self.store.check_writable(whole.name)
-        corpus = extract.spread(whole, self.limit) if self.limit else whole
+        corpus = spread(whole, self.limit) if self.limit else whole
         complete = len(corpus.clips) == len(whole.clips)
         # "max" means the longest clip of the whole corpus, also when only some of it is computed.
         looked_at = whole if self.pad.kind == "max" else corpus
         with Progress(f"{whole.name}: looking at the files", unit="file", quiet=self.out.quiet) as progress:
-            facts = extract.survey(looked_at, self.store, progress.callback)
-        self.pad = extract.resolve_pad(self.pad, facts)
+            facts = survey.survey(looked_at, self.store, progress.callback)
+        self.pad = survey.resolve_pad(self.pad, facts)
         source = {"corpus": reader, "data": str(data.absolute())} if data else {"corpus": reader}
         if whole.name != reader:
             source["name"] = whole.name
@@ -408,24 +408,6 @@ def _assignment(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except ValueError:
         return key, value
-
-
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Let `kill` (and a batch system's time limit) end the work as orderly as Ctrl-C does."""
-
-    def stop(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _free_memory() -> None:

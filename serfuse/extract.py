@@ -2,39 +2,31 @@
 
 import logging
 import math
-import os
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import audio
-from .audio import PadPolicy
+from . import audio, padding
 from .corpora.base import Clip, Corpus
 from .encoders import pooling as poolings
 from .encoders.base import Encoder
-from .errors import AudioError, ConfigError, CorpusError, SerfuseError
+from .errors import AudioError, ConfigError, SerfuseError
+from .padding import PadPolicy
+from .read_ahead import ReadAhead
 from .store import AudioFacts, EmbeddingKey, EmbeddingStore, FileStamp, Skipped
-
-ProgressCallback = Callable[[int, int, str | None, float | None], None]
-"""`progress(done, total, note, fraction)`: clips done and in all, a remark, the part of the work that is done."""
+from .survey import ProgressCallback, resolve_pad, survey
 
 CPU_BATCH_SECONDS = 30.0
 GPU_BATCH_SECONDS = 240.0
 _FLUSH_SECONDS = 10.0
 _FLUSH_VALUES = 16 * 2**20  # of float32: 64 MB
-_READERS = 4
-_BEYOND_SECONDS = 0.001  # by which a segment's end, rounded, may lie behind the end of its file
-# A file that changed this recently could change again without its time changing (FAT keeps two seconds).
-_UNSETTLED_SECONDS = 2.5
 
 _log = logging.getLogger(__name__)
 
@@ -92,67 +84,6 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, report: ExtractReport) -> None:
         super().__init__()
         self.report = report
-
-
-def survey(corpus: Corpus, store: EmbeddingStore, progress: ProgressCallback | None = None) -> dict[str, AudioFacts]:
-    """Find out what each clip's audio is, without decoding it.
-
-    A file whose size and times are as the store remembers them is not read again.
-
-    Returns:
-        the facts by clip id. A file that cannot be used is no error here; its `problem` says why.
-
-    Raises:
-        StoreError: the store's table of this corpus is damaged.
-    """
-    known = store.known_files(corpus.name)
-    files = {str(Path(clip.path).absolute()): None for clip in corpus.clips}
-    looked: dict[str, AudioFacts] = {}
-    with ThreadPoolExecutor(_READERS) as pool:
-        for done, (path, facts) in enumerate(
-            zip(files, pool.map(lambda path: _look(path, known.get(path)), files), strict=True), start=1
-        ):
-            looked[path] = facts
-            if progress:
-                progress(done, len(files), None, None)
-    return {clip.id: _of_clip(clip, looked[str(Path(clip.path).absolute())]) for clip in corpus.clips}
-
-
-def resolve_pad(pad: PadPolicy | str, facts: Mapping[str, AudioFacts]) -> PadPolicy:
-    """The pad policy with the length that "max" means for these clips.
-
-    Raises:
-        ConfigError: not a policy.
-        CorpusError: "max", and no clip's length is known.
-    """
-    policy = PadPolicy.parse(pad) if isinstance(pad, str) else pad
-    if policy.resolved:
-        return policy
-    lengths = [item.seconds for item in facts.values() if item.problem is None and not math.isnan(item.seconds)]
-    if not lengths:
-        raise CorpusError("--pad max needs the length of the longest clip, but no clip of the corpus can be read.")
-    return policy.resolve(max(lengths))
-
-
-def spread(corpus: Corpus, count: int) -> Corpus:
-    """At most `count` clips, spread over emotions, then over speakers; always the same ones.
-
-    Raises:
-        ConfigError: `count` is not positive.
-    """
-    if count < 1:
-        raise ConfigError(f"Expected a limit of at least one clip, received {count}.")
-    emotions: dict[str, dict[str, list[Clip]]] = {}
-    for clip in corpus.clips:
-        emotions.setdefault(clip.emotion, {}).setdefault(clip.speaker or "", []).append(clip)
-    rows = []
-    for number, emotion in enumerate(sorted(emotions)):
-        speakers = [emotions[emotion][name] for name in sorted(emotions[emotion])]
-        # Each emotion begins with another speaker, so that a small limit meets many.
-        speakers = speakers[number % len(speakers) :] + speakers[: number % len(speakers)]
-        rows.append(_in_turn(speakers))
-    chosen = sorted(_in_turn(rows)[:count], key=lambda clip: clip.id)
-    return replace(corpus, clips=tuple(chosen))
 
 
 def make_key(encoder: Encoder, pooling: str, pad: PadPolicy) -> EmbeddingKey:
@@ -245,7 +176,7 @@ def extract(
         return _read(clip, facts[clip.id], encoder.sample_rate, policy)
 
     try:
-        with _ReadAhead(read, groups, lambda clip: _cost(facts[clip.id]), 2 * batch_seconds) as batches:
+        with ReadAhead(read, groups, lambda clip: _cost(facts[clip.id]), 2 * batch_seconds) as batches:
             for group, waveforms in batches:
                 for clip, outcome in zip(group, _embed(encoder, waveforms, pooling), strict=True):
                     if isinstance(outcome, Exception):
@@ -322,87 +253,6 @@ class _Writer:
         self._since = time.monotonic()
 
 
-class _ReadAhead:
-    """Groups of clips with their waveforms, read by threads while the encoder works.
-
-    Args:
-        read: from a clip to its waveform; an exception is the outcome of that clip.
-        groups: the clips, in the order they are wanted.
-        cost: seconds of audio of a clip.
-        budget: seconds of audio that may wait in memory.
-    """
-
-    def __init__(
-        self,
-        read: Callable[[Clip], np.ndarray],
-        groups: Sequence[list[Clip]],
-        cost: Callable[[Clip], float],
-        budget: float,
-    ) -> None:
-        self._read, self._groups, self._cost, self._budget = read, groups, cost, budget
-        self._pool = ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1), thread_name_prefix="serfuse-read")
-
-    def __enter__(self) -> Iterator[tuple[list[Clip], list[np.ndarray | Exception]]]:
-        return self._batches()
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _batches(self) -> Iterator[tuple[list[Clip], list[np.ndarray | Exception]]]:
-        waiting: deque[tuple[list[Clip], list[Future[np.ndarray]], float]] = deque()
-        ahead = 0.0
-        for group in [*self._groups, None]:
-            # Always one group beyond the one being worked on, and more as long as they are small.
-            while waiting and (group is None or (ahead >= self._budget and len(waiting) > 1)):
-                clips, futures, seconds = waiting.popleft()
-                ahead -= seconds
-                yield clips, [_outcome(future) for future in futures]
-            if group is not None:
-                seconds = sum(self._cost(clip) for clip in group)
-                waiting.append((group, [self._pool.submit(self._read, clip) for clip in group], seconds))
-                ahead += seconds
-
-
-def _outcome(future: "Future[np.ndarray]") -> np.ndarray | Exception:
-    try:
-        return future.result()
-    except Exception as error:
-        return error
-
-
-def _look(path: str, known: tuple[FileStamp, str, float] | None) -> AudioFacts:
-    """Facts of a whole file."""
-    try:
-        stamp = FileStamp.of(Path(path))
-    except (OSError, ValueError):
-        stamp = None
-    if stamp is not None and known is not None and known[0] == stamp:
-        return AudioFacts(known[1], known[2], stamp, known[2])
-    try:
-        digest = audio.content_hash(path)
-    except AudioError as error:
-        return AudioFacts(None, problem=str(error))
-    settled = stamp is not None and time.time_ns() - max(stamp.mtime_ns, stamp.ctime_ns) > _UNSETTLED_SECONDS * 1e9
-    try:
-        seconds = audio.info(path).seconds
-    except AudioError as error:
-        return AudioFacts(digest, math.nan, stamp, math.nan, settled, str(error))
-    return AudioFacts(digest, seconds, stamp, seconds, settled)
-
-
-def _of_clip(clip: Clip, whole: AudioFacts) -> AudioFacts:
-    """Facts of a clip, which may be a part of its file."""
-    if clip.start is None and clip.end is None:
-        return whole
-    start = clip.start or 0.0
-    end = whole.file_seconds if clip.end is None else clip.end
-    audio_id = None if whole.audio is None else f"{whole.audio}@{start:.6f}-{'' if clip.end is None else f'{end:.6f}'}"
-    seconds = end - start
-    # A part that cannot be read has no length: --pad max must not follow a slip of the pen.
-    inside = start >= 0 and not end > whole.file_seconds + _BEYOND_SECONDS
-    return replace(whole, audio=audio_id, seconds=seconds if seconds > 0 and inside else math.nan)
-
-
 def _read(clip: Clip, facts: AudioFacts, sample_rate: int, policy: PadPolicy) -> np.ndarray:
     if facts.audio is None:
         raise AudioError(facts.problem or "The file could not be read.")
@@ -412,7 +262,7 @@ def _read(clip: Clip, facts: AudioFacts, sample_rate: int, policy: PadPolicy) ->
     with suppress(OSError):
         if facts.stamp is not None and FileStamp.of(path) != facts.stamp:
             raise AudioError(f"{path}: changed while it was extracted. Run the same command again.")
-    return audio.pad(waveform, policy.samples(len(waveform), sample_rate))
+    return padding.pad(waveform, policy.samples(len(waveform), sample_rate))
 
 
 def _plan(
@@ -509,9 +359,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, SerfuseError | ArithmeticError):
         return text
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
-
-
-def _in_turn(lists: Sequence[Sequence[Clip]]) -> list[Clip]:
-    """The first of each, then the second of each, ..."""
-    longest = max((len(items) for items in lists), default=0)
-    return [items[place] for place in range(longest) for items in lists if place < len(items)]

@@ -17,12 +17,13 @@ import pytest
 import soundfile
 
 from serfuse import audio, encoders, extract
-from serfuse.audio import PadPolicy
 from serfuse.corpora import table
 from serfuse.corpora.base import Clip, Corpus
 from serfuse.encoders.base import Encoder, LoadRequest
 from serfuse.errors import ConfigError, CorpusError, StoreError, WeightsError
+from serfuse.padding import PadPolicy
 from serfuse.store import EmbeddingStore
+from serfuse.survey import resolve_pad, survey
 
 RATE = 8000
 
@@ -123,7 +124,7 @@ def test_a_touched_or_moved_file_is_not_computed_again(corpus: Corpus, store: Em
 
 
 def test_known_files_are_not_read_again(corpus: Corpus, store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extract, "_UNSETTLED_SECONDS", -1.0)
+    monkeypatch.setattr("serfuse.survey._UNSETTLED_SECONDS", -1.0)
     extract.extract(corpus, load(), store)
 
     def opened(path: object) -> str:
@@ -187,15 +188,6 @@ def test_paper_pooling_over_channels_needs_one_length(corpus: Corpus, store: Emb
     with pytest.raises(ConfigError, match=r"--pad 5\.0"):
         extract.extract(corpus, encoder, store, pooling="paper")
     assert extract.extract(corpus, encoder, store, pooling="paper", pad="0.5").vector_size == 50
-
-
-def test_limits_spread_over_emotions_and_speakers(corpus: Corpus) -> None:
-    some = extract.spread(corpus, 6)
-    assert len({(clip.emotion, clip.speaker) for clip in some.clips}) == 6
-    assert some == extract.spread(corpus, 6) and [c.id for c in some.clips] == sorted(c.id for c in some.clips)
-    assert extract.spread(corpus, 99).clips == corpus.clips
-    with pytest.raises(ConfigError):
-        extract.spread(corpus, 0)
 
 
 # --- batches ----------------------------------------------------------------------------------------------------
@@ -322,7 +314,7 @@ def test_an_error_about_the_weights_is_no_clips_fault(
 def test_a_file_that_changes_while_it_is_extracted_is_not_stored_under_its_old_hash(
     corpus: Corpus, store: EmbeddingStore
 ) -> None:
-    facts = extract.survey(corpus, store)
+    facts = survey(corpus, store)
     store.write_corpus(corpus, facts)
     write_wav(corpus.clips[7].path, 0.9, 4)
     report = extract.extract(corpus, load(), store, facts=facts)
@@ -335,7 +327,7 @@ def test_no_readable_clip_at_all(store: EmbeddingStore, tmp_path: Path) -> None:
     report = extract.extract(corpus, load(), store)
     assert report.done == 0 and len(report.failed) == 1 and report.vector_size == 0
     with pytest.raises(CorpusError, match="--pad max"):
-        extract.resolve_pad(PadPolicy.parse("max"), extract.survey(corpus, store))
+        resolve_pad(PadPolicy.parse("max"), survey(corpus, store))
 
 
 def test_a_store_that_cannot_be_written_is_found_out_before_anything_is_computed(
@@ -497,8 +489,8 @@ def test_a_damaged_file_that_was_deleted_as_advised_comes_back(corpus: Corpus, s
 
 def test_a_segment_beyond_its_file_does_not_lengthen_the_pad(corpus: Corpus, store: EmbeddingStore) -> None:
     clips = (corpus.clips[0], replace(corpus.clips[1], start=0.0, end=60.0))
-    facts = extract.survey(Corpus("tiny", clips), store)
-    assert extract.resolve_pad("max", facts) == PadPolicy.parse("max").resolve(facts[clips[0].id].seconds)
+    facts = survey(Corpus("tiny", clips), store)
+    assert resolve_pad("max", facts) == PadPolicy.parse("max").resolve(facts[clips[0].id].seconds)
 
 
 def test_mended_segments_are_no_other_corpus_but_another_folder_is(corpus: Corpus, store: EmbeddingStore) -> None:
@@ -507,7 +499,7 @@ def test_mended_segments_are_no_other_corpus_but_another_folder_is(corpus: Corpu
         return Corpus("seg", tuple(replace(c, id=f"{c.id}#0-{end}", start=0.0, end=end) for c in corpus.clips[:3]))
 
     def write(given: Corpus, data: str) -> None:
-        store.write_corpus(given, extract.survey(given, store), source={"corpus": "table", "data": data})
+        store.write_corpus(given, survey(given, store), source={"corpus": "table", "data": data})
 
     write(segments(0.1), "/data/seg.csv")
     write(segments(0.15), "/data/seg.csv")

@@ -166,8 +166,11 @@ class Ledger:
         }
         line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
         with suppress(OSError):
-            descriptor = os.open(self.folder / "log.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            descriptor = os.open(self.folder / "log.jsonl", os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
             try:
+                size = os.fstat(descriptor).st_size
+                if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                    line = b"\n" + line  # a full disk or a crash cut the line before
                 os.write(descriptor, line)  # one call, so that lines of two sweeps do not mix
             finally:
                 os.close(descriptor)

@@ -1,0 +1,76 @@
+"""What a sweep's log says of the present: who works, how fast, what failed."""
+
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from .driver import Progress
+from .ledger import Ledger
+
+_LATELY_SECONDS = 300.0
+_FIELDS = {"time", "event", "host", "pid"}
+
+
+@dataclass(frozen=True)
+class History:
+    """The present, as far as the log tells.
+
+    Attributes:
+        at_work: the process of each sweep that is alive, in words -> its units at work.
+        rate: units finished per second during the last minutes; `None` where nothing is at work or too few ended.
+        failed: units that failed for good -> the error.
+    """
+
+    at_work: Mapping[str, int]
+    rate: float | None
+    failed: Mapping[str, str]
+
+
+def read(progress: Progress, ledger: Ledger) -> History:
+    """From the log of `ledger`, for the units of `progress`; lines that are no event of a sweep are left out."""
+    names = {unit.name for unit in progress.plan.units}
+    working: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
+    finishes: list[float] = []
+    for entry in ledger.events():
+        if not entry.keys() >= _FIELDS:
+            continue
+        unit = entry.get("unit")
+        if entry["event"] in ("begin", "end", "stop"):
+            working = {name: e for name, e in working.items() if (e["host"], e["pid"]) != (entry["host"], entry["pid"])}
+        elif unit not in names:
+            continue
+        elif entry["event"] == "start":
+            working[unit] = entry
+        elif entry["event"] == "finish":
+            working.pop(unit, None)
+            failed.pop(unit, None)
+            finishes.append(float(entry["time"]))
+        elif entry["event"] == "fail":
+            working.pop(unit, None)
+            if not entry.get("again"):
+                failed[unit] = str(entry.get("error", ""))
+    here = socket.gethostname()
+    at_work = Counter(
+        f"{entry['host']}, process {entry['pid']}"
+        for name, entry in working.items()
+        if name not in progress.done and (entry["host"] != here or _alive(int(entry["pid"])))
+    )
+    lately = [moment for moment in finishes if moment >= time.time() - _LATELY_SECONDS]
+    rate = (len(lately) - 1) / max(lately[-1] - lately[0], 1e-3) if at_work and len(lately) > 1 else None
+    return History(at_work, rate, failed)
+
+
+def _alive(pid: int) -> bool:
+    with suppress(ProcessLookupError):
+        try:
+            os.kill(pid, 0)
+        except PermissionError:
+            return True
+        return True
+    return False
