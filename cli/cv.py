@@ -143,7 +143,7 @@ def run(config: Any, dataset: Any, out: Path, *, overwrite: bool = False, quiet:
             progress.start(epochs * len(parts))
 
         def on_epoch(fold: Any, epoch: int, logs: Any) -> None:
-            progress.update(note=f"fold {fold.index + 1}, loss {logs.get('loss', float('nan')):.3f}", advance=1)
+            progress.update(note=f"fold {fold.index}, loss {logs.get('loss', float('nan')):.3f}", advance=1)
 
         finished = 0
 
@@ -151,7 +151,7 @@ def run(config: Any, dataset: Any, out: Path, *, overwrite: bool = False, quiet:
             nonlocal finished
             finished += 1
             accuracy = float((result.predictions["label"] == result.predictions["predicted"]).mean())
-            progress.update(completed=finished * epochs, note=f"fold {result.fold.index + 1}: {accuracy:.1%}")
+            progress.update(completed=finished * epochs, note=f"fold {result.fold.index}: {accuracy:.1%}")
 
         return runs.execute(
             config,
@@ -188,7 +188,7 @@ def table(result: "Result") -> "Table":
         found.add_column(SCORES.get(key).title, justify="right")
     found.add_column("clips", justify="right")
     for fold in metrics["folds"]:
-        label = f"{fold['repeat'] + 1}.{fold['fold'] + 1}" if result.config.split.repeats > 1 else str(fold["fold"] + 1)
+        label = f"{fold['repeat']}.{fold['fold']}" if result.config.split.repeats > 1 else str(fold["fold"])
         found.add_row(label, *(_percent(fold[key]) for key in keys), str(fold["clips"]))
     found.add_section()
     found.add_row("mean", *(_percent(metrics["mean"][key]) for key in keys), "")

@@ -187,7 +187,7 @@ def show_state(progress: "Progress", ledger: "Ledger", history: bool) -> None:
         _show_history(progress, ledger, console)
     else:
         for planned in progress.plan.planned:
-            left = [unit.fold.index + 1 for unit in planned.units if unit.name not in progress.done]
+            left = [unit.fold.index for unit in planned.units if unit.name not in progress.done]
             if left:
                 folds = "all folds" if len(left) == len(planned.units) else f"folds {', '.join(map(str, left))}"
                 console.print(f"  would run {planned.experiment.label}: {folds}", markup=False, soft_wrap=True)

@@ -36,7 +36,7 @@ def intervals(runs: list[Run]) -> str:
         axes.plot(100 * value, place, "o", color=COLOURS[0], markersize=7)
         for row in run.published:
             axes.plot(row.accuracy, place, "x", color=COLOURS[3], markersize=8, markeredgewidth=2)
-    axes.set_yticks(places, [f"{run.model}: {run.inputs} ({run.split})" for run in runs])
+    axes.set_yticks(places, [f"{run.title}: {run.inputs} ({run.split})" for run in runs])
     axes.axvline(100 / len(runs[0].classes), color="grey", linestyle=":", linewidth=1)
     axes.set_xlabel("accuracy in per cent")
     axes.grid(axis="x", alpha=0.3)

@@ -82,7 +82,7 @@ def _comparisons(runs: list[Run]) -> list[str]:
     for key, group in groups.items():
         if len(group) < 2:
             continue
-        names = [f"{run.model} ({run.inputs})" for run in group]
+        names = [f"{run.title} ({run.inputs})" for run in group]
         if len(set(names)) < len(names):
             names = [run.name for run in group]
         paired = [0]

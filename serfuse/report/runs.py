@@ -1,7 +1,7 @@
 """What a report says about one finished run, read from its folder alone."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import yaml
 from .. import fold_files, published, results
 from ..errors import ConfigError, RunError, UnknownNameError
 from ..published import Published
+from . import twins
 
 _MAX_BYTES = 256 << 20  # of predictions; a large corpus with many repeats has a tenth of this
 
@@ -28,6 +29,7 @@ class Run:
         history: `history.csv`, empty for scikit-learn models.
         points: `tsne.csv`, empty when there is none.
         published: what the papers print for this corpus, model and encoders.
+        twin: the settings that tell it from runs of the report that look alike, see `twins`.
     """
 
     folder: Path
@@ -38,10 +40,16 @@ class Run:
     history: pd.DataFrame
     points: pd.DataFrame
     published: list[Published] = field(default_factory=list)
+    twin: str = ""
 
     @property
     def model(self) -> str:
         return str(self.config["model"])
+
+    @property
+    def title(self) -> str:
+        """The model, with what tells this run from others that look alike: "parrot (seed 3)"."""
+        return f"{self.model} ({self.twin})" if self.twin else self.model
 
     @property
     def corpus(self) -> str:
@@ -99,7 +107,10 @@ def read(folders: list[Path]) -> list[Run]:
     if not folders:
         raise RunError("No run folder was given. Give the folders that `serfuse cv` wrote.")
     names = _unique([folder.resolve() for folder in folders])
-    return [_read(folder, name) for folder, name in zip(folders, names, strict=True)]
+    runs = [_read(folder, name) for folder, name in zip(folders, names, strict=True)]
+    seen = [(run.corpus, run.model, run.inputs, run.split) for run in runs]
+    texts = twins.told_apart(seen, [run.config for run in runs], names)
+    return [replace(run, twin=text) for run, text in zip(runs, texts, strict=True)]
 
 
 def _unique(folders: list[Path]) -> list[str]:

@@ -17,7 +17,7 @@ def rows(runs: list[Run]) -> list[list[str]]:
     return [
         [
             run.corpus + (" (synthetic)" if run.synthetic else ""),
-            run.model,
+            run.title,
             run.inputs + "".join(f" ({name}: random weights)" for name in run.random_weights),
             run.split,
             percent(run.metrics["mean"]["accuracy"]),

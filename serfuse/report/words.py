@@ -32,7 +32,6 @@ def gaps(runs: list[Run]) -> list[str]:
         by_split = {run.split: run for run in same}
         if len(by_split) < 2:
             continue
-        corpus, model, inputs, *_ = experiment
         easiest = max(by_split.values(), key=lambda run: run.metrics["mean"]["accuracy"])
         parts = []
         for run in by_split.values():
@@ -45,8 +44,8 @@ def gaps(runs: list[Run]) -> list[str]:
                 part += f", {100 * (easiest.metrics['mean']['accuracy'] - accuracy):.1f} points less"
             parts.append(part)
         sentences.append(
-            f"{model} on {inputs}, {corpus}: {'; '.join(parts)}. The figure to quote is the one whose clips are as new "
-            "to the model as those it will meet."
+            f"{same[0].title} on {same[0].inputs}, {same[0].corpus}: {'; '.join(parts)}. The figure to quote is the "
+            "one whose clips are as new to the model as those it will meet."
         )
     return sentences
 

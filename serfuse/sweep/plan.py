@@ -156,8 +156,8 @@ class Unit:
     @property
     def label(self) -> str:
         """For people: "W2 + SS, emodb, hyfuse, fold 2"."""
-        repeat = f" of repeat {self.fold.repeat + 1}" if self.planned.experiment.config.split.repeats > 1 else ""
-        return f"{self.planned.experiment.label}, fold {self.fold.index + 1}{repeat}"
+        repeat = f" of repeat {self.fold.repeat}" if self.planned.experiment.config.split.repeats > 1 else ""
+        return f"{self.planned.experiment.label}, fold {self.fold.index}{repeat}"
 
 
 @dataclass(frozen=True, eq=False)

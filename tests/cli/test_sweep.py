@@ -102,7 +102,7 @@ def test_a_failed_unit_is_reported_and_the_rest_is_there(serfuse: Callable[..., 
     Path("short.yaml").write_text(yaml.safe_dump(values), "utf-8")
     done = serfuse("short.yaml", "--set", "split.folds=2", "--retries", "0")
     assert done.exit_code == 1
-    assert "FAILED W, emodb, cnn-pooled, fold 1" in done.stdout and "needs at least" in done.stdout
+    assert "FAILED W, emodb, cnn-pooled, fold 0" in done.stdout and "needs at least" in done.stdout
     assert "accuracy" in done.stderr
     status = serfuse("short.yaml", "--set", "split.folds=2", "--status")
     assert "2 failed" not in status.output and "Failed: emodb-cnn-pooled-wavlm" in status.output

@@ -158,3 +158,21 @@ def test_splits_of_other_settings_are_no_gap_and_a_run_that_cannot_be_paired_is_
     (cut / "predictions.csv").write_text("".join(lines[:-1]), "utf-8")
     found = page.render(folders_of.read([folders[0], folders[2], cut]))
     assert "cannot be compared with" in found and "distinguishable" in found
+
+
+def test_runs_that_look_alike_are_told_apart_by_the_settings_that_differ(folders, tmp_path) -> None:
+    other, copy = tmp_path / "other", tmp_path / "copy"
+    shutil.copytree(folders[2], other)
+    config = (other / "config.yaml").read_text("utf-8")
+    assert "seed: 0" in config and "dropout: 0.3" in config
+    (other / "config.yaml").write_text(config.replace("seed: 0", "seed: 1").replace("t: 0.3", "t: 0.5"), "utf-8")
+    found = folders_of.read([*folders, other])
+    assert [run.title for run in found] == [
+        "svm",
+        "svm",
+        "concat (dropout 0.3, seed 0)",
+        "concat (dropout 0.5, seed 1)",
+    ]
+    assert [row[1] for row in tables.rows(found)] == [run.title for run in found]
+    shutil.copytree(folders[0], copy)
+    assert [run.title for run in folders_of.read([folders[0], copy])] == ["svm (svm-random)", "svm (copy)"]
