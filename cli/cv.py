@@ -132,8 +132,10 @@ def run(config: Any, dataset: Any, out: Path, *, overwrite: bool = False, quiet:
     """`runs.execute` with progress on the screen."""
     from serfuse import models, runs
 
-    epochs = config.training.epochs if models.get(config.model).library == "keras" else 1
-    with Progress("epochs", unit="epoch", quiet=quiet) as progress:
+    trains_in_epochs = models.get(config.model).library == "keras"
+    epochs = config.training.epochs if trains_in_epochs else 1
+    unit = "epoch" if trains_in_epochs else "fold"
+    with Progress(f"{unit}s", unit=unit, quiet=quiet) as progress:
 
         def on_audit(audit: Any, parts: list[Any], done: int) -> None:
             for sentence in audit.sentences():

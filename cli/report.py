@@ -54,4 +54,5 @@ def command(
         write_text(output, text)
     except OSError as error:
         raise RunError(f"{output} cannot be written: {error.strerror or error}.") from None
-    click.echo(f"{output}: {len(found)} {'run' if len(found) == 1 else 'runs'}, {len(text) / 1e6:.1f} MB")
+    size = f"{len(text) / 1e6:.1f} MB" if len(text) > 1e5 else f"{len(text) / 1e3:.1f} kB"
+    click.echo(f"{output}: {len(found)} {'run' if len(found) == 1 else 'runs'}, {size}")

@@ -79,17 +79,22 @@ class Config(_Section):
 
 
 def explain(error: ValidationError, where: str, prefix: str = "") -> str:
-    """What pydantic found wrong, one line per key, for a `ConfigError`."""
+    """What pydantic found wrong, one line per key, for a `ConfigError`.
+
+    Args:
+        where: the file, or the part of a configuration that it concerns; empty for settings from everywhere.
+        prefix: stands before each key.
+    """
     lines = []
     for problem in error.errors():
         key = prefix + ".".join(str(part) for part in problem["loc"])
         received = "" if problem["type"] in ("missing", "extra_forbidden") else f" (received {problem['input']!r})"
         message = "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"]
         lines.append(f"  {key}: {message}{received}")
-    return f"Bad configuration in {where}:\n" + "\n".join(lines)
+    return f"Bad configuration{f' in {where}' if where else ''}:\n" + "\n".join(lines)
 
 
-def from_dict(values: dict[str, Any], where: str = "the configuration") -> Config:
+def from_dict(values: dict[str, Any], where: str = "") -> Config:
     """A validated configuration.
 
     Raises:
@@ -115,7 +120,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
             raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes; a configuration is a short text file.")
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Cannot read the configuration {path}: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"Cannot read the configuration {path}: {reason}.") from None
     return parse_yaml(text, str(path))
 
 

@@ -129,6 +129,7 @@ def load_dataset(config: Config, store: EmbeddingStore) -> Dataset:
 
     Raises:
         ConfigError: the number of encoders does not fit the model.
+        UnknownNameError: an encoder that neither the store nor serfuse knows.
         StoreError: the store holds no such corpus or embedding, several that fit, or one with missing clips.
     """
     model = models.get(config.model)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import RunError
+from .config import read_yaml
+from .errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,12 +63,10 @@ def _csv(path: Path) -> "pd.DataFrame":
 
 
 def _speaker_kind(folder: Path) -> str:
-    import yaml
-
+    """What the speaker column holds, for messages; a folder whose configuration does not tell has speakers."""
     try:
-        found = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        return str(found["corpus"]["speaker_kind"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return str(read_yaml(folder / "config.yaml")["corpus"]["speaker_kind"])
+    except (ConfigError, KeyError, TypeError):
         return "speaker"
 
 
@@ -137,7 +136,7 @@ def check(a: PairedRun, b: PairedRun) -> None:
         fold = int(row["fold_a"] if row["_merge"] == "left_only" else row["fold_b"])
         raise RunError(
             f"The runs were not tested on the same clips: {row['clip']!r} (repeat {row['repeat']}, fold {fold}) is "
-            f"tested in {where.name!r} but not in {other.name!r}; so are {len(alone)} predictions in all. {_SAME}"
+            f"tested in {where.name!r} but not in {other.name!r}; such are {len(alone)} in all. {_SAME}"
         )
     moved = both[both["fold_a"] != both["fold_b"]]
     if len(moved):

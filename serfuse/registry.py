@@ -1,12 +1,21 @@
 """Name -> object tables that import what they name only when it is asked for."""
 
+import difflib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 from .errors import UnknownNameError
 
 T = TypeVar("T")
+
+
+def unknown_name(kind: str, name: str, choices: Iterable[str]) -> UnknownNameError:
+    """The error for a name that is none of `choices`: it lists them, and the one that was probably meant."""
+    choices = list(choices)
+    close = difflib.get_close_matches(name, choices, n=1)
+    meant = f"Did you mean {close[0]!r}? " if close else ""
+    return UnknownNameError(f"Unknown {kind} {name!r}. {meant}Choose one of: {', '.join(choices)}.")
 
 
 class Registry(Generic[T]):
@@ -48,8 +57,7 @@ class Registry(Generic[T]):
             UnknownNameError: no such name; the message lists the choices.
         """
         if name not in self._entries:
-            choices = ", ".join(self.names())
-            raise UnknownNameError(f"Unknown {self.kind} {name!r}. Choose one of: {choices}.")
+            raise unknown_name(self.kind, name, self.names())
         module, _, attribute = self._entries[name].partition(":")
         found: Any = getattr(importlib.import_module(module), attribute)
         return found

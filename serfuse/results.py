@@ -15,7 +15,7 @@ import yaml
 from . import __version__, config, figures, fitting, models
 from .crossval import Dataset, FoldResult, Result
 from .durable import write_text
-from .errors import RunError
+from .errors import ConfigError, RunError
 from .folds import Fold
 
 _VERSIONED = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn", "scipy", "pandas")
@@ -164,7 +164,22 @@ def read_metrics(run: Path) -> dict[str, Any]:
     Raises:
         RunError: no finished run there.
     """
+    path = run / "metrics.json"
+    if not path.is_file():
+        raise RunError(f"{run} is no finished run: it has no metrics.json. Give a folder that `serfuse cv` wrote.")
     try:
-        return json.loads((run / "metrics.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{run} holds no finished run (metrics.json: {error}).") from None
+
+
+def read_description(run: Path) -> dict[str, Any]:
+    """What `config.yaml` of a run folder holds, see `description`.
+
+    Raises:
+        RunError: missing, too large, not YAML, or YAML that expands itself.
+    """
+    try:
+        return config.read_yaml(run / "config.yaml")
+    except ConfigError as error:
+        raise RunError(f"{run} is not a whole run folder: {error}") from None

@@ -9,7 +9,7 @@ import pytest
 from serfuse import config as configs
 from serfuse import crossval, fitting
 from serfuse.embedding_key import EmbeddingKey
-from serfuse.errors import ConfigError, RunError, StoreError
+from serfuse.errors import ConfigError, RunError, StoreError, UnknownNameError
 from serfuse.store import EmbeddingStore
 
 MakeStore = Callable[..., EmbeddingStore]
@@ -44,6 +44,15 @@ def test_missing_encoder_lists_what_there_is(make_store: MakeStore) -> None:
     with pytest.raises(StoreError) as caught:
         crossval.load_dataset(make("fcn", a="wavlm"), make_store())
     assert "hubert" in str(caught.value) and "serfuse extract" in str(caught.value)
+
+
+def test_a_mistyped_encoder_is_told_from_one_that_was_not_extracted(make_store: MakeStore) -> None:
+    store = make_store()
+    with pytest.raises(UnknownNameError, match="Did you mean 'hubert'") as caught:
+        crossval.load_dataset(make("fcn", a="huber"), store)
+    assert "serfuse extract" not in str(caught.value), "no command makes embeddings of what does not exist"
+    named = store.keys("standin")[0].folder
+    assert crossval.load_dataset(make("fcn", a=named), store).keys["a"].folder == named
 
 
 def test_several_corpora_must_be_chosen_from(make_store: MakeStore) -> None:

@@ -25,6 +25,15 @@ def test_an_unknown_name_lists_the_choices() -> None:
     assert isinstance(caught.value, SerfuseError) and "thing" in str(caught.value)
 
 
+def test_a_slip_of_the_finger_is_answered_with_what_was_meant() -> None:
+    registry = Registry("thing", [("prosody", "json:dumps"), ("logmel", "json:loads")])
+    with pytest.raises(UnknownNameError, match="Did you mean 'prosody'"):
+        registry.get("prosdy")
+    with pytest.raises(UnknownNameError) as caught:
+        registry.get("zzz")
+    assert "mean" not in str(caught.value)
+
+
 def test_a_repeated_name_is_an_error() -> None:
     with pytest.raises(ValueError, match="one"):
         Registry("thing", [("one", "json:dumps"), ("one", "json:loads")])

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import UnknownNameError
-from ..registry import Registry
+from ..registry import Registry, unknown_name
 from . import pooling
 from .base import Encoder, EncoderPreset, LoadRequest
 from .presets import PRESETS
@@ -61,7 +60,7 @@ def preset(name: str) -> EncoderPreset:
         UnknownNameError: no such encoder; the message lists the choices.
     """
     if name not in PRESETS:
-        raise UnknownNameError(f"Unknown encoder {name!r}. Choose one of: {', '.join(names())}.")
+        raise unknown_name("encoder", name, names())
     return PRESETS[name]
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from .. import fold_files, published, results
 from ..errors import ConfigError, RunError, UnknownNameError
@@ -126,11 +125,10 @@ def _unique(folders: list[Path]) -> list[str]:
 
 def _read(folder: Path, name: str) -> Run:
     metrics = results.read_metrics(folder)
+    config = results.read_description(folder)
     try:
-        for file in ("config.yaml", "predictions.csv"):
-            if (folder / file).stat().st_size > _MAX_BYTES:
-                raise RunError(f"{folder / file} is larger than {_MAX_BYTES >> 20} MB, which no run is.")
-        config = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
+        if (folder / "predictions.csv").stat().st_size > _MAX_BYTES:
+            raise RunError(f"{folder / 'predictions.csv'} is larger than {_MAX_BYTES >> 20} MB, which no run is.")
         predictions = fold_files.read_predictions(folder / "predictions.csv")
         history = _table(folder / "history.csv")
         points = _table(folder / "tsne.csv")
@@ -140,7 +138,9 @@ def _read(folder: Path, name: str) -> Run:
         missing = {"clip", "speaker", "fold", "label", "predicted"} - set(predictions.columns)
         if not all(needed) or missing:
             raise ValueError(f"predictions.csv lacks {', '.join(sorted(missing))}" if missing else "an empty value")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, RecursionError) as error:
+        if len(predictions) != (clips := metrics["pooled"]["clips"]):
+            raise ValueError(f"predictions.csv has {len(predictions)} rows, metrics.json is about {clips}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{folder} is not a whole run folder ({type(error).__name__}: {error}). Run it again.") from None
     try:
         found = published.find(run.corpus, run.model, *encoders)

@@ -27,7 +27,9 @@ import pyarrow as pa
 from ..corpora.base import Corpus
 from ..durable import locked, make_folder, remove_stale, write_text
 from ..embedding_key import EmbeddingKey
+from ..encoders import ENCODERS
 from ..errors import StoreError
+from ..registry import unknown_name
 from . import choice, clip_table, json_file
 from .facts import AudioFacts, FileStamp, Skipped
 from .key_folder import FORMAT, NAME, KeyFolder, read_key, to_matrix
@@ -200,6 +202,7 @@ class EmbeddingStore:
 
         Raises:
             StoreError: none fits, or several; the message lists them and the command that makes what is missing.
+            UnknownNameError: the store holds none of that name and `serfuse extract` knows no such encoder.
         """
         wanted = {name: value for name, value in constraints.items() if value is not None}
         unknown = sorted(set(wanted) - set(EmbeddingKey.__dataclass_fields__))
@@ -224,6 +227,8 @@ class EmbeddingStore:
                 f"{current[0].folder}), or say more about it (for example {choice.difference(encoder, current)})."
             )
         held = keys or self.keys(corpus)
+        if not keys and encoder not in ENCODERS:
+            raise unknown_name("encoder", encoder, dict.fromkeys(key.encoder for key in held) or ENCODERS)
         listing = "\n".join(f"  {key.describe()}" for key in held)
         raise StoreError(
             f"The store {self.root} holds no embeddings of corpus {corpus!r} that fit {asked}. "

@@ -12,7 +12,7 @@ from .. import crossval, fold_files, runs
 from ..config import Config
 from ..crossval import Dataset, parse_input
 from ..encoders import ENCODERS
-from ..errors import SerfuseError, StoreError
+from ..errors import SerfuseError, StoreError, UnknownNameError
 from ..folds import Fold
 from ..store import EmbeddingKey, EmbeddingStore
 from .grid import Experiment, Grid
@@ -243,12 +243,12 @@ def _problem(store: EmbeddingStore, corpus: str, text: str) -> Missing | None:
         return Missing(corpus, (text,), "the store does not have this corpus", command)
     try:
         key = store.find(corpus, encoder, **selectors)
+    except UnknownNameError:
+        return unknown
     except StoreError as error:
         fitting = [key for key in store.keys(corpus) if key.encoder == encoder and _fits(store, corpus, key, selectors)]
         if len(fitting) > 1:
             return Missing(corpus, (text,), str(error), "")
-        if encoder not in ENCODERS:  # a store may hold embeddings of other origin, under any name; this one does not
-            return unknown
         return Missing(corpus, (text,), "not extracted", store.command(corpus, encoder, selectors))
     try:
         store.join(corpus, {"a": key})

@@ -169,7 +169,7 @@ def test_a_store_that_cannot_be_written_is_an_error_before_any_work(serfuse, tmp
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--encoder", "hubbert"], "Unknown encoder 'hubbert'. Choose one of: wavlm"),
+        (["--encoder", "hubbert"], "Unknown encoder 'hubbert'. Did you mean 'hubert'? Choose one of: wavlm"),
         (["--encoder", "counting", "--pad", "long"], "Unknown pad policy 'long'"),
         (["--encoder", "counting", "--pool", "median"], "'median' is not one of"),
         (["--encoder", "counting", "--option", "colour=red"], "none of the encoders has an option 'colour'"),
@@ -191,7 +191,8 @@ def test_mistakes_about_the_corpus(serfuse, tmp_path: Path, data: Path) -> None:
     nothing = run(main, ["extract", "--corpus", "emodb", "--encoder", "counting"])
     assert nothing.exit_code == 2 and "Add --data" in nothing.stderr
     unknown = run(main, ["extract", "--corpus", "emdb", "--data", str(data), "--encoder", "counting"])
-    assert unknown.exit_code == 1 and "Unknown corpus 'emdb'. Choose one of: cremad, emodb" in unknown.stderr
+    assert unknown.exit_code == 1
+    assert "Unknown corpus 'emdb'. Did you mean 'emodb'? Choose one of: cremad, emodb" in unknown.stderr
     (tmp_path / "clips.csv").write_text("path,emotion\nspeech/anger/0.wav,blorp\n")
     emotion = run(main, ["extract", "--corpus", "table", "--data", "clips.csv", "--encoder", "counting"])
     assert emotion.exit_code == 1 and "row 2: Unknown emotion 'blorp'. Choose one of:" in emotion.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from serfuse import paired_runs
 from serfuse.cli import main
 from serfuse.errors import RunError
 from serfuse.report import mistakes, page, tables, words
@@ -123,6 +124,27 @@ def test_a_damaged_run_folder_is_named(folders: list[Path], tmp_path: Path, dama
         folders_of.read([folder])
 
 
+def test_a_run_folder_that_was_edited_is_named(folders: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(folders[0], folder)
+    rows = (folder / "predictions.csv").read_text("utf-8").splitlines(keepends=True)
+    (folder / "predictions.csv").write_text("".join(rows[:-1]), "utf-8")
+    with pytest.raises(RunError, match=rf"{len(rows) - 2} rows, metrics.json is about {len(rows) - 1}"):
+        folders_of.read([folder])
+
+
+def test_a_configuration_that_expands_itself_is_refused(folders: list[Path], tmp_path: Path) -> None:
+    """Nine levels of ten references each would be a thousand million words."""
+    folder = tmp_path / "run"
+    shutil.copytree(folders[0], folder)
+    levels = "".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]\n" for n in range(1, 10))
+    bomb = f"l0: &l0 [a, a]\n{levels}corpus: {{speaker_kind: *l9}}\n"
+    (folder / "config.yaml").write_text(bomb, "utf-8")
+    with pytest.raises(RunError, match="aliases"):
+        folders_of.read([folder])
+    assert paired_runs.read(folder, 0).speaker_kind == "speaker"
+
+
 def test_two_folders_of_one_name_are_told_apart(folders: list[Path], tmp_path: Path) -> None:
     shutil.copytree(folders[0], tmp_path / "other" / folders[0].name)
     names = [run.name for run in folders_of.read([folders[0], tmp_path / "other" / folders[0].name])]
@@ -155,7 +177,7 @@ def test_splits_of_other_settings_are_no_gap_and_a_run_that_cannot_be_paired_is_
     cut = tmp_path / "cut"
     shutil.copytree(folders[0], cut)
     lines = (cut / "predictions.csv").read_text("utf-8").splitlines(keepends=True)
-    (cut / "predictions.csv").write_text("".join(lines[:-1]), "utf-8")
+    (cut / "predictions.csv").write_text("".join([*lines[:-1], f"another-{lines[-1]}"]), "utf-8")
     found = page.render(folders_of.read([folders[0], folders[2], cut]))
     assert "cannot be compared with" in found and "distinguishable" in found
 
