@@ -72,6 +72,7 @@ def curves(run: Run) -> str | None:
         style = "-" if number == 0 else "--"
         axes.plot(middle.index, middle, style, color=COLOURS[number], linewidth=2.5, label=f"{label} (median)")
     axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylabel("cross-entropy")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)

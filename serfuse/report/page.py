@@ -38,7 +38,7 @@ def render(
             ("Penultimate layer, by emotion", "t-SNE of the test clips of one fold", charts.tsne(run, "label")),
             (
                 f"Penultimate layer, by {run.speaker_kind}",
-                f"The same points coloured by {run.speaker_kind}: clusters of one colour show what leaks",
+                _by_speaker(run),
                 charts.tsne(run, "speaker"),
             ),
             ("Learning curves", "Cross-entropy per epoch and fold", charts.curves(run)),
@@ -97,6 +97,13 @@ def _comparisons(runs: list[Run]) -> list[str]:
             found = compare.compare([group[n].folder for n in paired], names=[names[n] for n in paired])
             sentences += [f"Split {key[1]}: {sentence}" for sentence in found.sentences()]
     return sentences
+
+
+def _by_speaker(run: Run) -> str:
+    """What the t-SNE coloured by speaker shows."""
+    if "speaker" in run.points and run.points["speaker"].nunique() == 1:
+        return f"The same points coloured by {run.speaker_kind}: the fold that is drawn tests a single one"
+    return f"The same points coloured by {run.speaker_kind}: clusters of one colour show what leaks"
 
 
 def _settings(run: Run) -> list[tuple[str, str]]:

@@ -32,9 +32,9 @@ def gaps(runs: list[Run]) -> list[str]:
         by_split = {run.split: run for run in same}
         if len(by_split) < 2:
             continue
-        easiest = max(by_split.values(), key=lambda run: run.metrics["mean"]["accuracy"])
-        parts = []
-        for run in by_split.values():
+        ranked = sorted(by_split.values(), key=lambda run: run.metrics["mean"]["accuracy"], reverse=True)
+        easiest, parts = ranked[0], []
+        for run in ranked:
             accuracy = run.metrics["mean"]["accuracy"]
             meaning = _MEANING.get(run.split, "clips of this split")
             if run.speaker_kind != "speaker":

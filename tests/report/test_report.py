@@ -64,6 +64,9 @@ def test_the_gap_between_splits_is_in_words(folders: list[Path]) -> None:
         assert f"{value:.1f} %" in sentence
     assert f"{abs(values[0] - values[1]):.1f} points less" in sentence
     assert "new speakers" in sentence and "known speakers" in sentence
+    easier, harder = (f"{value:.1f} %" for value in sorted(values, reverse=True))
+    assert sentence.index(easier) < sentence.index(harder), "what the others are less than comes first"
+    assert words.gaps(found[::-1]) == [sentence]
     assert words.gaps(found[1:]) == [], "one split is no gap"
 
 
