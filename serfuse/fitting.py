@@ -236,7 +236,9 @@ def _fit_sklearn(
 ) -> _SklearnFitted:
     """Labels come from the estimator itself; probabilities from Platt scaling inside the training part.
 
-    The two can disagree on a few clips, as they do in scikit-learn's own `SVC(probability=True)`.
+    The two can disagree on a few clips, as they do in scikit-learn's own `SVC(probability=True)`. The folds of that
+    scaling are stratified by emotion alone, whatever the split: grouped by speaker they leave each of its models so
+    many fewer voices that the probabilities come out too low, for no better log loss.
     """
     from sklearn.base import clone
     from sklearn.calibration import CalibratedClassifierCV
