@@ -135,9 +135,8 @@ def audit(
         notes: sentences to add as they are.
 
     Raises:
-        SplitError: a fold names a clip that the table does not hold, or the number of fitted collections is
-        not
-            that of the folds.
+        SplitError: a fold names a clip that the table does not hold, or the number of fitted collections is not that
+            of the folds.
     """
     table = clips.assign(id=clips["id"].astype(str)).set_index("id")
     ids = table.index.to_numpy(dtype=str)
