@@ -10,6 +10,8 @@ from ..errors import SplitError
 from .base import ClipTable, Parts
 from .published import published
 
+_MAX_BYTES = 256 << 20  # a million clips
+
 
 def read(table: ClipTable, folder: Path) -> list[Parts]:
     """Folds in EmoBox's layout: `fold_K/<corpus>_{train,valid,test}_fold_K.jsonl`, one JSON object per line.
@@ -38,7 +40,7 @@ def read(table: ClipTable, folder: Path) -> list[Parts]:
         masks = {part: np.zeros(len(table.ids), dtype=bool) for part in ("train", "valid", "test")}
         for part, path in files[number].items():
             unknown = []
-            for line_number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            for line_number, line in enumerate(_text(path).splitlines(), start=1):
                 if not line.strip():
                     continue
                 at = _clip(line, place, f"{path}, line {line_number}")
@@ -62,12 +64,22 @@ def read(table: ClipTable, folder: Path) -> list[Parts]:
     return result
 
 
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise SplitError(f"{path} is larger than {_MAX_BYTES >> 20} MB, which no list of clips is.")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        raise SplitError(f"{path} cannot be read: {reason}.") from None
+
+
 def _clip(line: str, place: dict[str, int], where: str) -> int | str:
     """Position of the clip that a line names, or the name where the corpus has no such clip."""
     try:
         entry = json.loads(line)
         key = str(entry["key"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, KeyError, TypeError, RecursionError) as error:
         raise SplitError(f"{where} is not an EmoBox entry (a JSON object with a 'key'): {line[:80]!r}.") from error
     spellings = [key, key.removeprefix(f"{entry.get('dataset', '')}-"), Path(str(entry.get("wav", ""))).stem]
     return next((place[s] for s in spellings if s in place), key)

@@ -96,6 +96,16 @@ def test_emobox_errors_say_what_is_wrong(tmp_path):
     file.write_text("not json\n", encoding="utf-8")
     with pytest.raises(SplitError, match=r"x_test_fold_1.jsonl, line 1 is not an EmoBox entry"):
         folds.split(data, "given", folder=root)
+    file.write_text('{"key": ' + "[" * 100_000 + "\n", encoding="utf-8")
+    with pytest.raises(SplitError, match=r"line 1 is not an EmoBox entry"):
+        folds.split(data, "given", folder=root)
+    file.write_bytes(b"RIFF\xff\xfe")
+    with pytest.raises(SplitError, match=r"x_test_fold_1.jsonl cannot be read: it is not text"):
+        folds.split(data, "given", folder=root)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(SplitError, match=r"x_test_fold_1.jsonl cannot be read: Is a directory"):
+        folds.split(data, "given", folder=root)
     with pytest.raises(SplitError, match="Use the split 'given'"):
         folds.split(data, "random", folder=root)
 
