@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from serfuse import compare
+from serfuse import compare, metrics, paired_tests
+from serfuse.compare import Comparison, Pair
 from serfuse.errors import RunError
 
 CLASSES = ("a", "b", "c")
@@ -67,6 +68,84 @@ def test_holm_over_all_pairs() -> None:
         worst = max(worst, min(1.0, (3 - rank) * raw[place]))
         expected[place] = worst
     assert [pair.holm["p"] for pair in found.pairs] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("metric", list(metrics.SCORES))
+def test_each_run_has_the_figure_and_the_interval_that_it_has_alone(metric: str) -> None:
+    tables = [run(0.8, 1), run(0.7, 2)]
+    found = compare.compare(tables, names=["one", "two"], metric=metric)
+    assert [score.name for score in found.runs] == ["one", "two"]
+    for score, table in zip(found.runs, tables, strict=True):
+        alone = metrics.summarize(table, CLASSES)
+        assert score.value == pytest.approx(alone["pooled"][metric])
+        assert score.low == pytest.approx(alone["intervals"][metric]["low"])
+        assert score.high == pytest.approx(alone["intervals"][metric]["high"])
+        assert score.low < score.value < score.high
+    assert found.pairs[0].difference == pytest.approx(found.runs[0].value - found.runs[1].value)
+
+
+def test_counts_and_the_t_test_by_hand() -> None:
+    one, two = run(0.8, 1), run(0.7, 2)
+    right = [(table["label"] == table["predicted"]).to_numpy() for table in (one, two)]
+    (pair,) = compare.compare([one, two]).pairs
+    assert pair.only_a == (right[0] & ~right[1]).sum() and pair.only_b == (~right[0] & right[1]).sum()
+    assert pair.same == (one["predicted"] == two["predicted"]).mean()
+    folds = [right[0][one["fold"] == k].mean() - right[1][one["fold"] == k].mean() for k in range(5)]
+    assert (pair.t, pair.p_t) == pytest.approx(paired_tests.corrected_resampled_t(folds, 40 / 160))
+    again = [pd.concat([table, table.assign(repeat=1, predicted=table["label"])]) for table in (one, two)]
+    (first,) = compare.compare(again).pairs
+    assert (first.only_a, first.only_b) == (pair.only_a, pair.only_b), "McNemar's test is about one repeat"
+
+
+def test_the_confidence_decides_the_intervals_and_the_level() -> None:
+    usual, loose = (compare.compare([run(0.8, 1), run(0.72, 2)], confidence=level) for level in (0.95, 0.9))
+    assert loose.pairs[0].high - loose.pairs[0].low < usual.pairs[0].high - usual.pairs[0].low
+    assert loose.pairs[0].p == pytest.approx(usual.pairs[0].p)
+    assert "(90 % interval" in loose.sentences()[0] and "at 10 %" in loose.sentences()[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "pairs", "says"),
+    [
+        ({}, 1, "x is above y by 5.0 points (95 % interval 1.0 to 9.0): distinguishable at 5 %."),
+        ({}, 3, "distinguishable at 5 %, also after Holm's correction for 3 pairs."),
+        ({"holm": 0.06}, 3, "distinguishable at 5 % alone, but not after Holm's correction for 3 pairs."),
+        ({"p": 0.2, "holm": 0.2}, 1, "not distinguishable at 5 %."),
+        (
+            {"difference": -0.05, "low": -0.09, "high": -0.01},
+            1,
+            "y is above x by 5.0 points (95 % interval 1.0 to 9.0)",
+        ),
+        ({"difference": 0.0, "low": -0.03, "high": 0.02, "p": 1.0, "holm": 1.0}, 1, "x is level with y (95 % int"),
+        (
+            {"low": None, "high": None, "p": None, "holm": None},
+            1,
+            "by 5.0 points of accuracy; one cluster gives no int",
+        ),
+        ({"same": 1.0}, 1, "x and y give the same predictions for all 100 clips."),
+    ],
+)
+def test_the_verdict_says_what_the_figures_say(changes: dict, pairs: int, says: str) -> None:
+    figures = {"difference": 0.05, "low": 0.01, "high": 0.09, "p": 0.02, "holm": 0.02, "same": 0.8, **changes}
+    holm = {"p": figures.pop("holm"), "p_mcnemar": 0.5, "p_t": 0.5}
+    pair = Pair(a="x", b="y", only_a=9, only_b=4, p_mcnemar=0.3, t=1.0, rounds=5, p_t=0.3, holm=holm, **figures)
+    whole = Comparison("accuracy", 0.95, (), (pair,) * pairs, 100, 1, 10, "speaker", ())
+    assert says in whole.sentences()[0]
+
+
+def test_the_notes_say_what_the_figures_rest_on() -> None:
+    def notes(*tables: pd.DataFrame) -> str:
+        return " ".join(compare.compare(tables).notes)
+
+    one, two = run(0.8, 1), run(0.7, 2)
+    usual = notes(one, two)
+    assert "bootstrap over 10 speakers" in usual and "McNemar's test counts clips as independent" in usual
+    assert "first of" not in usual and "No folds.csv" in usual
+    nobody = notes(one.assign(speaker=None), two.drop(columns="speaker"))
+    assert "bootstrap over 200 clips" in nobody and "McNemar" not in nobody, "clips are what is drawn"
+    twice = notes(*(pd.concat([table, table.assign(repeat=1)]) for table in (one, two)))
+    assert "first of 2 repeats" in twice
+    assert "needs at least two folds" in notes(one.assign(fold=0), two.assign(fold=0))
 
 
 @pytest.mark.slow
