@@ -74,6 +74,64 @@ def test_what_is_unknown_is_said_rather_than_counted_as_zero() -> None:
     assert "speakers are unknown" in words and "texts are unknown" in words and "hashes are unknown" in words
 
 
+def test_a_clean_split_is_said_to_be_clean_and_nothing_else() -> None:
+    table = clips(speaker=["s0", "s0", "s1", "s1"], text=["x", "x", "y", "y"], audio=list("abcd"))
+    audit = leakage.audit(table, [fold("0 1", "2 3")], fitted={"input normalisation": [["c0", "c1"]]})
+    assert audit.sentences() == [
+        "0 of 1 test speakers are also in training: this estimates speakers never heard in training.",
+        "0 of 1 test texts are also in training: this estimates texts never heard in training.",
+        "No test clip has identical audio in training.",
+        "2 of 4 clips are tested.",
+        "The input normalisation is fitted on the training part only, in every fold.",
+    ]
+    assert (audit.repeated, audit.identical, audit.giveaway) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("texts", "says"),
+    [
+        ("x x x x", "1 of 1 test texts is also in training: this says nothing about new words."),
+        ("x y x y", "2 of 2 test texts are also in training: this says nothing about new words."),
+        ("x y y z", "1 of 2 test texts is also in training: this estimates a mixture of known and new texts."),
+    ],
+)
+def test_texts_on_both_sides(texts: str, says: str) -> None:
+    assert leakage.audit(clips(text=texts.split()), [fold("0 1", "2 3")]).sentences()[1] == says
+
+
+def test_words_of_one_emotion_that_no_fold_shares_give_nothing_away() -> None:
+    table = clips(text=["hurrah", "hurrah", "t", "t"], emotion=["joy", "joy", "fear", "joy"])
+    audit = leakage.audit(table, [fold("2 3", "0 1")])
+    assert (audit.emotion_only_texts, audit.giveaway) == (1, 0)
+    said = (
+        "1 of 2 texts are only ever said with one emotion, but no test clip has such a text that is also in training."
+    )
+    assert said in audit.sentences()
+    once = leakage.audit(clips(text=["x", "y", "z", "z"]), [fold("2 3", "0 1")])
+    assert once.emotion_only_texts == 0, "what is said once is not only ever said with one emotion"
+
+
+def test_over_folds_a_speaker_or_clip_counts_once() -> None:
+    table = clips(speaker=["s0", "s0", "s1", "s1"], text=["t"] * 4, audio=["a", "a", "b", "c"], emotion=["joy"] * 4)
+    audit = leakage.audit(table, [fold("0 2", "1 3"), fold("1 3", "0 2"), fold("0 2", "1 3")])
+    assert (audit.speakers, audit.shared_speakers, audit.texts, audit.shared_texts) == (2, 2, 1, 1)
+    assert (audit.tested, audit.repeated, audit.identical) == (4, 4, 2)
+    assert "2 test clips have the very same audio in training: remove the copies." in audit.sentences()
+    assert not any("are tested" in sentence for sentence in audit.sentences()), "all of them are"
+
+
+def test_clips_in_no_part_are_counted() -> None:
+    table = clips(speaker=[f"s{n}" for n in range(10)])
+    assert (
+        "20 % of the clips are in no part of a fold." in leakage.audit(table, [fold("0 1 2 3", "4 5 6 7")]).sentences()
+    )
+    parts = [fold("0 1 2 3 4", "5 6 7", validation="8"), fold("0 1", "8 9", validation="2")]
+    audit = leakage.audit(table, parts)
+    assert [found.left_out for found in audit.folds] == [1, 5]
+    assert "10 to 50 % of the clips are in no part of a fold." in audit.sentences()
+    assert [(found.train, found.validation, found.test) for found in audit.folds] == [(5, 1, 3), (2, 1, 2)]
+
+
 def test_a_voice_type_is_called_that() -> None:
     audit = leakage.audit(clips(speaker=["male", "female"] * 2), [fold("0 1", "2 3")], speaker_kind="voice type")
     assert "2 of 2 test voice types are also in training" in audit.sentences()[0]
@@ -97,7 +155,10 @@ def test_a_fold_of_other_clips_is_refused() -> None:
 
 def test_an_emotion_that_a_fold_does_not_test_is_named() -> None:
     audit = leakage.audit(clips(speaker=["s0"] * 4), [fold("0 1 3", "2")])
-    assert audit.folds[0].absent == ("fear",) and "fear" in " ".join(audit.sentences())
+    assert audit.folds[0].absent == ("fear",)
+    assert "1 of 1 fold tests no clip of some emotion (fear)" in " ".join(audit.sentences())
+    two = leakage.audit(clips(speaker=["s0"] * 4), [fold("0 1 3", "2"), fold("0 2", "1 3"), fold("0 1", "2 3")])
+    assert "2 of 3 folds test no clip of some emotion (anger, fear)" in " ".join(two.sentences())
 
 
 def test_it_goes_into_json(emodb_dir) -> None:
