@@ -14,10 +14,12 @@ class Rule:
 
     def __init__(self, function) -> None:
         self.function = function
+        self.asked: list[int] = []
 
     def predict(self, arrays, batch_size=None):
         count = len(arrays["a"])
         size = batch_size or count
+        self.asked.append(size)
         parts = []
         for start in range(0, count, size):
             parts.append(self.function(*(arrays[name][start : start + size] for name in "ab")))
@@ -74,3 +76,17 @@ def test_neighbours(data) -> None:
     assert above["alone"]["accuracy"] == pytest.approx(np.mean(labels == 0))
     assert above["fold"]["accuracy"] > 0.9 and above["fold"]["changed_from_alone"] > 0.4
     assert above["alone"]["accuracy"] < above["32"]["accuracy"] <= above["fold"]["accuracy"]
+
+
+def test_neighbours_are_none_then_31_then_the_whole_fold(data) -> None:
+    model = Rule(lambda a, b: (a[:, 0] > 0).astype(int))
+    found = sensitivity.neighbour_dependence(model, data, np.zeros(600, int))
+    assert list(found) == ["alone", "32", "fold"] and model.asked == [1, 32, 600]
+
+
+def test_each_input_is_shuffled_five_times_in_the_batches_that_were_asked_for(data) -> None:
+    model = Rule(lambda a, b: (a[:, 0] > 0).astype(int))
+    labels = model.predict(data)
+    model.asked.clear()
+    sensitivity.input_sensitivity(model, data, labels, labels, 0, 32)
+    assert model.asked == [32] * 2 * sensitivity.SHUFFLES

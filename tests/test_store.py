@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -169,6 +171,8 @@ def test_a_missing_row_is_an_error_with_the_command_unless_it_was_skipped(filled
     clips, matrices = filled.join("c", {"x": KEY, "y": other})
     assert list(clips["id"]) == ["a1", "b2"] and list(clips.index) == [0, 1] and matrices["x"].shape == (2, 3)
     assert {"clip": "a2", "name": "y", "reason": "silent"} in clips.attrs["dropped"]
+    with pytest.raises(StoreError, match=r"'ignore' is not known\. Choose one of: error, drop"):
+        filled.join("c", [KEY], missing="ignore")
 
 
 def test_a_skipped_clip_counts_again_when_its_audio_changes(filled: EmbeddingStore) -> None:
@@ -196,6 +200,33 @@ def test_find_needs_no_more_than_what_tells_keys_apart(filled: EmbeddingStore) -
     assert filled.find("c", "hubert", pad="max") == padded == filled.find("c", "hubert", weights="random")
     assert filled.find("c", "hubert", pad="none") == KEY == filled.find("c", KEY.folder)
     assert filled.find("c", "hubert", pad=None, weights="hub:x") == KEY
+
+
+def test_of_several_it_names_the_first_setting_in_which_they_differ(filled: EmbeddingStore) -> None:
+    for other, setting in (
+        (replace(KEY, layer="6"), "layer"),
+        (replace(KEY, pooling="paper", layer="6"), "pooling"),
+        (replace(KEY, options={"a": 1}), None),
+    ):
+        filled.append("c", other, ["a1"], ["a1-1"], rows_of(["a1"]))
+        with pytest.raises(StoreError, match="say more about it") as caught:
+            filled.find("c", "hubert")
+        first = min(KEY, other, key=lambda key: key.folder)
+        hint = f"hubert@{setting}={getattr(first, setting)}" if setting else first.folder
+        assert str(caught.value).endswith(f"say more about it (for example {hint}).")
+        for part in parts(filled, other):
+            part.unlink()
+
+
+def test_options_are_found_by_some_of_them(filled: EmbeddingStore) -> None:
+    few, many = (EmbeddingKey("logmel", weights="none", options={"mels": m, "change": True}) for m in (64, 80))
+    for key in (few, many):
+        filled.append("c", key, ["a1"], ["a1-1"], rows_of(["a1"]))
+    assert filled.find("c", "logmel", options={"mels": 64}) == few
+    assert filled.find("c", "logmel", options={"mels": 80, "change": True}) == many
+    for nothing in ({"mels": 40}, {"mels": 64, "change": False}):
+        with pytest.raises(StoreError, match="holds no embeddings"):
+            filled.find("c", "logmel", options=nothing)
 
 
 def test_what_is_not_there_comes_with_a_list_and_the_command(filled: EmbeddingStore) -> None:
@@ -357,6 +388,21 @@ def test_other_damaged_files_are_named_too(filled: EmbeddingStore, harm: Callabl
         filled.corpus_info("c")
         filled.load("c", KEY)
     assert name in str(caught.value)
+
+
+def test_a_changed_bit_in_the_clip_table_is_noticed(filled: EmbeddingStore) -> None:
+    _flip(filled.root / "c" / "clips.parquet")
+    with pytest.raises(StoreError, match=r"clips\.parquet"):
+        filled.clips("c")
+
+
+def test_a_part_with_an_empty_cell_is_damaged(filled: EmbeddingStore) -> None:
+    part = parts(filled)[0]
+    table = pq.read_table(part)
+    pq.write_table(table.set_column(1, "audio", pa.array([None, "a1-1"], pa.string())), part)
+    with pytest.raises(StoreError, match="holds empty cells") as caught:
+        filled.load("c", KEY)
+    assert str(part) in str(caught.value)
 
 
 def test_a_key_file_that_was_edited_is_noticed(filled: EmbeddingStore) -> None:
