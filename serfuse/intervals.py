@@ -6,7 +6,7 @@ Cutting the draws at their 2.5 and 97.5 % quantiles is still too narrow with few
 simulation 89 % coverage with ten, 71 % with three). So the draws give the standard error,
 which is widened by sqrt(G / (G - 1)) and multiplied by Student's t with G - 1 degrees of freedom for G
 clusters (Cameron, Gelbach and Miller 2008 on few clusters), on the log-odds scale for what lies between 0
-and 1. In the simulation of `tests/test_metrics.py` this covers 92 to 98 % with five, ten and forty clusters.
+and 1. In the simulation of `tests/test_intervals.py` this covers 92 to 98 % with five, ten and forty clusters.
 """
 
 from collections.abc import Sequence

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from serfuse import intervals, metrics
+from serfuse import metrics
 from serfuse.errors import RunError
 
 CLASSES = ["anger", "fear", "neutral"]
@@ -144,54 +144,3 @@ def test_certainty_is_not_claimed_where_all_is_right() -> None:
     frame["predicted"] = frame["label"]
     bounds = metrics.summarize(frame, CLASSES)["intervals"]["accuracy"]
     assert bounds["low"] < 0.99 and bounds["high"] == pytest.approx(1.0)
-
-
-# --- intervals -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("speakers", [5, 10, 40])
-def test_intervals_over_speakers_cover_and_those_over_clips_do_not(speakers: int) -> None:
-    """Speakers differ (a standard deviation of 0.9 on the log-odds scale), as on Emo-DB; 50 clips each."""
-    rng = np.random.default_rng(speakers)
-    per, runs, draws = 50, 400, 500
-    # The truth is the accuracy over all speakers there could be.
-    truth = float(np.mean(1 / (1 + np.exp(-(1.2 + 0.9 * np.random.default_rng(0).normal(size=400_000))))))
-    weights = intervals.resample(speakers, draws, 1)
-    hits = {"speaker": 0, "clip": 0}
-    for _ in range(runs):
-        ability = 1 / (1 + np.exp(-(1.2 + 0.9 * rng.normal(size=speakers))))
-        right = rng.binomial(per, ability)
-        estimate = right.sum() / (per * speakers)
-        low, high = intervals.bounded(estimate, weights @ right / (per * speakers), speakers, per * speakers)
-        hits["speaker"] += low <= truth <= high
-        spread = 1.96 * np.sqrt(estimate * (1 - estimate) / (per * speakers))
-        hits["clip"] += estimate - spread <= truth <= estimate + spread
-    assert 0.92 <= hits["speaker"] / runs <= 0.98
-    assert hits["clip"] / runs < 0.85
-
-
-def test_differences_agree_with_their_p() -> None:
-    rng = np.random.default_rng(0)
-    for centre in (0.0, 0.02, 0.05, 0.2):
-        draws = centre + 0.02 * rng.normal(size=2000)
-        low, high, p = intervals.difference(centre, draws, 10)
-        assert (p < 0.05) == (low > 0 or high < 0)
-        assert low < centre < high
-
-
-def test_no_difference_at_all() -> None:
-    assert intervals.difference(0.0, np.zeros(100), 8) == (0.0, 0.0, 1.0)
-    assert np.isnan(intervals.difference(0.1, np.full(100, 0.1), 1)).all()
-
-
-def test_clusters_that_are_all_alike_do_not_make_certainty() -> None:
-    """Three voice types with the same accuracy: the interval and p must tell the same story."""
-    draws = np.full(100, 0.1)
-    low, high, p = intervals.difference(0.1, draws, 3)
-    assert p == pytest.approx(0.25) and low < 0 < 0.1 < high
-    low, high, p = intervals.difference(0.1, draws, 8)
-    assert p < 0.05 and 0 < low < 0.1 < high
-    assert intervals.difference(0.0, np.zeros(100), 3) == (0.0, 0.0, 1.0)
-    low, high = intervals.bounded(0.8, np.full(100, 0.8), 3, 60)
-    assert low < 0.7 and high > 0.87
