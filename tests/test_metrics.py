@@ -84,8 +84,8 @@ def test_a_perfectly_calibrated_forecast_has_little_error() -> None:
         (["joy"], ["anger"], None, "joy"),
         (["anger"], ["anger"], [[0.5, 0.5]], "shape"),
         (["anger"], ["anger"], [[0.2, 0.2, 0.2]], "expected 1"),
-        (["anger"], ["anger"], [[np.nan, 0.5, 0.5]], "not finite"),
-        (["anger"], ["anger"], [[-0.5, 1.0, 0.5]], "negative"),
+        (["anger"], ["anger"], [[np.nan, 0.5, 0.5]], "1 of 1 rows of probabilities hold values that are not finite"),
+        (["anger"], ["anger"], [[-0.5, 1.0, 0.5]], "1 of 1 rows .* are negative"),
     ],
 )
 def test_nonsense_is_refused(labels, predicted, rows, says: str) -> None:
@@ -129,9 +129,37 @@ def test_the_order_of_rows_does_not_matter_and_the_seed_repeats() -> None:
 
 
 def test_speakers_unknown_or_only_one_fall_back_to_clips_and_say_so() -> None:
-    for frame in (table().drop(columns="speaker"), table(speakers=1)):
+    unknown = table()
+    unknown.loc[3, "speaker"] = ""  # as a table read from CSV without missing values has it
+    for frame in (table().drop(columns="speaker"), table(speakers=1), table().assign(speaker=None), unknown):
         found = metrics.summarize(frame, CLASSES)["interval"]
         assert found["unit"] == "clip" and "too narrow" in found["note"]
+
+
+def test_the_note_says_what_was_drawn_and_when_that_is_little() -> None:
+    def note(speakers: int, **settings) -> str:
+        return metrics.summarize(table(speakers=speakers), CLASSES, **settings)["interval"]["note"]
+
+    assert note(6) == "95 % intervals: bootstrap over 6 speakers."
+    assert note(5, speaker_kind="voice type", confidence=0.9) == (
+        "90 % intervals: bootstrap over 5 voice types. With so few voice types they are wide."
+    )
+
+
+def test_one_clip_has_figures_and_no_interval() -> None:
+    found = metrics.summarize(table().iloc[:1], CLASSES)
+    assert found["pooled"]["clips"] == 1 and found["std"]["accuracy"] is None
+    assert found["intervals"]["accuracy"] == found["intervals"]["log_loss"] == {"low": None, "high": None}
+    assert found["intervals"]["per_class"] == {name: {"low": None, "high": None} for name in CLASSES}
+
+
+def test_a_class_that_some_speakers_lack_has_the_interval_of_those_that_have_it() -> None:
+    """Draws without any clip of the class say nothing about its recall."""
+    frame = table()
+    frame = frame[(frame["label"] != "fear") | frame["speaker"].isin(["s0", "s1"])]
+    bounds = metrics.summarize(frame, CLASSES)["intervals"]["per_class"]["fear"]
+    assert 0 <= bounds["low"] < metrics.summarize(frame, CLASSES)["pooled"]["per_class"]["fear"]["recall"]
+    assert np.isfinite([bounds["low"], bounds["high"]]).all()
 
 
 def test_a_missing_column_is_named() -> None:

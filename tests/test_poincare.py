@@ -324,7 +324,10 @@ def exact_chain(u, v):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("a", "b"), [(1e-6, 1e-6), (1e-3, 2.0), (1, 1), (3, 1), (1, 3), (6, 6), (12, 3), (3, 12)])
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [(1e-6, 1e-6), (4e-3, 5e-3), (1e-3, 2.0), (1, 1), (3, 1), (1, 3), (6, 6), (12, 3), (3, 12), (13, 12.5), (20, 20)],
+)
 def test_fused_tangent_keeps_all_digits_where_the_ball_has_none(a, b, dtype):
     """Tangents of norm 12 are at 1 - 8e-11 of the ball. Random, equal and opposed directions."""
     pytest.importorskip("mpmath")
