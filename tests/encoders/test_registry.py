@@ -75,7 +75,8 @@ def test_hub_revisions_are_whole_commits() -> None:
 def test_unknown_names_list_the_choices() -> None:
     for call in (encoders.preset, encoders.load, encoders.weights_status, table_row):
         with pytest.raises(
-            UnknownNameError, match=r"Unknown encoder 'huberd'\. Choose one of: wavlm, .*hubert.*prosody"
+            UnknownNameError,
+            match=r"Unknown encoder 'huberd'\. Did you mean 'hubert'\? Choose one of: wavlm, .*hubert.*prosody",
         ):
             call("huberd")
 
