@@ -12,7 +12,7 @@ demo: $(STAMP)
 	$(BIN)/serfuse demo --out demo
 
 test: lint
-	$(BIN)/python -P -m pytest -n 2 --dist loadfile --durations=15
+	$(BIN)/python -P -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

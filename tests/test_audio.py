@@ -186,3 +186,18 @@ def test_every_clip_of_the_real_emodb_can_be_read(emodb_dir: Path) -> None:
         lengths.append(len(wave) / 16000)
         assert lengths[-1] == pytest.approx(audio.info(path).seconds, abs=1e-3)
     assert len(lengths) > 20
+
+
+@pytest.mark.parametrize(("rate", "longest"), [(0, 600.0), (-16000, 600.0), (16000, 0.0), (16000, float("nan"))])
+def test_rates_and_limits_that_are_none(tmp_path: Path, rate: int, longest: float) -> None:
+    with pytest.raises(ValueError, match="must be positive, got"):
+        audio.read(write(tmp_path / "a.wav", tone()), rate, max_seconds=longest)
+
+
+def test_samples_too_large_to_resample(tmp_path: Path) -> None:
+    """Finite in the file, infinite after the filter."""
+    loud = np.where(np.arange(4000) // 7 % 2, 1.0, -1.0).astype("float32") * np.float32(3.4e38)
+    path = write(tmp_path / "a.wav", loud, 8000, subtype="FLOAT")
+    assert np.isfinite(audio.read(path, 8000)).all()
+    with pytest.raises(AudioError, match=r"too large to resample \(up to 3\.4e\+38\)"):
+        audio.read(path, 16000)

@@ -384,6 +384,13 @@ def test_progress_counts_clips_and_the_part_of_the_audio(corpus: Corpus, store: 
     assert fractions == sorted(fractions) and fractions[0] == pytest.approx(0.2 / 3.3) and fractions[-1] == 1.0
 
 
+def test_progress_counts_the_clips_that_failed(corpus: Corpus, store: EmbeddingStore) -> None:
+    soundfile.write(corpus.clips[3].path, np.zeros(2000), RATE, format="WAV")
+    seen: list[int] = []
+    report = extract.extract(corpus, load(), store, progress=lambda done, *rest: seen.append(done))
+    assert seen == list(range(1, 13)) and [clip for clip, _ in report.failed] == [corpus.clips[3].id]
+
+
 _WORKER = """
 import sys
 import counting_encoder
@@ -485,6 +492,36 @@ def test_a_damaged_file_that_was_deleted_as_advised_comes_back(corpus: Corpus, s
     again = extract.extract(corpus, load(), store)
     assert (again.done, again.reused, again.vector_size) == (0, 12, 4)
     assert path.exists() and len(store.load("tiny", first.key)[0]) == 12
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "seconds", "mark"),
+    [(None, 0.5, 0.5, "@0.000000-0.500000"), (0.5, None, 1.5, "@0.500000-"), (0.25, 0.5, 0.25, "@0.250000-0.500000")],
+)
+def test_half_a_pair_of_times_is_a_part_as_well(
+    store: EmbeddingStore, tmp_path: Path, start: float | None, end: float | None, seconds: float, mark: str
+) -> None:
+    write_wav(tmp_path / "long.wav", 2.0, 0)
+    whole = Clip("whole", tmp_path / "long.wav", "anger")
+    facts = survey(Corpus("parts", (whole, replace(whole, id="part", start=start, end=end))), store)
+    assert facts["part"].audio == facts["whole"].audio + mark
+    assert facts["part"].seconds == pytest.approx(seconds) and facts["whole"].seconds == 2.0
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.5, 0.5), (1.0, 0.5), (-0.5, 1.0), (2.5, None), (0.0, 2.01)])
+def test_a_part_that_cannot_be_read_has_no_length(
+    store: EmbeddingStore, tmp_path: Path, start: float, end: float | None
+) -> None:
+    write_wav(tmp_path / "long.wav", 2.0, 0)
+    facts = survey(Corpus("parts", (Clip("part", tmp_path / "long.wav", "anger", start=start, end=end),)), store)
+    assert np.isnan(facts["part"].seconds)
+
+
+def test_a_parts_end_may_be_rounded_up(store: EmbeddingStore, tmp_path: Path) -> None:
+    write_wav(tmp_path / "long.wav", 1.99975, 0)
+    clip = Clip("part", tmp_path / "long.wav", "anger", start=1.5, end=2.0)
+    assert survey(Corpus("parts", (clip,)), store)["part"].seconds == pytest.approx(0.5)
+    assert extract.extract(Corpus("parts", (clip,)), load(), store).done == 1
 
 
 def test_a_segment_beyond_its_file_does_not_lengthen_the_pad(corpus: Corpus, store: EmbeddingStore) -> None:

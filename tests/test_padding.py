@@ -42,3 +42,12 @@ def test_max_is_the_longest_clip_and_never_cuts() -> None:
 def test_a_bad_pad_policy_lists_the_choices(text: str) -> None:
     with pytest.raises(ConfigError, match="Choose none, max"):
         PadPolicy.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("wave", "samples", "says"),
+    [(np.ones(3), -1, "must not be negative, got -1"), (np.ones((1, 3)), 4, r"got \(1, 3\)")],
+)
+def test_what_cannot_be_padded(wave: np.ndarray, samples: int, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        padding.pad(wave, samples)

@@ -186,6 +186,11 @@ def test_the_validation_part_has_about_the_share_asked_for(tables):
             assert low <= share <= high, (method, share)
     for fold in folds.split(tables["cremad"], "speaker", validation_fraction=0.2):
         assert 0.17 <= len(fold.validation) / (len(fold.train) + len(fold.validation)) <= 0.23
+    # Blocks of speakers and of texts: what shares one of both is in neither part.
+    for fraction, low, high in ((0.1, 0.08, 0.14), (0.2, 0.17, 0.3)):
+        both = [folds.split(tables["cremad"], "speaker-text", folds=3, validation_fraction=f) for f in (fraction, 0)]
+        for fold, whole in zip(*both, strict=True):
+            assert low <= len(fold.validation) / len(whole.train) <= high
     for method in ("random", *GROUPED):
         for fold in folds.split(tables["emodb"], method, validation_fraction=0):
             assert len(fold.validation) == 0
@@ -253,6 +258,15 @@ def test_one_speaker_cannot_be_split_by_speaker(method):
         folds.split(data, method)
     with pytest.raises(SplitError, match="voice type"):
         folds.split(data, method, speaker_kind="voice type")
+
+
+def test_two_speakers_make_two_folds():
+    data = small(speakers=2, texts=6)
+    found = folds.split(data, "speaker", folds=2, validation_fraction=0)
+    assert {frozenset(data.set_index("id").loc[fold.test, "speaker"]) for fold in found} == {
+        frozenset({"s0"}),
+        frozenset({"s1"}),
+    }
 
 
 def test_more_folds_than_voice_types(tables):

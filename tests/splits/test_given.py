@@ -23,9 +23,20 @@ def test_given_parts_are_one_published_split():
     data["fold"] = ["train", "Test", "dev"] * (len(data) // 3)
     (fold,) = folds.split(data, "given")
     assert set(fold.validation) == set(data["id"][2::3]) and set(fold.test) == set(data["id"][1::3])
+    assert set(fold.train) == set(data["id"][::3])
     data["fold"] = ["train", "train", "test"] * (len(data) // 3)
     (fold,) = folds.split(data, "given")
     assert 0 < len(fold.validation) < len(data) / 5
+
+
+def test_two_given_folds_are_enough_and_one_is_not():
+    data = small(120)
+    data["fold"] = ["1", "2"] * (len(data) // 2)
+    first, second = folds.split(data, "given", validation_fraction=0)
+    assert set(first.test) == set(second.train) == set(data["id"][::2])
+    data["fold"] = "1"
+    with pytest.raises(SplitError, match=r"holds one value only \('1'\)"):
+        folds.split(data, "given")
 
 
 @pytest.mark.parametrize("column", ["speaker", "text"])
