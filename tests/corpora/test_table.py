@@ -88,6 +88,30 @@ def test_too_many_rows_are_refused(root: Path) -> None:
     path = csv(root, "path,emotion\n" + "a.wav,anger\n" * 20)
     with pytest.raises(CorpusError, match="more than 10 rows"):
         read(path, max_rows=10)
+    with pytest.raises(CorpusError, match="more than 19 rows"):
+        read(path, max_rows=19)
+    assert len(read(csv(root, "path,emotion\na.wav,anger\nb.wav,fear\n"), max_rows=2).clips) == 2
+
+
+def test_empty_lines_are_no_rows(root: Path) -> None:
+    (root / "lines.jsonl").write_text('\n{"path": "a.wav", "emotion": "joy"}\n\n \n', "utf-8")
+    assert [clip.id for clip in read(root / "lines.jsonl").clips] == ["a.wav"]
+    assert [clip.id for clip in read(csv(root, "path,emotion\n\na.wav,joy\n,\n")).clips] == ["a.wav"]
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("1.25", 1.25),
+        ("0 days 00:00:02.25", 2.25),
+        ("0:01:02", 62.0),
+        ("1 day, 1:00:00", 90000.0),
+        ("2 days", 172800.0),
+    ],
+)
+def test_times_are_seconds_or_durations(root: Path, written: str, seconds: float) -> None:
+    (clip,) = read(csv(root, f"path;emotion;start\na.wav;joy;{written}\n")).clips
+    assert clip.start == seconds
 
 
 def test_some_missing_files_are_a_warning(root: Path) -> None:
@@ -130,6 +154,24 @@ def test_a_folder_per_emotion(tmp_path: Path) -> None:
     assert [clip.speaker for clip in with_speakers.clips] == ["s1", "s2", "s1"]
     with pytest.raises(CorpusError, match="layout"):
         read(tmp_path / "tree", layout="mood")
+
+
+def test_folders_left_out_as_asked_are_counted(tmp_path: Path) -> None:
+    for name in ("anger/x.wav", "other/y.wav", "other/z.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    corpus = read(tmp_path, skip=["other"])
+    assert [clip.id for clip in corpus.clips] == ["anger/x.wav"]
+    (warning,) = corpus.warnings
+    assert warning.endswith(": 2 clips were left out as asked (other).")
+
+
+def test_two_emotions_on_the_way_to_a_file(tmp_path: Path) -> None:
+    (tmp_path / "anger" / "joy").mkdir(parents=True)
+    (tmp_path / "anger" / "joy" / "x.wav").touch()
+    with pytest.raises(CorpusError, match=r"found 2 of them \(anger, joy\)"):
+        read(tmp_path)
+    assert read(tmp_path, layout="emotion/-").clips[0].emotion == "anger"
 
 
 def test_a_folder_that_is_no_emotion(tmp_path: Path) -> None:

@@ -166,23 +166,36 @@ def test_honest_claims_are_read(tmp_path):
     assert read_checkpoint(path)["w"].tolist() == [[1, 2], [3, 4]]
 
 
+_UNFIT = "does not fit its storage"
+
+
 @pytest.mark.parametrize(
-    "claims",
+    ("claims", "says"),
     [
-        {"count": 1 << 40, "size": (1 << 40,), "stride": (1,)},  # 4 TB in a file of some bytes
-        {"count": 4, "size": (1 << 40,), "stride": (0,)},  # one number, repeated
-        {"count": 4, "size": (2, 2), "stride": (2, 1), "offset": 1},  # one number behind the end
-        {"count": 4, "size": (2,), "stride": (-1,), "offset": 3},
-        {"count": 4, "size": (-2, -2), "stride": (2, 1)},
-        {"count": 5, "size": (5,), "stride": (1,)},  # the storage is shorter than said
-        {"count": 3, "size": (3,), "stride": (1,)},  # or longer
-        {"count": 4, "size": (4,), "stride": (1,), "key": "../data.pkl"},
-        {"count": 4, "size": (4,), "stride": (1,), "key": "1"},  # not there
+        # 4 TB in a file of some bytes; the same from one number, repeated
+        ({"count": 1 << 40, "size": (1 << 40,), "stride": (1,)}, r"claims \d+ bytes of weights"),
+        ({"count": 4, "size": (1 << 40,), "stride": (0,)}, _UNFIT),
+        ({"count": 4, "size": (2, 2), "stride": (2, 1), "offset": 1}, _UNFIT),  # one number behind the end
+        ({"count": 4, "size": (1,), "stride": (1,), "offset": 4}, _UNFIT),
+        ({"count": 4, "size": (2,), "stride": (-1,), "offset": 3}, _UNFIT),
+        ({"count": 4, "size": (-2, -2), "stride": (2, 1)}, _UNFIT),
+        ({"count": 4, "size": (2, 2), "stride": (1,)}, _UNFIT),
+        ({"count": 4, "size": (1,) * 9, "stride": (1,) * 9}, _UNFIT),
+        ({"count": 5, "size": (5,), "stride": (1,)}, "holds 16 bytes of w, expected 20"),
+        ({"count": 3, "size": (3,), "stride": (1,)}, "has 16 bytes, more than 12"),
+        ({"count": 4, "size": (4,), "stride": (1,), "key": "../data.pkl"}, None),
+        ({"count": 4, "size": (4,), "stride": (1,), "key": "1"}, None),  # not there
     ],
 )
-def test_claims_that_the_bytes_do_not_bear_out_are_refused(tmp_path, claims):
+def test_claims_that_the_bytes_do_not_bear_out_are_refused(tmp_path, claims, says):
     path = _archive(tmp_path / "x.pth", _tensor(**claims), k0=struct.pack("<4f", 1, 2, 3, 4))
-    with pytest.raises(WeightsError):
+    with pytest.raises(WeightsError, match=says):
+        read_checkpoint(path)
+
+
+def test_attributes_of_an_admitted_name_cannot_be_set(tmp_path):
+    path = _archive(tmp_path / "x.pth", b"\x80\x02ccollections\nOrderedDict\n}b.")
+    with pytest.raises(WeightsError, match="it sets attributes of a Global"):
         read_checkpoint(path)
 
 
@@ -212,7 +225,6 @@ def test_compressed_members_are_refused(tmp_path):
         b"\x80\x05\x96\xff\xff\xff\xff\xff\xff\xff\x7f.",  # a bytearray of 2**63 bytes
         b"\x80\x02X\xff\xff\xff\x7fshort.",
         b"\x80\x02cos\nsystem\n.",
-        b"\x80\x02ccollections\nOrderedDict\n}b.",  # attributes of the name itself
         b"\x80\x02}" + b"(" + b")" + b"\x85" * 200_000 + b"K\x01u.",  # a key nested 200,000 deep
         b"cos\nsystem\n(S'true'\ntR.",  # protocol 0
         b"(S'true'\nios\nsystem\n.",

@@ -1,6 +1,7 @@
 """The reference set: vectors that are weights, come back from a file without the array, and are never trained."""
 
 import numpy as np
+import pytest
 
 from serfuse import fitting
 
@@ -49,3 +50,22 @@ def test_half_precision_stores_float32():
     np.testing.assert_array_equal(layer.get_weights()[0], (VALUES + 0.1234567).astype("float32"))
     found = layer(np.ones((1, 2), "float16"))
     assert keras.backend.standardize_dtype(found.dtype) == "float16"
+
+
+def test_one_vector_is_a_set():
+    np.testing.assert_array_equal(ReferenceSet(VALUES[:1]).get_weights()[0], VALUES[:1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({}, "needs `values`"),
+        ({"values": [[1.0, np.nan]]}, "must be finite"),
+        ({"values": VALUES, "shape": (4, 3)}, r"shape \(3, 4\) and shape=\(4, 3\), which differ"),
+        ({"values": VALUES[0]}, r"Received shape: \(4,\)"),
+        ({"shape": (0, 4)}, r"Received shape: \(0, 4\)"),
+    ],
+)
+def test_what_is_no_set_of_vectors(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        ReferenceSet(**arguments)

@@ -184,6 +184,7 @@ def test_masked_is_unmasked_whatever_the_masked_points_hold(points, epsilon):
 
 def test_masked_clips_of_a_batch_and_masked_references():
     p, q = normal(5, 4), normal(5, 4, seed=1)
+    alone = np.array([False, False, True, False, False])
     keep = np.array([True, True, False, True, False])
     expected = arrays(SinkhornTransport(points="batch")([p[keep], q[keep]]))
     found = arrays(SinkhornTransport(points="batch")([p, q], mask=[keep, keep]))
@@ -193,10 +194,11 @@ def test_masked_clips_of_a_batch_and_masked_references():
         for kind in ("barycentric", "literal"):
             layer = SinkhornTransport(epsilon, map=kind, points="reference")
             clips = [normal(3, 4, seed=7), normal(3, 4, seed=8)]
-            expected = arrays(layer([*clips, p[keep], q[keep]]))
-            found = arrays(layer([*clips, p, q], mask=[None, None, keep, keep]))
-            for one, other in zip(found, expected, strict=True):
-                np.testing.assert_allclose(one, other, atol=1e-5)
+            for kept in (keep, alone):
+                expected = arrays(layer([*clips, p[kept], q[kept]]))
+                found = arrays(layer([*clips, p, q], mask=[None, None, kept, kept]))
+                for one, other in zip(found, expected, strict=True):
+                    np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_masks_of_keras_layers_arrive():

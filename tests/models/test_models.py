@@ -43,6 +43,14 @@ def test_fcn_counts(size: int) -> None:
     assert trainable(build("fcn", arrays(size))) == size * 128 + 128 + 128 * 4 + 4
 
 
+def test_svm_is_scikit_learns_with_its_defaults() -> None:
+    from sklearn.svm import SVC
+
+    scaler, svc = build("svm", arrays(5))
+    assert type(scaler).__name__ == "StandardScaler" and type(svc) is SVC
+    assert svc.get_params() == SVC().get_params()
+
+
 @pytest.mark.parametrize(("name", "pooled"), [("cnn", False), ("cnn-pooled", True)])
 def test_cnn_counts(name: str, pooled: bool) -> None:
     steps = ((50 - 2) // 2 - 2) // 2 if pooled else 50 - 4
