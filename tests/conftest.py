@@ -42,6 +42,12 @@ def pytest_runtest_setup() -> None:
     _drop_placeholders()
 
 
+@pytest.fixture
+def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """pytest's, without the test's name in it: a message that names a file must not match by that."""
+    return tmp_path_factory.mktemp("t")
+
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -193,6 +193,12 @@ def test_claims_that_the_bytes_do_not_bear_out_are_refused(tmp_path, claims, say
         read_checkpoint(path)
 
 
+def test_admitted_names_are_called_as_torch_calls_them_only(tmp_path):
+    path = _archive(tmp_path / "x.pth", _named("collections", "OrderedDict", "x"))
+    with pytest.raises(WeightsError, match=r"it calls collections\.OrderedDict"):
+        read_checkpoint(path)
+
+
 def test_attributes_of_an_admitted_name_cannot_be_set(tmp_path):
     path = _archive(tmp_path / "x.pth", b"\x80\x02ccollections\nOrderedDict\n}b.")
     with pytest.raises(WeightsError, match="it sets attributes of a Global"):
@@ -210,7 +216,7 @@ def test_compressed_members_are_refused(tmp_path):
     count = 1 << 22
     path = _archive(tmp_path / "x.pth", _tensor(count, (count,), (1,)), zipfile.ZIP_DEFLATED, k0=bytes(4 * count))
     assert path.stat().st_size < 1 << 17
-    with pytest.raises(WeightsError, match="compressed"):
+    with pytest.raises(WeightsError, match="is compressed, which"):
         read_checkpoint(path)
 
 

@@ -70,6 +70,14 @@ def test_the_gap_between_splits_is_in_words(folders: list[Path]) -> None:
     assert words.gaps(found[1:]) == [], "one split is no gap"
 
 
+def test_voice_types_are_called_that_in_the_gap(folders: list[Path]) -> None:
+    found = folders_of.read(folders[:2])
+    for run in found:
+        run.config["corpus"]["speaker_kind"] = "voice type"
+    (sentence,) = words.gaps(found)
+    assert "(new voice types)" in sentence and "of known voice types" in sentence and "speaker" not in sentence
+
+
 def test_the_most_confident_mistakes_come_first_with_sound_where_there_is_some(reported: Path) -> None:
     (run,) = folders_of.read([reported / "svm-loso"])
     found = mistakes.worst(run, EmbeddingStore(reported / "store"), count=200)
@@ -104,6 +112,7 @@ def test_names_cannot_break_out_of_the_page(folders: list[Path], tmp_path: Path)
 
 
 def test_what_a_reader_must_know_comes_first(folders: list[Path], tmp_path: Path) -> None:
+    assert words.warnings(folders_of.read(folders[:1])[0]) == []
     folder = tmp_path / "run"
     shutil.copytree(folders[2], folder)
     text = (folder / "config.yaml").read_text("utf-8").replace("synthetic: false", "synthetic: true")
@@ -113,6 +122,7 @@ def test_what_a_reader_must_know_comes_first(folders: list[Path], tmp_path: Path
     (folder / "metrics.json").write_text(json.dumps(found), "utf-8")
     (run,) = folders_of.read([folder])
     warnings = " ".join(words.warnings(run))
+    assert len(words.warnings(run)) == 3
     assert "synthetic" in warnings and "random weights" in warnings and "ignores encodec" in warnings
     drawn = page.render([run])
     assert drawn.index("The speech is synthetic") < drawn.index("Results")

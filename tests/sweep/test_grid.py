@@ -81,7 +81,11 @@ def test_settings_reach_the_configuration_in_order(sweep_values) -> None:
         ({"blocks": [{"rows": [["a", "b", "c"]]}]}, "a row is one encoder or a pair"),
         ({"seeds": [0, 0]}, "a seed stands there twice"),
         ({"seeds": [-1]}, "seeds are from 0"),
-        ({"seeds": list(range(40_000))}, "at most 100000"),
+        ({"seeds": list(range(40_000))}, "asks for 120000 cross-validations; at most 100000"),
+        (
+            {"models": {"svm": {}, "fcn": {}}, "corpora": {"emodb": "E", "mesd": "M"}, "seeds": list(range(9000))},
+            "asks for 108000 cross-validations; at most 100000",
+        ),
         ({"metrics": ["speed"]}, "metrics.0"),
         ({"published": {"paper": "hyfuse", "table": 0}}, "published.table"),
     ],

@@ -39,6 +39,8 @@ def test_several_fitting_embeddings_are_no_reason_to_extract(make_plan, store) -
     problem = make_plan().missing[0]
     assert "several" in problem.reason and problem.command == ""
     assert not make_plan(blocks=[{"rows": ["hubert@layer=6"]}]).missing
+    third = make_plan(blocks=[{"rows": ["hubert@layer=3"]}]).missing[0]
+    assert third.reason == "not extracted" and "--encoder hubert --layer 3" in third.command
 
 
 def test_a_few_missing_clips_are_counted(make_plan, store) -> None:
