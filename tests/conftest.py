@@ -1,6 +1,7 @@
 """Fixtures that every test may use."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,10 @@ import pytest
 from serfuse.corpora.base import Clip, Corpus
 from serfuse.embedding_key import EmbeddingKey
 from serfuse.store import AudioFacts, EmbeddingStore
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A script that starts the tests in the background has Ctrl-C ignored, in them and in what they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _drop_placeholders() -> None:
