@@ -12,7 +12,8 @@ demo: $(STAMP)
 	$(BIN)/serfuse demo --out demo
 
 test: lint
-	$(BIN)/python -P -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15
+	$(BIN)/python -P -m pytest -n 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder \
+		--durations=15
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ import numpy as np
 from ..errors import ConfigError
 from .base import Encoder, EncoderPreset, LoadRequest
 from .checks import check_waveform, resized, resolve_dtype, resolve_layer, resolve_options
+from .compiled import import_librosa
 from .weights import resolve
 
 WINDOW = 400
@@ -24,7 +25,7 @@ class LogMel(Encoder):
     """
 
     def __init__(self, preset: EncoderPreset, options: dict[str, Any]) -> None:
-        import librosa
+        librosa = import_librosa()
 
         self.preset = resized(preset, vector_size=options["mels"] * (2 if options["change"] else 1))
         self.weights_id = "none"
@@ -32,7 +33,7 @@ class LogMel(Encoder):
         self._filters = librosa.filters.mel(sr=preset.sample_rate, n_fft=WINDOW, n_mels=options["mels"])
 
     def frames(self, waveform: np.ndarray) -> np.ndarray:
-        import librosa
+        librosa = import_librosa()
 
         waveform = check_waveform(self.preset, waveform)
         spectrum = librosa.stft(waveform, n_fft=WINDOW, hop_length=self.preset.hop, center=False)

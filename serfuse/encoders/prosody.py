@@ -9,6 +9,7 @@ import numpy as np
 
 from .base import Encoder, EncoderPreset, LoadRequest
 from .checks import check_waveform, resolve_dtype, resolve_layer, resolve_options
+from .compiled import import_librosa
 from .weights import resolve
 
 FRAME = 1024
@@ -79,7 +80,7 @@ def load(preset: EncoderPreset, request: LoadRequest) -> Prosody:
 
 def contours(waveform: np.ndarray, sample_rate: int, hop: int) -> np.ndarray:
     """The matrix `(1 + samples // hop, len(CONTOURS))`, float32, finite for any finite waveform."""
-    import librosa
+    librosa = import_librosa()
 
     padded = np.pad(waveform.astype(np.float64), FRAME // 2)
     framed = librosa.util.frame(padded, frame_length=FRAME, hop_length=hop, axis=0)
@@ -121,7 +122,7 @@ def _pitch_and_voice(
 
     The harmonicity is Boersma's (1993): autocorrelation of the windowed frame over that of the window.
     """
-    import librosa
+    librosa = import_librosa()
 
     f0, voiced, probability = librosa.pyin(
         padded,
@@ -203,7 +204,7 @@ def _level(framed: np.ndarray) -> dict[str, np.ndarray]:
 def _spectrum(
     framed: np.ndarray, power: np.ndarray, frequencies: np.ndarray, sample_rate: int
 ) -> dict[str, np.ndarray]:
-    import librosa
+    librosa = import_librosa()
 
     decibel = _decibel(power)
     magnitude = np.sqrt(power).T + 1e-12  # librosa divides by the sum
@@ -236,7 +237,7 @@ def _spectrum(
 
 def _tempo(power: np.ndarray, sample_rate: int, hop: int) -> dict[str, np.ndarray]:
     """Onset strength, and how many onsets there are a second: close to the rate of syllables."""
-    import librosa
+    librosa = import_librosa()
 
     mel = librosa.feature.melspectrogram(S=power.T, sr=sample_rate, n_mels=40)
     onset = librosa.onset.onset_strength(S=_decibel(mel), sr=sample_rate, lag=2)
