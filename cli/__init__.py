@@ -14,6 +14,8 @@ COMMANDS = {
     "sweep": "Run a whole table of cross-validations, and print it beside the published one.",
     "compare": "Say whether one run is above another, with intervals and paired tests.",
     "report": "Write runs as one self-contained page, or as Markdown, CSV or LaTeX.",
+    "train": "Train the model of a run on all clips, and keep it as one file.",
+    "predict": "Say which emotion a trained model hears in audio files.",
     "list": "Show encoders, corpora, models, splits, or what the store holds.",
 }
 

@@ -53,7 +53,7 @@ class EmbeddingKey:
         except (TypeError, ValueError) as error:
             raise StoreError(
                 f"An option of encoder {self.encoder!r} cannot be part of a key: {error}. Expected text, numbers, "
-                f"true or false; received {dict(self.options)!r}."
+                f"true or false; received {self.options!r}."
             ) from error
         object.__setattr__(self, "options", options)
         object.__setattr__(self, "libraries", libraries)

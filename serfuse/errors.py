@@ -37,6 +37,10 @@ class RunError(SerfuseError):
     """A run folder cannot be read, or runs cannot be compared."""
 
 
+class ModelFileError(SerfuseError):
+    """A file of a trained model cannot be read, is not what it says, or does not fit what is asked of it."""
+
+
 class UnknownNameError(SerfuseError, KeyError):
     """A name is not in a registry. The message lists the choices."""
 

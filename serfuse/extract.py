@@ -15,9 +15,10 @@ import numpy as np
 
 from . import audio, padding
 from .corpora.base import Clip, Corpus
+from .embed import embed, reason
 from .encoders import pooling as poolings
 from .encoders.base import Encoder
-from .errors import AudioError, ConfigError, SerfuseError
+from .errors import AudioError, ConfigError
 from .padding import PadPolicy
 from .read_ahead import ReadAhead
 from .store import AudioFacts, EmbeddingKey, EmbeddingStore, FileStamp, Skipped
@@ -178,9 +179,9 @@ def extract(
     try:
         with ReadAhead(read, groups, lambda clip: _cost(facts[clip.id]), 2 * batch_seconds) as batches:
             for group, waveforms in batches:
-                for clip, outcome in zip(group, _embed(encoder, waveforms, pooling), strict=True):
+                for clip, outcome in zip(group, embed(encoder, waveforms, pooling), strict=True):
                     if isinstance(outcome, Exception):
-                        report.failed.append((clip.id, _reason(outcome)))
+                        report.failed.append((clip.id, reason(outcome)))
                         _log.debug("clip %s", clip.id, exc_info=outcome)
                     else:
                         writer.add(clip.id, outcome)
@@ -287,51 +288,6 @@ def _plan(
     return groups
 
 
-def _embed(encoder: Encoder, waveforms: Sequence[np.ndarray | Exception], pooling: str) -> list[np.ndarray | Exception]:
-    """One vector, or the reason why there is none, per waveform."""
-    outcomes: list[np.ndarray | Exception] = list(waveforms)
-    by_length: dict[int, list[int]] = {}
-    for place, waveform in enumerate(waveforms):
-        if not isinstance(waveform, Exception):
-            by_length.setdefault(len(waveform), []).append(place)
-    for places in by_length.values():
-        for place, frames in zip(places, _frames(encoder, [waveforms[place] for place in places]), strict=True):
-            outcomes[place] = frames if isinstance(frames, Exception) else _pool(frames, pooling, encoder)
-    return outcomes
-
-
-def _frames(encoder: Encoder, waveforms: list[np.ndarray]) -> list[np.ndarray | Exception]:
-    """Frames of clips of equal length. When a batch fails, its clips are tried alone, so that one cannot spoil all."""
-    try:
-        if len(waveforms) == 1:
-            return [encoder.frames(waveforms[0])]
-        frames = encoder.frames_batch(waveforms)
-        if len(frames) != len(waveforms):
-            raise RuntimeError(f"frames_batch gave {len(frames)} results for {len(waveforms)} clips")
-        return list(frames)
-    except AudioError as error:
-        failure: Exception = error
-    except SerfuseError:
-        raise  # about the weights or the settings, not about this clip
-    except Exception as error:
-        # Whatever a library says about one input must not take the others along.
-        failure = error
-    if len(waveforms) == 1:
-        return [failure]
-    return [_frames(encoder, [waveform])[0] for waveform in waveforms]
-
-
-def _pool(frames: np.ndarray, pooling: str, encoder: Encoder) -> np.ndarray | Exception:
-    try:
-        vector = poolings.pool(frames, pooling, encoder.preset)
-    except ValueError as error:
-        return error
-    bad = int((~np.isfinite(vector)).sum())
-    if bad:
-        return ArithmeticError(f"{bad} of the {len(vector)} values of its embedding are not finite")
-    return vector
-
-
 def _record(
     corpus: Corpus, store: EmbeddingStore, key: EmbeddingKey, facts: Mapping[str, AudioFacts], report: ExtractReport
 ) -> None:
@@ -352,10 +308,3 @@ def _libraries(encoder: Encoder) -> dict[str, str]:
 
 def _cost(facts: AudioFacts) -> float:
     return 0.0 if math.isnan(facts.seconds) else facts.seconds
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip()
-    if isinstance(error, SerfuseError | ArithmeticError):
-        return text
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

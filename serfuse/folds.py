@@ -14,7 +14,7 @@ import numpy as np
 from . import splits
 from .errors import SplitError
 from .splits import validation as inner
-from .splits.base import ClipTable
+from .splits.base import ClipTable, SplitMethod
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,18 +74,8 @@ def split(
         SplitError: the clips cannot be split so.
         UnknownNameError: no such method.
     """
-    chosen = splits.get(method)
-    if folder is not None and not chosen.reads_folder:
-        raise SplitError(f"A folder of folds was given, but the split is {method!r}. Use the split 'given' with it.")
-    _check_number("folds", folds, 2)
     _check_number("repeats", repeats, 1)
-    _check_number("seed", seed, 0)
-    if not 0 <= validation_fraction < 1:
-        raise SplitError(f"validation_fraction is {validation_fraction}; expected a number from 0 to below 1.")
-    table = _table(clips, speaker_kind)
-    for column in chosen.needs if folder is None else ():
-        _require(table, column, method)
-
+    chosen, table = _checked(clips, method, folds, seed, validation_fraction, speaker_kind, folder)
     result = []
     for repeat in range(repeats):
         drawn = chosen.assign(table, folds, seed + repeat, folder)
@@ -98,6 +88,52 @@ def split(
                 train, validation = inner.draw(table, train, apart, validation_fraction, rng)
             result.append(Fold(repeat, index, table.ids[train], table.ids[validation], table.ids[parts.test]))
     return result
+
+
+def whole(
+    clips: "pd.DataFrame",
+    method: str,
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    validation_fraction: float = 0.1,
+    speaker_kind: str = "speaker",
+    folder: Path | None = None,
+) -> Fold:
+    """All clips for training, but for the inner validation part, which keeps apart what the split does.
+
+    For the model that is kept after a cross-validation. Its `test` is empty. Arguments and errors as for `split`.
+    """
+    chosen, table = _checked(clips, method, folds, seed, validation_fraction, speaker_kind, folder)
+    apart = chosen.apart
+    if apart is None:
+        apart = inner.kept_apart(table, chosen.assign(table, folds, seed, folder))
+    everything = np.arange(len(table.ids))
+    train, validation = inner.draw(table, everything, apart, validation_fraction, np.random.default_rng([seed, 2]))
+    return Fold(0, 0, table.ids[train], table.ids[validation], table.ids[:0])
+
+
+def _checked(
+    clips: "pd.DataFrame",
+    method: str,
+    folds: int,
+    seed: int,
+    validation_fraction: float,
+    speaker_kind: str,
+    folder: Path | None,
+) -> tuple[SplitMethod, ClipTable]:
+    """The method and the clips, once everything about them is known to fit."""
+    chosen = splits.get(method)
+    if folder is not None and not chosen.reads_folder:
+        raise SplitError(f"A folder of folds was given, but the split is {method!r}. Use the split 'given' with it.")
+    _check_number("folds", folds, 2)
+    _check_number("seed", seed, 0)
+    if not 0 <= validation_fraction < 1:
+        raise SplitError(f"validation_fraction is {validation_fraction}; expected a number from 0 to below 1.")
+    table = _table(clips, speaker_kind)
+    for column in chosen.needs if folder is None else ():
+        _require(table, column, method)
+    return chosen, table
 
 
 def _check_number(name: str, value: int, least: int) -> None:

@@ -1,0 +1,148 @@
+"""`serfuse predict`: emotions of new audio, by a model that `serfuse train` kept."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from serfuse.bundle import Card
+    from serfuse.prediction import Prediction
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("audio", nargs=-1, required=True, metavar="AUDIO AUDIO ...", type=click.Path(path_type=Path))
+@click.option(
+    "--weights", multiple=True, metavar="[ENC=]PATH", help="Local weights of an encoder; default: cache or hub."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV and nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    model: Path,
+    audio: tuple[Path, ...],
+    weights: tuple[str, ...],
+    device: str,
+    as_csv: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Say which emotion a trained model hears in audio files.
+
+    \b
+    serfuse predict winner.serfuse call.wav
+    serfuse predict winner.serfuse recordings/ --csv > emotions.csv
+
+    MODEL is a file that `serfuse train` wrote; AUDIO are files of any format, or folders. Every file is encoded as
+    the training clips were: an encoder or weights that would give other numbers are refused. A file that cannot be
+    used is listed with the reason, and the exit code is 1 then.
+    """
+    from serfuse import bundle, prediction
+
+    if as_csv and as_json:
+        raise click.UsageError("Give --csv or --json, not both.")
+    paths = _files(audio)
+    card = bundle.read_card(model)
+    wanted = prediction.requests(card, _weights(weights, card), device)
+    with Progress("encoding", unit="file", quiet=quiet or as_json or as_csv) as progress:
+        found = prediction.predict(model, paths, wanted, progress.callback)
+    if as_json:
+        content = {"model": card.model_dump(mode="json"), "predictions": [item.to_dict() for item in found]}
+        click.echo(json.dumps(content, ensure_ascii=False))
+    elif as_csv:
+        click.echo(_csv(found, card.classes), nl=False)
+    else:
+        _show(found, card)
+    ctx.exit(1 if any(item.problem for item in found) else 0)
+
+
+def _files(audio: tuple[Path, ...]) -> list[Path]:
+    """The files that were named, and all audio files below the folders that were."""
+    from serfuse.corpora.files import audio_files
+
+    paths: list[Path] = []
+    for given in audio:
+        if given.is_dir():
+            below = audio_files(given)
+            if not below:
+                raise click.UsageError(f"{given} holds no audio file.")
+            paths += below
+        else:
+            paths.append(given)
+    return list(dict.fromkeys(paths))
+
+
+def _weights(values: tuple[str, ...], card: "Card") -> dict[str, str]:
+    """`--weights` by encoder."""
+    encoders = list(dict.fromkeys(key.encoder for key in card.keys().values()))
+    found = {}
+    for value in values:
+        name, equals, path = value.partition("=")
+        if equals and name in encoders:
+            found[name] = path
+        elif len(encoders) == 1:
+            found[encoders[0]] = value
+        else:
+            raise click.UsageError(
+                f"--weights {value}: say for which encoder, for example --weights {encoders[0]}=PATH. The model takes "
+                f"{' and '.join(encoders)}."
+            )
+    return found
+
+
+def _csv(found: "list[Prediction]", classes: list[str]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "seconds", "emotion", *(f"p_{name}" for name in classes), "problem", "unlike"])
+    for item in found:
+        seconds = "" if item.seconds is None else f"{item.seconds:.3f}"
+        figures = [item.probabilities.get(name, "") for name in classes]
+        writer.writerow([item.path, seconds, item.emotion or "", *figures, item.problem, item.unlike])
+    return text.getvalue()
+
+
+def _show(found: "list[Prediction]", card: "Card") -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(_table(found))
+    for item in found:
+        if item.problem or item.unlike:
+            console.print(item.problem or f"{item.path}: {item.unlike}", markup=False, soft_wrap=True)
+    for line in card.expectation():
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _table(found: "list[Prediction]") -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    table.add_column("file", overflow="fold")
+    table.add_column("s", justify="right")
+    table.add_column("emotion")
+    table.add_column("%", justify="right")
+    table.add_column("then")
+    for item in found:
+        ranked = sorted(item.probabilities.items(), key=lambda part: -part[1])
+        first = ranked[0] if ranked else ("-", None)
+        second = f"{ranked[1][0]} {100 * ranked[1][1]:.0f}" if len(ranked) > 1 else ""
+        table.add_row(
+            Text(str(item.path)),
+            "-" if item.seconds is None else f"{item.seconds:.1f}",
+            first[0],
+            "-" if first[1] is None else f"{100 * first[1]:.0f}",
+            second,
+        )
+    return table
