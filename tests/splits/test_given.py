@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 from clip_tables import small
 
@@ -91,6 +92,17 @@ def test_emobox_validation_parts_and_ids_that_are_paths(tmp_path):
     data["id"] = "some/folder/" + data["id"] + ".wav"
     (fold,) = folds.split(data, "given", folder=root)
     assert len(fold.validation) == 10 and all(clip.startswith("some/folder/") for clip in fold.test)
+
+
+def test_a_file_name_of_two_clips_tells_neither(tmp_path):
+    data = small(60)
+    root = emobox(tmp_path / "x", data, corpus="x", folds_of=[data["id"].tolist()[::4]])
+    twice = pd.concat([data.assign(id="one/" + data["id"] + ".wav"), data.iloc[:1].assign(id="two/clip0000.wav")])
+    twice["path"] = twice["id"]
+    with pytest.raises(SplitError, match=r"lists 1 clips that the corpus does not hold, the first is 'x-clip0000'"):
+        folds.split(twice, "given", folder=root)
+    (fold,) = folds.split(twice.iloc[:-1], "given", folder=root)
+    assert "one/clip0000.wav" in fold.test
 
 
 def test_emobox_errors_say_what_is_wrong(tmp_path):
