@@ -47,13 +47,14 @@ def intervals(runs: list[Run]) -> str:
         if bounds["low"] is not None:
             axes.plot([100 * bounds["low"], 100 * bounds["high"]], [place, place], color=COLOURS[0], linewidth=2.5)
         axes.plot(100 * value, place, "o", color=COLOURS[0], markersize=6)
+        chance = 100 / len(run.classes)  # corpora differ in their number of emotions
+        axes.plot([chance, chance], [place - 0.5, place + 0.5], color="grey", linestyle=":", linewidth=1.2)
         for row in run.published:
             axes.plot(row.accuracy, place, "x", color=COLOURS[3], markersize=8, markeredgewidth=2)
         name = plain(f"{run.title}: {run.inputs} ({run.split})", 66)
         axes.text(0, place + 0.22, name, transform=axes.get_yaxis_transform(), ha="left", va="bottom", fontsize=9)
     axes.set_yticks([])
     axes.set_ylim(-0.6, len(runs) - 0.2)
-    axes.axvline(100 / len(runs[0].classes), color="grey", linestyle=":", linewidth=1)
     axes.set_xlim(0, 100)
     axes.set_xlabel("accuracy in per cent")
     axes.grid(axis="x", alpha=0.3)

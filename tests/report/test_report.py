@@ -353,6 +353,16 @@ def test_a_configuration_that_expands_itself_is_refused(folders: list[Path], tmp
     assert paired_runs.read(folder, 0).speaker_kind == "speaker"
 
 
+def test_yaml_that_would_run_something_is_refused(folders: list[Path], tmp_path: Path) -> None:
+    folder, proof = tmp_path / "run", tmp_path / "ran"
+    shutil.copytree(folders[0], folder)
+    with (folder / "config.yaml").open("a", encoding="utf-8") as file:
+        file.write(f"evil: !!python/object/apply:os.mkdir ['{proof}']\n")
+    with pytest.raises(RunError, match="not valid YAML"):
+        folders_of.read([folder])
+    assert paired_runs.read(folder, 0).speaker_kind == "speaker" and not proof.exists()
+
+
 def test_two_folders_of_one_name_are_told_apart(folders: list[Path], tmp_path: Path) -> None:
     shutil.copytree(folders[0], tmp_path / "other" / folders[0].name)
     names = [run.name for run in folders_of.read([folders[0], tmp_path / "other" / folders[0].name])]
