@@ -30,7 +30,7 @@ def read(table: ClipTable, folder: Path) -> list[Parts]:
     if not files:
         raise SplitError(
             f"No EmoBox folds under {folder}: expected fold_1/<corpus>_train_fold_1.jsonl and "
-            f"fold_1/<corpus>_test_fold_1.jsonl."
+            f"fold_1/<corpus>_test_fold_1.jsonl. Give the folder of one corpus, such as EmoBox/data/emodb."
         )
     stems, counts = np.unique(table.stems, return_counts=True)
     shared = set(stems[counts > 1])  # names of several files tell no clip
