@@ -206,7 +206,7 @@ def remarks(result: "Result") -> list[str]:
     from serfuse import published
 
     metrics, dataset = result.metrics, result.dataset
-    lines = [result.audit.sentences()[0]]
+    lines = [result.audit.sentences()[0], _further(metrics)]
     if dataset.left_out:
         names = sorted({item["clip"] for item in dataset.left_out})
         lines.append(
@@ -241,6 +241,16 @@ def remarks(result: "Result") -> list[str]:
             f"{row.macro_f1:.2f} % (random folds; its folds and seeds are not published)."
         )
     return lines
+
+
+def _further(metrics: dict[str, Any]) -> str:
+    """The pooled figures that the table has no room for."""
+    pooled, loss = metrics["pooled"], metrics["intervals"]["log_loss"]
+    parts = [f"weighted F1 {_percent(pooled['weighted_f1'])}"]
+    if pooled["log_loss"] is not None:
+        interval = "" if loss["low"] is None else f" ({loss['low']:.3f} to {loss['high']:.3f})"
+        parts += [f"log loss {pooled['log_loss']:.3f}{interval}", f"calibration error {_percent(pooled['ece'])}"]
+    return f"All clips pooled: {', '.join(parts)}. Each emotion's recall and each fold's figures are in metrics.json."
 
 
 def _by_size(neighbours: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -154,13 +154,12 @@ def compare(
     speakers = [None if value == "" else value for value in first["speaker"]]
     clusters = intervals.Clusters.of(speakers, first["clip"].tolist(), kind)
     size, classes = first["clip"].nunique(), read[0].classes
-    weights = intervals.resample(clusters.number, draws, seed) if clusters.number > 1 else np.ones((2, 1))
     values, drawn = [], []
     for run in read:
         matrices = metrics.confusion_by_cluster(run.table["label"], run.table["predicted"], classes, clusters)
         values.append(float(metrics.scores(matrices.sum(axis=0))[metric]))
-        flat = weights @ matrices.reshape(clusters.number, -1)
-        drawn.append(metrics.scores(flat.reshape(len(weights), len(classes), len(classes)))[metric])
+        flat = intervals.sums(matrices.reshape(clusters.number, -1), draws, seed)
+        drawn.append(metrics.scores(flat.reshape(-1, len(classes), len(classes)))[metric])
 
     scores = []
     for run, value, draw in zip(read, values, drawn, strict=True):
@@ -215,13 +214,14 @@ def _resampled_t(a: PairedRun, b: PairedRun, metric: str) -> tuple[float | None,
     """
     rounds: dict[frozenset[str], list[float]] = {}
     tests, trains = [], []
-    sizes = _training_sizes(a)
+    sizes, others = _training_sizes(a), _training_sizes(b)
     for (repeat, fold), part in a.table.groupby(["repeat", "fold"], sort=True):
         other = b.table.loc[part.index]
         value = _score(part, a.classes, metric) - _score(other, a.classes, metric)
         rounds.setdefault(frozenset(part["clip"]), []).append(value)
         tests.append(len(part))
-        trains.append(sizes[repeat, fold])
+        # Their inner validation parts may differ; the smaller training part makes the more careful test.
+        trains.append(min(sizes.get((repeat, fold), 0), others.get((repeat, fold), 0)))
     if min(trains) == 0:
         return None, len(rounds), None
     t, p = paired_tests.corrected_resampled_t(

@@ -285,6 +285,7 @@ def cross_validate(
         parts,
         speaker_kind=dataset.speaker_kind,
         fitted=_fitted(config, dataset, parts),
+        notes=_padding(dataset),
     )
     if on_audit:
         on_audit(audit)
@@ -310,6 +311,14 @@ def _fitted(config: Config, dataset: Dataset, parts: list[Fold]) -> dict[str, li
     if any(key.pad.startswith("max") for key in dataset.keys.values()):
         found["pad length (--pad max)"] = [dataset.clips["id"].to_numpy() for _ in parts]
     return found
+
+
+def _padding(dataset: Dataset) -> list[str]:
+    """What the pad length rests on where it is not that of the longest clip, which `_fitted` tells of."""
+    pads = {key.pad for key in dataset.keys.values() if not key.pad.startswith("max")}
+    lengths = sorted(pads - {"none"})
+    found = [f"Clips are padded or cut to {' and '.join(lengths)} s, which no clip decides."] if lengths else []
+    return [*found, "Clips are not padded: no pad length is estimated."] if pads == {"none"} else found
 
 
 def measure(result: Result) -> dict[str, Any]:

@@ -10,6 +10,15 @@ import pandas as pd
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _LEGEND = 24  # values that a legend has room for
+_NAME = 24  # letters of a name that a figure has room for
+
+
+def plain(name: Any, longest: int = _NAME) -> str:
+    """A name as matplotlib shows it: one line of bounded length, in which "$" and a leading "_" mean nothing."""
+    text = " ".join(str(name).split())
+    text = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    text = text.replace("$", r"\$")  # else two of them make a formula, or an error
+    return f" {text}" if text.startswith("_") else text  # else it is left out of legends
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -27,15 +36,20 @@ def confusion(predictions: pd.DataFrame, classes: list[str], title: str, path: P
     draw_confusion(predictions, classes, title).savefig(path, dpi=130)
 
 
-def draw_confusion(predictions: pd.DataFrame, classes: list[str], title: str = "") -> Any:
-    """Confusion matrix of all held-out clips, each row (true class) normalised to 100 %; counts in small print."""
+def draw_confusion(predictions: pd.DataFrame, classes: list[str], title: str = "", *, small: bool = False) -> Any:
+    """Confusion matrix of all held-out clips, each row (true class) normalised to 100 %; counts in small print.
+
+    `small`: for a page that is read on a phone as well, whose letters must not shrink below legibility.
+    """
     from sklearn.metrics import confusion_matrix
 
     counts = confusion_matrix(predictions["label"], predictions["predicted"], labels=classes)
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
-    size = 2.4 + 0.75 * len(classes)
-    figure = new_figure(size + 0.8, size)
+    names = [plain(name) for name in classes]
+    size = 1.3 + 0.5 * len(classes) if small else 2.4 + 0.75 * len(classes)
+    size += 0.07 * max(0, max(map(len, names)) - 10)
+    figure = new_figure(size + (0.0 if small else 0.8), size)
     axes = figure.add_subplot()
     image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
     for row in range(len(classes)):
@@ -44,14 +58,15 @@ def draw_confusion(predictions: pd.DataFrame, classes: list[str], title: str = "
             text = f"{100 * shares[row, column]:.0f}\n"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=11)
             axes.text(column, row, f"\n\n{counts[row, column]}", ha="center", va="center", color=colour, fontsize=7)
-    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-    axes.set_yticks(range(len(classes)), classes)
+    axes.set_xticks(range(len(classes)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(classes)), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if title:
-        axes.set_title(title, fontsize=10, wrap=True)
-    bar = figure.colorbar(image, ax=axes, shrink=0.8)
-    bar.set_label("share of the true class")
+        axes.set_title(title, fontsize=10, wrap=True, parse_math=False)
+    if not small:  # the cells hold the figures
+        bar = figure.colorbar(image, ax=axes, shrink=0.8)
+        bar.set_label("share of the true class")
     return figure
 
 
@@ -70,9 +85,11 @@ def tsne(points: pd.DataFrame, classes: list[str], title: str, path: Path, by: s
     draw_tsne(points, classes, title, by).savefig(path, dpi=130)
 
 
-def draw_tsne(points: pd.DataFrame, classes: list[str], title: str = "", by: str = "label") -> Any:
-    """Scatter of `x, y` coloured by the column `by`."""
-    figure = new_figure(6.4, 5.2)
+def draw_tsne(
+    points: pd.DataFrame, classes: list[str], title: str = "", by: str = "label", *, kind: str = "", small: bool = False
+) -> Any:
+    """Scatter of `x, y` coloured by the column `by`, whose values are called `kind`; `small` as in `draw_confusion`."""
+    figure = new_figure(4.8, 4.0) if small else new_figure(6.4, 5.2)
     axes = figure.add_subplot()
     values = classes if by == "label" else sorted(points[by].astype(str).unique())
     for number, value in enumerate(values):
@@ -81,18 +98,19 @@ def draw_tsne(points: pd.DataFrame, classes: list[str], title: str = "", by: str
             chosen["x"],
             chosen["y"],
             s=22,
-            label=value,
+            label=plain(value),
             color=COLOURS[number % len(COLOURS)],
             marker=MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],
-            linewidths=0,
+            edgecolors="#333333",  # yellow is hard to see on white
+            linewidths=0.3,
             alpha=0.85,
         )
     axes.set_xticks([])
     axes.set_yticks([])
     if title:
-        axes.set_title(title, fontsize=10, wrap=True)
+        axes.set_title(title, fontsize=10, wrap=True, parse_math=False)
     if len(values) > _LEGEND:  # 91 speakers: clusters say enough, and no legend could name them
-        figure.text(0.99, 0.98, f"{len(values)} {by}s", ha="right", va="top", fontsize=9)
+        figure.text(0.99, 0.98, f"{len(values)} {kind or by}s", ha="right", va="top", fontsize=9)
         return figure
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
     return figure

@@ -132,7 +132,7 @@ def _checked(
         raise SplitError(f"validation_fraction is {validation_fraction}; expected a number from 0 to below 1.")
     table = _table(clips, speaker_kind)
     for column in chosen.needs if folder is None else ():
-        _require(table, column, method)
+        _require(table, column, chosen)
     return chosen, table
 
 
@@ -172,13 +172,14 @@ def _table(clips: "pd.DataFrame", speaker_kind: str) -> ClipTable:
     return ClipTable(ids, labels, columns, stems, speaker_kind)
 
 
-def _require(table: ClipTable, column: str, method: str) -> None:
+def _require(table: ClipTable, column: str, method: splits.SplitMethod) -> None:
     missing = [clip for clip, value in zip(table.ids, table.columns[column], strict=True) if value is None]
     if missing:
         raise SplitError(
-            f"The split {method!r} needs the {table.name(column)} of every clip, but {len(missing)} of "
-            f"{len(table.ids)} have none (the first is {str(missing[0])!r}). Add it to the corpus, or use another "
-            f"split ({', '.join(n for n in splits.names() if n != method)})."
+            f"The split {method.name!r} needs the {table.name(column)} of every clip, but {len(missing)} of "
+            f"{len(table.ids)} have none (the first is {str(missing[0])!r}). Add it to the corpus, "
+            f"{'give a folder of folds (--set split.folder=DIR), ' if method.reads_folder else ''}or use another "
+            f"split ({', '.join(n for n in splits.names() if n != method.name)})."
         )
 
 

@@ -12,11 +12,16 @@ _SPECIAL = str.maketrans(
         "}": r"\}",
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "[": "{[}",  # after a line's end it would be read as a length
+        "]": "{]}",
         "–": "--",
     }
 )
 
 
 def escape(text: str) -> str:
-    """`text` with everything that LaTeX would take for a command written out."""
-    return text.translate(_SPECIAL)
+    """`text` on one line, with everything that LaTeX would take for a command or another letter written out."""
+    return " ".join(text.split()).translate(_SPECIAL)

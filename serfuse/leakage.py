@@ -282,10 +282,22 @@ def _speaker_sentences(a: Audit) -> list[str]:
         ]
     both = f"{a.shared_speakers} of {a.speakers} test {kind}s {_are(a.shared_speakers)} also in training"
     if a.shared_speakers == 0:
-        return [f"{both}: this estimates {kind}s never heard in training."]
+        sentences = [f"{both}: this estimates {kind}s never heard in training."]
+        return sentences + _validation_sentence(a, kind, [f.validation_shared_speakers for f in a.folds])
     if a.shared_speakers == a.speakers:
         return [f"{both}: this estimates new utterances of known {kind}s."]
     return [f"{both}: this estimates a mixture of known and new {kind}s."]
+
+
+def _validation_sentence(a: Audit, kind: str, shared: Sequence[int | None]) -> list[str]:
+    """Only a split that somebody else made can validate on known speakers or texts and test on new ones."""
+    folds = sum(bool(number) for number in shared)
+    if not folds:
+        return []
+    return [
+        f"In {folds} of {_plural(len(a.folds), 'fold')} the inner validation part shares {kind}s with the rest of "
+        f"training: early stopping looks at known {kind}s."
+    ]
 
 
 def _are(number: int) -> str:
@@ -298,6 +310,7 @@ def _text_sentences(a: Audit) -> list[str]:
     both = f"{a.shared_texts} of {a.texts} test texts {_are(a.shared_texts)} also in training"
     if a.shared_texts == 0:
         sentences = [f"{both}: this estimates texts never heard in training."]
+        sentences += _validation_sentence(a, "text", [f.validation_shared_texts for f in a.folds])
     elif a.shared_texts == a.texts:
         sentences = [f"{both}: this says nothing about new words."]
     else:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _KEYS = ["repeat", "fold", "clip"]
+_MAX_BYTES = 1 << 30  # folds.csv names every clip once per fold: a hundred folds of ten thousand clips have 40 MB
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ def read(run: "Path | str | pd.DataFrame", place: int) -> PairedRun:
     """A run folder, or a table of predictions; `place` (0 ..) names a table in messages.
 
     Raises:
-        RunError: no finished run, a file that cannot be read, a missing column, a clip predicted twice.
+        RunError: no finished run, a file that cannot be read, a missing column, a clip predicted twice, files that do
+            not agree.
     """
     import pandas as pd
 
@@ -49,7 +51,26 @@ def read(run: "Path | str | pd.DataFrame", place: int) -> PairedRun:
         _need(parts, ["repeat", "fold", "clip", "part"], str(parts_file))
         for column in ("repeat", "fold"):
             parts[column] = _whole(parts[column], column, str(parts_file))
-    return _paired_run(folder.name, _csv(file), parts, _speaker_kind(folder), str(file))
+    run = _paired_run(folder.name, _csv(file), parts, _speaker_kind(folder), str(file))
+    if parts is not None:
+        _check_tested(run.table, parts, folder)
+    return run
+
+
+def _check_tested(table: "pd.DataFrame", parts: "pd.DataFrame", folder: Path) -> None:
+    """What is predicted is what `folds.csv` has for testing; else one of them was edited, or belongs elsewhere."""
+    tested = parts.loc[parts["part"] == "test", _KEYS]
+    both = table[_KEYS].merge(tested, on=_KEYS, how="outer", indicator=True, sort=True)
+    alone = both[both["_merge"] != "both"]
+    if len(alone):
+        row = alone.iloc[0]
+        here, there = "predictions.csv", "folds.csv"
+        if row["_merge"] == "right_only":
+            here, there = there, here
+        raise RunError(
+            f"{folder} is not a whole run folder: {here} tests clip {row['clip']!r} in fold {row['fold']} (repeat "
+            f"{row['repeat']}), {there} does not; {len(alone)} places differ so. Run it again."
+        )
 
 
 def _csv(path: Path) -> "pd.DataFrame":
@@ -57,6 +78,8 @@ def _csv(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise RunError(f"{path} is larger than {_MAX_BYTES >> 20} MB, which no run's is.")
         return pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:  # pandas' own errors of reading are ValueErrors
         raise RunError(f"{path} cannot be read: {error}") from error
@@ -78,9 +101,12 @@ def _need(table: "pd.DataFrame", columns: Sequence[str], where: str) -> None:
 
 def _whole(column: "pd.Series", name: str, where: str) -> "pd.Series":
     try:
-        return column.astype(float).astype(int)
+        found = column.astype(float)
+        if not ((found == found.round()) & (found.abs() < 2**53)).all():
+            raise ValueError("expected whole numbers")
     except ValueError as error:
         raise RunError(f"{where}: the column {name!r} holds something that is no number ({error}).") from error
+    return found.astype(int)
 
 
 def _paired_run(name: str, table: "pd.DataFrame", parts: "pd.DataFrame | None", kind: str, where: str) -> PairedRun:
@@ -146,7 +172,7 @@ def check(a: PairedRun, b: PairedRun) -> None:
             f"fold {int(row['fold_a'])} of {a.name!r} and in fold {int(row['fold_b'])} of {b.name!r}; {len(moved)} of "
             f"{len(both)} predictions differ so. {_SAME}"
         )
-    for column, what in (("label", "label"), ("speaker", "speaker")):
+    for column, what in (("label", "label"), ("speaker", a.speaker_kind)):
         differ = both[both[f"{column}_a"] != both[f"{column}_b"]]
         if len(differ):
             row = differ.iloc[0]

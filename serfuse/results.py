@@ -19,6 +19,7 @@ from .errors import ConfigError, RunError
 from .folds import Fold
 
 _VERSIONED = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn", "scipy", "pandas")
+_MAX_METRICS_BYTES = 64 << 20  # a fold takes three kilobytes
 FILES = ("config.yaml", "folds.csv", "predictions.csv", "history.csv", "metrics.json")
 
 
@@ -168,6 +169,8 @@ def read_metrics(run: Path) -> dict[str, Any]:
     if not path.is_file():
         raise RunError(f"{run} is no finished run: it has no metrics.json. Give a folder that `serfuse cv` wrote.")
     try:
+        if path.stat().st_size > _MAX_METRICS_BYTES:
+            raise RunError(f"{path} is larger than {_MAX_METRICS_BYTES >> 20} MB, which no run's is.")
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{run} holds no finished run (metrics.json: {error}).") from None

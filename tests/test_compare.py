@@ -148,18 +148,42 @@ def test_the_notes_say_what_the_figures_rest_on() -> None:
     assert "needs at least two folds" in notes(one.assign(fold=0), two.assign(fold=0))
 
 
+def test_other_validation_parts_give_the_same_t_test_both_ways(tmp_path: Path) -> None:
+    """What early stopping looks at is the model's affair; the ratio of the t-test is that of the smaller training."""
+    for name, table, validates in (("one", run(0.8, 1), 0), ("two", run(0.7, 2), 40)):
+        (tmp_path / name).mkdir()
+        table.to_csv(tmp_path / name / "predictions.csv", index=False)
+        parts = [table.assign(part="test")]
+        for fold in range(5):
+            rest = table[table["fold"] != fold].assign(fold=fold, part="train")
+            rest.iloc[:validates, rest.columns.get_loc("part")] = "validation"
+            parts.append(rest)
+        pd.concat(parts)[["repeat", "fold", "clip", "part"]].to_csv(tmp_path / name / "folds.csv", index=False)
+    (there,) = compare.compare([tmp_path / "one", tmp_path / "two"]).pairs
+    (back,) = compare.compare([tmp_path / "two", tmp_path / "one"]).pairs
+    assert there.p_t == pytest.approx(back.p_t)
+    folds = [a - b for a, b in zip(*(by_fold(run(*model)) for model in ((0.8, 1), (0.7, 2))), strict=True)]
+    assert there.t == pytest.approx(paired_tests.corrected_resampled_t(folds, 40 / 120)[0])
+
+
+def by_fold(table: pd.DataFrame) -> list[float]:
+    return (table["label"] == table["predicted"]).groupby(table["fold"]).mean().tolist()
+
+
 @pytest.mark.slow
 def test_the_test_keeps_its_level_under_the_null() -> None:
     """Two models as good as each other whose speakers differ: 5 % of the verdicts may be wrong, no more."""
-    verdicts, mcnemar, runs = 0, 0, 600
+    verdicts, mcnemar, resampled, runs = 0, 0, 0, 600
     for seed in range(runs):
         one = run(0.75, 10_000 + seed, spread=0.12)
         two = run(0.75, 20_000 + seed, spread=0.12)
         (pair,) = compare.compare([one, two], draws=300).pairs
         verdicts += pair.p < 0.05
         mcnemar += pair.p_mcnemar < 0.05
+        resampled += pair.p_t < 0.05
     # 600 rounds at a true level of 5 % give 3.2 to 6.8 % (two standard errors).
     assert 0.032 <= verdicts / runs <= 0.068
+    assert resampled / runs <= 0.068
     assert mcnemar > verdicts, "clips are not independent, and the test that says so finds differences too often"
 
 

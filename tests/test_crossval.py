@@ -222,3 +222,27 @@ def test_an_emobox_folder_gives_the_folds(dataset: crossval.Dataset, tmp_path) -
     config = make("svm", "split.name=given", f"split.folder={tmp_path}")
     parts = crossval.plan(config, dataset)
     assert [sorted(part.test) for part in parts] == [sorted(ids[0::2]), sorted(ids[1::2])]
+
+
+@pytest.mark.parametrize(
+    ("pad", "says"),
+    [
+        ("none", "Clips are not padded: no pad length is estimated."),
+        ("5.000", "Clips are padded or cut to 5.000 s, which no clip decides."),
+        ("max:8.978", "The pad length (--pad max) saw 48 clips outside the training part: this leaks."),
+    ],
+)
+def test_the_audit_says_what_the_pad_length_and_the_normalisation_rest_on(make_store, pad: str, says: str) -> None:
+    store = make_store(repeats=4)
+    clips, arrays = store.join("standin", {"a": store.find("standin", "hubert")})
+    store.append("standin", EmbeddingKey("xvector", pad=pad), clips["id"], clips["audio"], arrays["a"])
+    config = make("svm", a="xvector")
+    heard: list[str] = []
+    result = crossval.cross_validate(
+        config,
+        crossval.load_dataset(config, store),
+        on_audit=lambda audit: heard.extend(audit.sentences()),
+    )
+    assert says in heard and heard == result.metrics["audit"]["sentences"]
+    assert "The input normalisation is fitted on the training part only, in every fold." in heard
+    assert sum("pad" in sentence for sentence in heard) == 1

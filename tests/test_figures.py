@@ -77,3 +77,20 @@ def test_many_speakers_get_a_count_instead_of_a_legend() -> None:
     assert not drawn.legends and [text.get_text() for text in drawn.texts] == ["91 speakers"]
     few = figures.draw_tsne(points.assign(label="anger", speaker=np.arange(182) % 4), CLASSES, by="speaker")
     assert len(few.legends[0].get_texts()) == 4
+
+
+@pytest.mark.parametrize("name", ["$\\frac{$", "_hidden", "a\nb", "x" * 500])
+def test_names_are_no_formulas_and_none_is_left_out(name: str) -> None:
+    points = pd.DataFrame({"x": [0.0, 1.0], "y": [0.0, 1.0], "label": [name, "anger"]})
+    drawn = figures.draw_tsne(points, [name, "anger"], title=name)
+    assert len(drawn.legends[0].get_texts()) == 2
+    assert all(len(text.get_text()) <= 26 for text in drawn.legends[0].get_texts())
+    drawn.draw_without_rendering()
+    frame = pd.DataFrame({"label": [name, "anger"], "predicted": ["anger", name]})
+    figures.draw_confusion(frame, [name, "anger"], small=True).draw_without_rendering()
+
+
+def test_what_speakers_are_called() -> None:
+    points = pd.DataFrame({"x": range(60), "y": range(60), "speaker": range(60), "label": "anger"})
+    drawn = figures.draw_tsne(points, CLASSES, by="speaker", kind="voice type")
+    assert [text.get_text() for text in drawn.texts] == ["60 voice types"]

@@ -48,6 +48,18 @@ def test_the_validation_part_counts_as_training_and_is_checked_itself() -> None:
     assert audit.folds[0].validation_shared_speakers == 1 and audit.folds[0].validation_shared_texts == 1
 
 
+def test_a_validation_part_that_is_not_kept_apart_as_the_test_part_is_is_said() -> None:
+    table = clips(speaker=["s0", "s0", "s1", "s1"], text=["x", "x", "y", "y"])
+    words = leakage.audit(table, [fold("0", "2 3", validation="1"), fold("2", "0 1")]).sentences()
+    for kind in ("speaker", "text"):
+        assert (
+            f"In 1 of 2 folds the inner validation part shares {kind}s with the rest of training: early stopping looks "
+            f"at known {kind}s."
+        ) in words
+    apart = leakage.audit(table, [fold("0", "3", validation="2")]).sentences()
+    assert not any("early stopping" in sentence for sentence in apart), "what the test part shares is said already"
+
+
 def test_identical_audio_and_other_takes() -> None:
     table = clips(
         speaker=["s0"] * 4, text=["x", "x", "x", "y"], audio=["same", "same", "b", "c"], emotion=["anger"] * 4

@@ -62,6 +62,18 @@ def test_a_class_that_is_not_there_is_left_out_rather_than_zero() -> None:
     assert metrics.scores(matrix)["macro_f1"] == pytest.approx(found["macro_f1"])
 
 
+def test_columns_may_stand_in_any_order() -> None:
+    """scikit-learn's log loss takes them to be sorted."""
+    labels, predicted, rows = draw()
+    turned = metrics.evaluate(labels, predicted, rows[:, ::-1], CLASSES[::-1])
+    sorted_ = metrics.evaluate(labels, predicted, rows, CLASSES)
+    for name in (*metrics.SCORES, *metrics.LOSSES):
+        assert turned[name] == pytest.approx(sorted_[name])
+    frame = table()
+    found = metrics.summarize(frame, CLASSES[::-1])
+    assert found["intervals"]["log_loss"] == pytest.approx(metrics.summarize(frame, CLASSES)["intervals"]["log_loss"])
+
+
 def test_calibration_error_by_hand() -> None:
     """Two clips at 0.9, one wrong: |0.5 - 0.9|; two at 0.6, both right: |1 - 0.6|; each bin holds half of them."""
     rows = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])

@@ -122,6 +122,13 @@ def test_runs_that_learned_from_other_clips_are_refused(tmp_path: Path, turned: 
         ("predictions.csv", "clip,label,predicted\nc0,joy,joy\nc0,joy,joy\n", "'c0' is predicted more than once"),
         ("predictions.csv", "", "cannot be read"),
         ("folds.csv", "clip,part\nc0,test\n", "folds.csv has no column repeat, fold"),
+        ("predictions.csv", "clip,label,predicted,fold\nc0,joy,joy,0.5\n", "expected whole numbers"),
+        ("predictions.csv", "clip,label,predicted,fold\nc0,joy,joy,1e300\n", "expected whole numbers"),
+        (
+            "folds.csv",
+            "repeat,fold,clip,part\n0,0,c0,test\n",
+            "predictions.csv tests clip 'c2' in fold 0 .repeat 0., folds",
+        ),
         ("folds.csv", "repeat,fold,clip,part\nx,0,c0,test\n", "folds.csv: the column 'repeat' holds something"),
     ],
 )
@@ -130,6 +137,19 @@ def test_a_damaged_folder_is_named(tmp_path: Path, file: str, text: str, says: s
     (path / file).write_text(text, "utf-8")
     with pytest.raises(RunError, match=says):
         paired_runs.read(path, 0)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(paired_runs, "_MAX_BYTES", 100)
+    with pytest.raises(RunError, match="larger than"):
+        paired_runs.read(folder(tmp_path / "run", table()), 0)
+
+
+def test_voice_types_are_called_that_where_runs_disagree(tmp_path: Path) -> None:
+    one = paired_runs.read(folder(tmp_path / "one", table()), 0)
+    other = paired_runs.read(folder(tmp_path / "other", table().assign(speaker="x")), 1)
+    with pytest.raises(RunError, match="disagree on the voice type of 8 clips"):
+        paired_runs.check(one, other)
 
 
 @pytest.mark.parametrize("config", ["corpus: nothing\n", "a: [\n", "- list\n"])

@@ -8,15 +8,24 @@ from .base import Loss
 
 
 def _terms(labels: np.ndarray, rows: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """(N,), cut off as in scikit-learn's `log_loss`."""
-    place = {name: i for i, name in enumerate(classes)}
-    own = rows[np.arange(len(rows)), [place[label] for label in labels]]
+    """(N,), cut off as in scikit-learn's `log_loss`, which gives their mean only."""
+    own = rows[np.arange(len(rows)), _codes(labels, classes)]
     epsilon = np.finfo(np.float64).eps
     return -np.log(np.clip(own, epsilon, 1 - epsilon))
 
 
 def _measure(labels: np.ndarray, rows: np.ndarray, classes: Sequence[str]) -> float:
-    return float(np.mean(_terms(labels, rows, classes)))
+    from sklearn.metrics import log_loss
+
+    if len(classes) < 2:  # which scikit-learn refuses
+        return 0.0
+    # Numbers instead of names: scikit-learn takes the columns to stand in the order of the sorted labels.
+    return float(log_loss(_codes(labels, classes), rows, labels=np.arange(len(classes))))
+
+
+def _codes(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    place = {name: i for i, name in enumerate(classes)}
+    return np.array([place[label] for label in labels], dtype=int)
 
 
 LOG_LOSS = Loss("log_loss", "log loss", _measure, _terms)

@@ -114,10 +114,9 @@ def _intervals(
     seed: int,
 ) -> dict[str, Any]:
     size = table["clip"].nunique()
-    weights = intervals.resample(clusters.number, draws, seed) if clusters.number > 1 else np.ones((2, 1))
     number = len(classes)
     matrices = confusion_by_cluster(table["label"], table["predicted"], classes, clusters)
-    drawn = (weights @ matrices.reshape(clusters.number, -1)).reshape(-1, number, number)
+    drawn = intervals.sums(matrices.reshape(clusters.number, -1), draws, seed).reshape(-1, number, number)
 
     def interval(low_high: tuple[float, float]) -> dict[str, float | None]:
         return {"low": defined(low_high[0]), "high": defined(low_high[1])}
@@ -131,12 +130,13 @@ def _intervals(
     if rows is not None:
         rows = checked(rows, len(table), number)
         labels = table["label"].to_numpy(dtype=str)
-        clips = weights @ np.bincount(clusters.codes, minlength=clusters.number)
+        clips = drawn.sum(axis=(1, 2))
         for name in LOSSES:
             if (terms_of := LOSSES.get(name).terms) is not None:
                 terms = terms_of(labels, rows, classes)
-                sums = weights @ np.bincount(clusters.codes, weights=terms, minlength=clusters.number)
-                found[name] = interval(intervals.positive(pooled[name], sums / clips, clusters.number, confidence))
+                held = np.bincount(clusters.codes, weights=terms, minlength=clusters.number)
+                means = intervals.sums(held[:, None], draws, seed)[:, 0] / clips
+                found[name] = interval(intervals.positive(pooled[name], means, clusters.number, confidence))
     found["per_class"] = {}
     for i, name in enumerate(classes):
         recall, support = pooled["per_class"][name]["recall"], pooled["per_class"][name]["support"]

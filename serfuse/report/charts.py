@@ -2,15 +2,20 @@
 
 import io
 import re
+import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..figures import COLOURS, draw_confusion, draw_tsne, new_figure
+from ..figures import COLOURS, draw_confusion, draw_tsne, new_figure, plain
 from .runs import Run
 
-_CURVES = (("loss", "loss", "training"), ("val_loss", "loss", "inner validation"))
+# On a phone a figure is some 340 pixels wide: with a width of 4.8 inches a letter of 9 points has 9 pixels there.
+_WIDTH = 4.8
+_CURVES = (("loss", "training"), ("val_loss", "inner validation"))
+_MOST_CLASSES = 40
+_MOST_POINTS = 5000
 
 
 def svg(figure: Any) -> str:
@@ -18,52 +23,69 @@ def svg(figure: Any) -> str:
     from matplotlib import rc_context
 
     out = io.StringIO()
-    with rc_context({"svg.hashsalt": "serfuse", "svg.fonttype": "path"}):
+    with rc_context({"svg.hashsalt": "serfuse", "svg.fonttype": "path"}), warnings.catch_warnings():
+        # A name in letters that the font lacks is drawn as boxes; the page's text has it right.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font", category=UserWarning)
         figure.savefig(out, format="svg", metadata={"Date": None})
     # The XML declaration and the document type have no place inside a page.
     return re.sub(r"\A.*?(?=<svg)", "", out.getvalue(), flags=re.DOTALL)
 
 
+def apart(drawn: str, prefix: str) -> str:
+    """The same SVG with a prefix before each of its ids, which must not meet those of another figure of a page."""
+    drawn = re.sub(r'(\sid=")', rf"\g<1>{prefix}", drawn)
+    return re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}", drawn)
+
+
 def intervals(runs: list[Run]) -> str:
-    """Accuracy of every run with its interval, and the printed one as a cross."""
-    figure = new_figure(9.0, 0.9 + 0.36 * len(runs))
+    """Accuracy of every run with its interval, and the printed one as a cross; the names stand above the lines."""
+    figure = new_figure(_WIDTH, 0.8 + 0.42 * len(runs))
     axes = figure.add_subplot()
     places = np.arange(len(runs))[::-1]
     for place, run in zip(places, runs, strict=True):
         value, bounds = run.metrics["pooled"]["accuracy"], run.metrics["intervals"]["accuracy"]
         if bounds["low"] is not None:
             axes.plot([100 * bounds["low"], 100 * bounds["high"]], [place, place], color=COLOURS[0], linewidth=2.5)
-        axes.plot(100 * value, place, "o", color=COLOURS[0], markersize=7)
+        axes.plot(100 * value, place, "o", color=COLOURS[0], markersize=6)
+        chance = 100 / len(run.classes)  # corpora differ in their number of emotions
+        axes.plot([chance, chance], [place - 0.5, place + 0.5], color="grey", linestyle=":", linewidth=1.2)
         for row in run.published:
             axes.plot(row.accuracy, place, "x", color=COLOURS[3], markersize=8, markeredgewidth=2)
-    axes.set_yticks(places, [f"{run.title}: {run.inputs} ({run.split})" for run in runs])
-    axes.axvline(100 / len(runs[0].classes), color="grey", linestyle=":", linewidth=1)
+        name = plain(f"{run.title}: {run.inputs} ({run.split})", 66)
+        axes.text(0, place + 0.22, name, transform=axes.get_yaxis_transform(), ha="left", va="bottom", fontsize=9)
+    axes.set_yticks([])
+    axes.set_ylim(-0.6, len(runs) - 0.2)
+    axes.set_xlim(0, 100)
     axes.set_xlabel("accuracy in per cent")
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right", "left"]].set_visible(False)
     return svg(figure)
 
 
-def confusion(run: Run) -> str:
-    """Row-normalised confusion matrix."""
-    return svg(draw_confusion(run.predictions, run.classes))
+def confusion(run: Run) -> str | None:
+    """Row-normalised confusion matrix; `None` where nobody could read it."""
+    if len(run.classes) > _MOST_CLASSES:
+        return None
+    return svg(draw_confusion(run.predictions, run.classes, small=True))
 
 
 def tsne(run: Run, by: str) -> str | None:
     """The penultimate layer, coloured by emotion ("label") or "speaker"; `None` where the run has no points."""
     if run.points.empty or by not in run.points or run.points[by].isna().all():
         return None
-    return svg(draw_tsne(run.points, run.classes, by=by))
+    points = run.points.dropna(subset=[by])
+    points = points.iloc[:: -(-len(points) // _MOST_POINTS)]
+    return svg(draw_tsne(points, run.classes, by=by, kind=run.speaker_kind if by == "speaker" else "", small=True))
 
 
 def curves(run: Run) -> str | None:
     """Loss over epochs: thin lines per fold, the median of the folds still training in bold."""
-    if run.history.empty or "loss" not in run.history:
+    if run.history.empty:
         return None
-    figure = new_figure(6.4, 3.6)
+    figure = new_figure(_WIDTH, 3.0)
     axes = figure.add_subplot()
     history = run.history
-    for number, (column, _, label) in enumerate(_CURVES):
+    for number, (column, label) in enumerate(_CURVES):
         if column not in history:
             continue
         for _, fold in history.groupby(["repeat", "fold"]):
@@ -80,21 +102,27 @@ def curves(run: Run) -> str | None:
     return svg(figure)
 
 
+def per_speaker(run: Run) -> pd.DataFrame:
+    """`mean`, the share of each speaker's clips that are right, and `size`, sorted; empty where no speaker is known."""
+    table = run.predictions.dropna(subset=["speaker"])
+    right = (table["label"] == table["predicted"]).groupby(table["speaker"].astype(str)).agg(["mean", "size"])
+    return right.sort_values("mean", kind="stable")
+
+
 def speakers(run: Run) -> str | None:
     """Accuracy of each speaker, sorted; the dashed line is the accuracy over all clips."""
-    table = run.predictions.dropna(subset=["speaker"])
-    if table.empty:
+    right = per_speaker(run)
+    if right.empty:
         return None
-    right = (table["label"] == table["predicted"]).groupby(table["speaker"].astype(str)).agg(["mean", "size"])
-    right = right.sort_values("mean")
     shown = right if len(right) <= 30 else pd.concat([right.head(15), right.tail(15)])
-    figure = new_figure(6.4, 1.0 + 0.24 * len(shown))
+    figure = new_figure(_WIDTH, 1.0 + 0.2 * len(shown))
     axes = figure.add_subplot()
     axes.barh(range(len(shown)), 100 * shown["mean"], color=COLOURS[5], height=0.7)
-    axes.set_yticks(range(len(shown)), [f"{name} ({size})" for name, size in shown["size"].items()], fontsize=8)
+    names = [f"{plain(name)} ({size})" for name, size in shown["size"].items()]
+    axes.set_yticks(range(len(shown)), names, fontsize=8)
     axes.axvline(100 * run.metrics["pooled"]["accuracy"], color=COLOURS[3], linestyle="--", linewidth=1.5)
     axes.set_xlim(0, 100)
-    more = "" if len(right) == len(shown) else f"; the 15 lowest and highest of {len(right)}"
-    axes.set_xlabel(f"accuracy in per cent ({run.speaker_kind}, clips{more})")
+    more = "" if len(right) == len(shown) else f"\nthe 15 lowest and highest of {len(right)}"
+    axes.set_xlabel(f"accuracy in per cent; in brackets: clips{more}")
     axes.spines[["top", "right"]].set_visible(False)
     return svg(figure)

@@ -11,8 +11,9 @@ from ..store import EmbeddingStore
 from .runs import Run
 
 SHOWN = 10
+SOUND_BYTES = 32 << 20  # of all players of a page together
 _RATE = 16000
-_MAX_SECONDS = 15.0  # 480 kB of wav each
+_MAX_SECONDS = 15.0  # 640 kB each
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Mistake:
     Attributes:
         clip, speaker, label, predicted: as in `predictions.csv`.
         confidence: probability of the predicted class.
-        sound: a `data:` address of 16-bit wav, `None` when the file is not there or cannot be used.
+        sound: a `data:` address of 16-bit wav, `None` where there is none.
+        silent: why there is none, for people.
     """
 
     clip: str
@@ -31,29 +33,41 @@ class Mistake:
     predicted: str
     confidence: float
     sound: str | None
+    silent: str = ""
 
 
-def worst(run: Run, store: EmbeddingStore | None, count: int = SHOWN) -> list[Mistake]:
-    """The wrong predictions with the highest probability; no clip twice."""
+def worst(run: Run, store: EmbeddingStore | None, count: int = SHOWN, sound_bytes: int = SOUND_BYTES) -> list[Mistake]:
+    """The wrong predictions with the highest probability; no clip twice.
+
+    Args:
+        run: a finished run.
+        store: where the clips' files are looked up; `None` for no sound.
+        count: at most so many.
+        sound_bytes: what their sounds may take together in the page; the most confident come first.
+    """
     table = run.predictions
     columns = [f"p_{name}" for name in run.classes]
     if any(column not in table for column in columns):
         return []
     wrong = table[table["label"] != table["predicted"]].copy()
-    wrong["confidence"] = wrong[columns].max(axis=1)
+    # The probability of what was predicted: an SVM's labels and its Platt probabilities need not agree.
+    place = {name: number for number, name in enumerate(run.classes)}
+    given = [place[name] for name in wrong["predicted"]]
+    wrong["confidence"] = wrong[columns].to_numpy()[range(len(wrong)), given]
     wrong = wrong.sort_values(["confidence", "clip"], ascending=[False, True]).drop_duplicates("clip").head(count)
     places = _places(run, store)
-    return [
-        Mistake(
-            row.clip,
-            "" if row.speaker != row.speaker else str(row.speaker),
-            row.label,
-            row.predicted,
-            float(row.confidence),
-            _sound(places.get(row.clip)),
-        )
-        for row in wrong.itertuples()
-    ]
+    found = []
+    for row in wrong.itertuples():
+        sound, silent = _sound(places.get(row.clip)), "" if store else "left out"
+        if sound is None:
+            silent = silent or "no usable file"
+        elif len(sound) > sound_bytes:
+            sound, silent = None, "left out: the page would be too large"
+        else:
+            sound_bytes -= len(sound)
+        speaker = "" if row.speaker != row.speaker else str(row.speaker)
+        found.append(Mistake(row.clip, speaker, row.label, row.predicted, float(row.confidence), sound, silent))
+    return found
 
 
 def _places(run: Run, store: EmbeddingStore | None) -> dict[str, tuple[Path, float | None, float | None]]:
@@ -75,8 +89,11 @@ def _sound(place: tuple[Path, float | None, float | None] | None) -> str | None:
     if place is None:
         return None
     path, start, end = place
+    last = (start or 0.0) + _MAX_SECONDS
     try:
-        wave = audio.read(path, _RATE, start=start, end=end)[: int(_MAX_SECONDS * _RATE)]
+        if end is None:
+            end = min(last, audio.info(path).seconds)
+        wave = audio.read(path, _RATE, start=start, end=min(end, last))
     except AudioError:
         return None
     import soundfile

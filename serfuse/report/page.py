@@ -7,7 +7,7 @@ from typing import Any
 from .. import __version__, compare
 from ..errors import RunError
 from ..store import EmbeddingStore
-from . import charts, mistakes, tables, words
+from . import alternatives, charts, folds, mistakes, tables, words
 from .runs import Run
 
 
@@ -29,20 +29,43 @@ def render(
     import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_unbroken
+    )
     template = environment.from_string((resources.files(__package__) / "page.html").read_text("utf-8"))
     sections = []
     for number, run in enumerate(runs, start=1):
         figures = [
-            ("Confusion matrix", f"Row-normalised confusion matrix of {run.name}", charts.confusion(run)),
-            ("Penultimate layer, by emotion", "t-SNE of the test clips of one fold", charts.tsne(run, "label")),
+            (
+                "Confusion matrix",
+                "Rows: the true emotion, in per cent; small print: clips",
+                alternatives.confusion(run),
+                charts.confusion(run),
+            ),
+            (
+                "Penultimate layer, by emotion",
+                "t-SNE of the test clips of one fold",
+                alternatives.tsne(run),
+                charts.tsne(run, "label"),
+            ),
             (
                 f"Penultimate layer, by {run.speaker_kind}",
-                _by_speaker(run),
+                alternatives.tsne_by_speaker(run),
+                alternatives.tsne_by_speaker(run),
                 charts.tsne(run, "speaker"),
             ),
-            ("Learning curves", "Cross-entropy per epoch and fold", charts.curves(run)),
-            (f"Accuracy per {run.speaker_kind}", f"Accuracy of each {run.speaker_kind}", charts.speakers(run)),
+            (
+                "Learning curves",
+                "Thin: each fold; bold: the median of the folds still training",
+                alternatives.curves(run),
+                charts.curves(run),
+            ),
+            (
+                f"Accuracy per {run.speaker_kind}",
+                "Dashed: accuracy over all clips",
+                alternatives.speakers(run),
+                charts.speakers(run),
+            ),
         ]
         sections.append(
             {
@@ -50,8 +73,15 @@ def render(
                 "id": f"run{number}",
                 "warnings": words.warnings(run),
                 "sensitivity": words.sensitivity(run),
-                "figures": [(head, text, Markup(drawn)) for head, text, drawn in figures if drawn],
-                "mistakes": mistakes.worst(run, store),
+                "figures": [
+                    (head, caption, text, Markup(charts.apart(drawn, f"r{number}f{place}-")))
+                    for place, (head, caption, text, drawn) in enumerate(figures)
+                    if drawn
+                ],
+                "summary": folds.summary(run),
+                "fold_heads": folds.heads(run),
+                "folds": folds.rows(run),
+                "mistakes": mistakes.worst(run, store, sound_bytes=mistakes.SOUND_BYTES // len(runs)),
                 "settings": _settings(run),
                 "classes": _per_class(run),
             }
@@ -63,13 +93,22 @@ def render(
         title=title or f"Speech emotion recognition on {', '.join(corpora)}",
         heads=tables.HEADS,
         rows=list(zip(tables.rows(runs), [section["id"] for section in sections], strict=True)),
-        overview=Markup(charts.intervals(runs)),
+        overview=Markup(charts.apart(charts.intervals(runs), "all-")),
+        overview_text=alternatives.intervals(runs),
+        printed_note=words.printed_note(runs),
         gaps=words.gaps(runs),
         comparisons=_comparisons(runs),
+        units=" or ".join(sorted({f"{run.metrics['interval']['unit']}s" for run in runs})),
+        figure_titles=folds.titles(),
         sections=sections,
         version=__version__,
         notes=sorted({run.metrics["interval"]["note"] for run in runs}),
     )
+
+
+def _unbroken(value: Any) -> Any:
+    """A number and its per cent sign stay on one line."""
+    return value.replace(" %", "\u00a0%") if type(value) is str else value
 
 
 def _comparisons(runs: list[Run]) -> list[str]:
@@ -99,16 +138,10 @@ def _comparisons(runs: list[Run]) -> list[str]:
     return sentences
 
 
-def _by_speaker(run: Run) -> str:
-    """What the t-SNE coloured by speaker shows."""
-    if "speaker" in run.points and run.points["speaker"].nunique() == 1:
-        return f"The same points coloured by {run.speaker_kind}: the fold that is drawn tests a single one"
-    return f"The same points coloured by {run.speaker_kind}: clusters of one colour show what leaks"
-
-
 def _settings(run: Run) -> list[tuple[str, str]]:
     config = run.config
-    pairs = [("corpus", f"{run.corpus}, {config['corpus']['clips']} clips, {config['corpus']['speakers']} speakers")]
+    corpus = config["corpus"]
+    pairs = [("corpus", f"{run.corpus}, {corpus['clips']} clips, {corpus['speakers']} {run.speaker_kind}s")]
     for side, key in config["embeddings"].items():
         pairs.append(
             (
@@ -127,6 +160,7 @@ def _settings(run: Run) -> list[tuple[str, str]]:
     if run.metrics.get("parameters"):
         pairs.append(("trainable parameters", f"{run.metrics['parameters']:,}"))
     pairs.append(("time", run.seconds()))
+    pairs.append(("backend", str(config.get("backend", "-"))))
     pairs.append(("versions", ", ".join(f"{name} {value}" for name, value in config["versions"].items())))
     return pairs
 

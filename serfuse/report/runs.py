@@ -5,12 +5,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from .. import fold_files, published, results
 from ..errors import ConfigError, RunError, UnknownNameError
 from ..published import Published
-from . import twins
+from . import schema, twins
 
 _MAX_BYTES = 256 << 20  # of predictions; a large corpus with many repeats has a tenth of this
 
@@ -126,30 +127,61 @@ def _unique(folders: list[Path]) -> list[str]:
 def _read(folder: Path, name: str) -> Run:
     metrics = results.read_metrics(folder)
     config = results.read_description(folder)
+    schema.check(metrics, config, str(folder))
     try:
-        if (folder / "predictions.csv").stat().st_size > _MAX_BYTES:
-            raise RunError(f"{folder / 'predictions.csv'} is larger than {_MAX_BYTES >> 20} MB, which no run is.")
-        predictions = fold_files.read_predictions(folder / "predictions.csv")
-        history = _table(folder / "history.csv")
-        points = _table(folder / "tsne.csv")
-        run = Run(folder, name, config, metrics, predictions, history, points)
-        encoders = [key["encoder"] for key in config["embeddings"].values()]
-        needed = (run.corpus, run.split, run.classes, run.audit, metrics["mean"]["accuracy"], metrics["pooled"])
-        missing = {"clip", "speaker", "fold", "label", "predicted"} - set(predictions.columns)
-        if not all(needed) or missing:
-            raise ValueError(f"predictions.csv lacks {', '.join(sorted(missing))}" if missing else "an empty value")
-        if len(predictions) != (clips := metrics["pooled"]["clips"]):
-            raise ValueError(f"predictions.csv has {len(predictions)} rows, metrics.json is about {clips}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{folder} is not a whole run folder ({type(error).__name__}: {error}). Run it again.") from None
+        predictions = _predictions(folder / "predictions.csv", metrics)
+        history = _table(folder / "history.csv", ("repeat", "fold", "epoch", "loss"), also=("val_loss",))
+        points = _table(folder / "tsne.csv", ("x", "y"))
+    except (OSError, ValueError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RunError(f"{folder} is not a whole run folder: {reason}. Run it again.") from None
+    run = Run(folder, name, config, metrics, predictions, history, points)
+    encoders = [key["encoder"] for key in config["embeddings"].values()]
     try:
         found = published.find(run.corpus, run.model, *encoders)
     except (UnknownNameError, ConfigError):  # a model of a later version
         found = []
-    return Run(folder, name, config, metrics, predictions, history, points, found)
+    return replace(run, published=found)
 
 
-def _table(path: Path) -> pd.DataFrame:
+def _predictions(path: Path, metrics: dict[str, Any]) -> pd.DataFrame:
+    _check_size(path)
+    found = fold_files.read_predictions(path)
+    missing = {"clip", "speaker", "fold", "label", "predicted"} - set(found.columns)
+    if missing:
+        raise ValueError(f"predictions.csv lacks {', '.join(sorted(missing))}")
+    if len(found) != (clips := metrics["pooled"]["clips"]) or found.empty:
+        raise ValueError(f"predictions.csv has {len(found)} rows, metrics.json is about {clips}")
+    classes = metrics["classes"]
+    strangers = sorted({*found["label"], *found["predicted"]} - set(classes), key=str)
+    if strangers:
+        raise ValueError(f"predictions.csv has the emotion {strangers[0]!r}, metrics.json {', '.join(classes)}")
+    columns = [f"p_{name}" for name in classes if f"p_{name}" in found]
+    _check_numbers(found, columns, path.name)
+    return found
+
+
+def _table(path: Path, needed: tuple[str, ...], also: tuple[str, ...] = ()) -> pd.DataFrame:
+    """A table that a run may lack, or have without rows."""
     if not path.is_file() or path.stat().st_size < 2:
         return pd.DataFrame()
-    return pd.read_csv(path, dtype={"clip": str, "speaker": str, "label": str, "predicted": str})
+    _check_size(path)
+    found = pd.read_csv(path, dtype={"clip": str, "speaker": str, "label": str, "predicted": str})
+    if found.empty or set(found.columns) <= {"repeat", "fold"}:  # a model without epochs
+        return pd.DataFrame()
+    missing = set(needed) - set(found.columns)
+    if missing:
+        raise ValueError(f"{path.name} lacks {', '.join(sorted(missing))}")
+    _check_numbers(found, [*needed, *(name for name in also if name in found)], path.name)
+    return found
+
+
+def _check_size(path: Path) -> None:
+    if path.stat().st_size > _MAX_BYTES:
+        raise ValueError(f"{path.name} is larger than {_MAX_BYTES >> 20} MB, which no run's is")
+
+
+def _check_numbers(table: pd.DataFrame, columns: list[str], name: str) -> None:
+    for column in columns:
+        if not pd.api.types.is_numeric_dtype(table[column]) or not np.isfinite(table[column].astype(float)).all():
+            raise ValueError(f"{name}: the column {column!r} holds something that is no number")

@@ -2,12 +2,14 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable
+from typing import Any
 
 from ..latex import escape
 from ..metrics import LOSSES, SCORES
 from .runs import Run
-from .words import gaps, interval, percent, printed, warnings
+from .words import gaps, interval, percent, printed, printed_note, warnings
 
 HEADS = ("corpus", "model", "representations", "split", "accuracy", "std", "pooled 95 %", "macro-F1", "UAR", "printed")
 
@@ -35,13 +37,20 @@ def markdown(runs: list[Run]) -> str:
     """A Markdown table, with the sentences under it."""
 
     def line(cells: list[str] | tuple[str, ...]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(_plain_markdown(cell).replace("|", "\\|") for cell in cells) + " |"
 
-    lines = [line(HEADS), line(["---"] * 4 + ["---:"] * 5 + ["---"]), *(line(row) for row in rows(runs)), ""]
-    lines += [f"- {run.name}: {text}" for run in runs for text in warnings(run)]
-    lines += [f"- {text}" for text in gaps(runs)]
-    lines += [f"- {run.name}: {run.audit[0]}" for run in runs]
+    rule = line(["---"] * 4 + ["---:"] * 5 + ["---"])
+    lines = [line(HEADS), rule, *(line(row) for row in rows(runs)), ""]
+    notes = [f"{run.name}: {text}" for run in runs for text in warnings(run)]
+    notes += [*gaps(runs), *filter(None, [printed_note(runs)])]
+    notes += [f"{run.name}: {run.audit[0]}" for run in runs]
+    lines += [f"- {_plain_markdown(note)}" for note in notes]
     return "\n".join(lines) + "\n"
+
+
+def _plain_markdown(text: str) -> str:
+    """`text` on one line, with nothing in it that Markdown takes for HTML, a link, code or an escape."""
+    return re.sub(r"([\\`<\[\]])", r"\\\1", " ".join(text.split()))
 
 
 def comma_separated(runs: list[Run]) -> str:
@@ -51,6 +60,8 @@ def comma_separated(runs: list[Run]) -> str:
     figures = (*SCORES, *LOSSES)
     heads = ["run", "corpus", "synthetic", "model", "a", "b", "split", "folds", "repeats", "seed", "clips"]
     heads += [f"{name}_{what}" for name in figures for what in ("mean", "std", "pooled", "low", "high")]
+    classes = sorted({name for run in runs for name in run.classes})
+    heads += [f"{what}_{name}" for name in classes for what in ("support", "recall")]
     writer.writerow([*heads, "printed_accuracy", "printed_macro_f1", "printed_in"])
     for run in runs:
         keys = [key["encoder"] for key in run.config["embeddings"].values()]
@@ -61,10 +72,22 @@ def comma_separated(runs: list[Run]) -> str:
             bounds = run.metrics["intervals"].get(name, {})
             cells += [run.metrics[part].get(name) for part in ("mean", "std", "pooled")]
             cells += [bounds.get("low"), bounds.get("high")]
-        row = run.published[0] if run.published else None
-        cells += [row.accuracy, row.macro_f1, f"{row.paper} table {row.table}"] if row else ["", "", ""]
-        writer.writerow(["" if cell is None else cell for cell in cells])
+        for name in classes:
+            one = run.metrics["pooled"]["per_class"].get(name, {})
+            cells += [one.get("support"), one.get("recall")]
+        for values in (
+            [row.accuracy for row in run.published],
+            [row.macro_f1 for row in run.published],
+            [f"{row.paper} table {row.table}" for row in run.published],
+        ):
+            cells.append("; ".join(map(str, values)))  # a model may stand in both papers
+        writer.writerow(["" if cell is None else _no_formula(cell) for cell in cells])
     return out.getvalue()
+
+
+def _no_formula(cell: Any) -> Any:
+    """A name that a spreadsheet would take for a formula gets an apostrophe before it; numbers stay as they are."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def latex(runs: list[Run]) -> str:
@@ -72,9 +95,15 @@ def latex(runs: list[Run]) -> str:
     lines = [r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering", r"\begin{tabular}{llllrrlrrl}"]
     lines += [r"\toprule", " & ".join(escape(head) for head in HEADS) + r" \\", r"\midrule"]
     lines += [" & ".join(escape(cell) for cell in row) + r" \\" for row in rows(runs)]
-    note = runs[0].metrics["interval"]["note"]
-    caption = (
-        f"Means and standard deviations over folds, in per cent; the interval is that of all held-out clips. {note}"
+    notes = dict.fromkeys(run.metrics["interval"]["note"] for run in runs)
+    found = [f"{run.name}: {text}" for run in runs for text in warnings(run)]
+    caption = " ".join(
+        [
+            "Means and standard deviations over folds, in per cent; the interval is that of all held-out clips.",
+            *notes,
+            *filter(None, [printed_note(runs)]),
+            *found,
+        ]
     )
     lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{escape(caption)}}}", r"\end{table}"]
     return "\n".join(lines) + "\n"

@@ -17,7 +17,7 @@ def read(table: ClipTable, folder: Path) -> list[Parts]:
     """Folds in EmoBox's layout: `fold_K/<corpus>_{train,valid,test}_fold_K.jsonl`, one JSON object per line.
 
     An entry is matched to a clip by its `key` (with or without the leading "<corpus>-") or its `wav` file's
-    stem. Clips that EmoBox does not list are in no part.
+    stem, unless several files have that. Clips that EmoBox does not list are in no part.
     """
     name = re.compile(r"_(train|valid|test)_fold_?(\d+)\.jsonl$")
     files: dict[int, dict[str, Path]] = {}
@@ -30,11 +30,12 @@ def read(table: ClipTable, folder: Path) -> list[Parts]:
     if not files:
         raise SplitError(
             f"No EmoBox folds under {folder}: expected fold_1/<corpus>_train_fold_1.jsonl and "
-            f"fold_1/<corpus>_test_fold_1.jsonl."
+            f"fold_1/<corpus>_test_fold_1.jsonl. Give the folder of one corpus, such as EmoBox/data/emodb."
         )
-    place: dict[str, int] = {}
-    for keys in (table.stems, table.ids):
-        place.update({str(key): i for i, key in enumerate(keys)})
+    stems, counts = np.unique(table.stems, return_counts=True)
+    shared = set(stems[counts > 1])  # names of several files tell no clip
+    place = {str(stem): i for i, stem in enumerate(table.stems) if stem not in shared}
+    place |= {str(clip): i for i, clip in enumerate(table.ids)}
     result = []
     for number in sorted(files):
         masks = {part: np.zeros(len(table.ids), dtype=bool) for part in ("train", "valid", "test")}

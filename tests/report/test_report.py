@@ -3,16 +3,22 @@
 import csv
 import io
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import markupsafe
+import pandas as pd
 import pytest
+import yaml
 from click.testing import CliRunner
 
-from serfuse import paired_runs
+from serfuse import paired_runs, results
 from serfuse.cli import main
 from serfuse.errors import RunError
-from serfuse.report import mistakes, page, tables, words
+from serfuse.report import alternatives, mistakes, page, tables, words
+from serfuse.report import folds as fold_table
 from serfuse.report import runs as folders_of
 from serfuse.store import EmbeddingStore
 
@@ -35,7 +41,13 @@ def test_the_printed_figure_is_beside_the_measured_one(folders: list[Path]) -> N
     from serfuse import published
 
     (row,) = published.find("emodb", "concat", "hubert", "encodec")
-    assert tables.rows(folders_of.read(folders))[2][9] == f"{row.accuracy:.2f} (HYFuse, Table {row.table})"
+    found = folders_of.read(folders)
+    assert tables.rows(found)[2][9] == f"{row.accuracy:.2f} / {row.macro_f1:.2f} (HYFuse, Table {row.table})"
+    for text in (tables.markdown(found), tables.latex(found), page.render(found[2:])):
+        assert "five random folds that mix speakers" in text, "what the printed figures are"
+    assert words.printed_note([replace(found[0], published=[])]) == ""
+    (line,) = csv.DictReader(io.StringIO(tables.comma_separated(found[2:])))
+    assert (float(line["printed_accuracy"]), float(line["printed_macro_f1"])) == (row.accuracy, row.macro_f1)
 
 
 def test_csv_has_full_precision(folders: list[Path]) -> None:
@@ -97,18 +109,117 @@ def test_the_page_is_the_same_twice(folders: list[Path]) -> None:
     assert page.render(found) == page.render(found)
 
 
-def test_names_cannot_break_out_of_the_page(folders: list[Path], tmp_path: Path) -> None:
-    """A run folder from somebody else, whose names are not only names."""
-    evil = "<script>alert(1)</script>"
+@pytest.mark.parametrize(
+    "evil", ["<script>alert(1)</script>", "'\"><img src=x onerror=alert(1)>", "$\\frac{$", "_hidden", "张三 $1$"]
+)
+def test_names_cannot_break_out_of_the_page(folders: list[Path], tmp_path: Path, evil: str) -> None:
+    """A run folder from somebody else, whose names are not only names: not for HTML, nor for matplotlib's formulas."""
     folder = tmp_path / "run"
     shutil.copytree(folders[0], folder)
     for name in ("predictions.csv", "tsne.csv"):
-        text = (folder / name).read_text("utf-8")
-        (folder / name).write_text(text.replace("s0-", f"{evil}-").replace(",s0,", f",{evil},"), "utf-8")
-    config = (folder / "config.yaml").read_text("utf-8").replace("encoder: hubert", f"encoder: '{evil}'")
-    (folder / "config.yaml").write_text(config, "utf-8")
-    found = page.render(folders_of.read([folder]), title=evil)
-    assert "<script" not in found and "&lt;script&gt;" in found
+        table = pd.read_csv(folder / name, dtype={"speaker": str})
+        table["clip"] = table["clip"].str.replace("s0-", f"{evil}-", regex=False)
+        table["speaker"] = table["speaker"].replace("s0", evil)
+        for column in ("label", "predicted"):
+            table[column] = table[column].replace("anger", evil)
+        table.rename(columns={"p_anger": f"p_{evil}"}).to_csv(folder / name, index=False)
+    config = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
+    config["embeddings"]["a"]["encoder"] = config["model"] = config["split"]["name"] = evil
+    (folder / "config.yaml").write_text(yaml.safe_dump(config), "utf-8")
+    found = metrics(folder)
+    found["classes"] = [evil if name == "anger" else name for name in found["classes"]]
+    for part in (found["pooled"], found["intervals"]):
+        part["per_class"][evil] = part["per_class"].pop("anger")
+    found["audit"]["sentences"].append(evil)
+    (folder / "metrics.json").write_text(json.dumps(found), "utf-8")
+    runs = folders_of.read([folder])
+    drawn = page.render(runs, title=evil)
+    assert "<script" not in drawn and "<img" not in drawn
+    assert str(markupsafe.escape(evil)) in drawn
+    assert "<script" not in tables.markdown(runs).replace("\\<script", "")
+    assert tables.latex(runs).count(r"\\") == 2
+
+
+def test_a_name_is_no_formula_for_a_spreadsheet(folders: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "=HYPERLINK(1)"
+    shutil.copytree(folders[0], folder)
+    (row,) = csv.DictReader(io.StringIO(tables.comma_separated(folders_of.read([folder]))))
+    assert row["run"] == "'=HYPERLINK(1)"
+    assert float(row["recall_anger"]) == metrics(folder)["pooled"]["per_class"]["anger"]["recall"]
+
+
+def test_the_page_shows_every_figure_of_every_fold_and_what_it_shares(folders: list[Path]) -> None:
+    for folder in folders:
+        (run,) = folders_of.read([folder])
+        found = metrics(folder)
+        rows = fold_table.rows(run)
+        assert len(rows) == len(found["folds"]) and all(len(row) == len(fold_table.heads(run)) for row in rows)
+        heads = fold_table.heads(run)
+        for row, fold, audit in zip(rows, found["folds"], found["audit"]["folds"], strict=True):
+            cells = dict(zip(heads, row, strict=True))
+            assert cells["accuracy"] == f"{100 * fold['accuracy']:.1f}" and cells["test"] == str(fold["clips"])
+            assert cells["log loss"] == f"{fold['log_loss']:.3f}"
+            assert cells["speakers shared"] == str(audit["shared_speakers"])
+        titles = ["", *fold_table.titles()]
+        mean, std, pooled, interval = (dict(zip(titles, row, strict=True)) for row in fold_table.summary(run))
+        assert pooled["weighted F1"] == f"{100 * found['pooled']['weighted_f1']:.1f}"
+        assert mean["calibration error"] == f"{100 * found['mean']['ece']:.1f}" and interval["calibration error"] == "-"
+        assert std["log loss"] == f"{found['std']['log_loss']:.3f}" and " to " in interval["log loss"]
+        drawn = page.render([run])
+        for cell in (pooled["log loss"], rows[-1][-1], interval["UAR"]):
+            assert f">{cell}<" in drawn
+
+
+def test_what_the_figures_show_is_told_in_words(folders: list[Path]) -> None:
+    (run,) = folders_of.read(folders[2:])
+    matrix = run.metrics["pooled"]["confusion"]
+    assert f"anger is found in {matrix[0][0] / sum(matrix[0]):.0%}" in alternatives.confusion(run)
+    right = (run.predictions["label"] == run.predictions["predicted"]).groupby(run.predictions["speaker"]).mean()
+    assert f"to {100 * right.max():.0f} %" in alternatives.speakers(run)
+    assert "2 epochs" in alternatives.curves(run) and alternatives.curves(folders_of.read(folders[:1])[0]) == ""
+    assert f"({words.interval(run.metrics['intervals']['accuracy'])})" in alternatives.intervals([run])
+
+
+def test_the_page_of_voice_types_never_says_speaker(folders: list[Path], tmp_path: Path) -> None:
+    copies = []
+    for place in (0, 2):
+        copies.append(tmp_path / folders[place].name)
+        shutil.copytree(folders[place], copies[-1])
+        config = (copies[-1] / "config.yaml").read_text("utf-8")
+        (copies[-1] / "config.yaml").write_text(config.replace("_kind: speaker", "_kind: voice type"), "utf-8")
+        found = metrics(copies[-1])
+        found["interval"] = {"unit": "voice type", "note": "bootstrap over 5 voice types"}
+        found["audit"]["sentences"] = ["5 of 5 test voice types are also in training."]
+        (copies[-1] / "metrics.json").write_text(json.dumps(found), "utf-8")
+    drawn = page.render(folders_of.read(copies))
+    assert "bootstrap over voice types" in drawn and "5 voice types" in drawn and "voice types shared" in drawn
+    text = re.sub(r"<style>.*?</style>|<svg.*?</svg>|<[^>]*>", " ", drawn, flags=re.DOTALL)
+    assert "speaker" not in text.replace("five random folds that mix speakers", "")
+
+
+def test_sounds_never_make_a_page_too_large(reported: Path) -> None:
+    (run,) = folders_of.read([reported / "svm-loso"])
+    store = EmbeddingStore(reported / "store")
+    whole = mistakes.worst(run, store, count=200)
+    size = len(next(item.sound for item in whole if item.sound))
+    few = mistakes.worst(run, store, count=200, sound_bytes=2 * size)
+    assert sum(item.sound is not None for item in few) == 2
+    assert {item.silent for item in few if item.sound is None} >= {"left out: the page would be too large"}
+    assert [item.clip for item in few] == [item.clip for item in whole]
+    assert {item.silent for item in mistakes.worst(run, None)} == {"left out"}
+
+
+def test_the_confidence_of_a_mistake_is_that_of_what_was_predicted(folders: list[Path], tmp_path: Path) -> None:
+    """An SVM's label need not be the class that its Platt probabilities favour."""
+    folder = tmp_path / "run"
+    shutil.copytree(folders[0], folder)
+    table = pd.read_csv(folder / "predictions.csv")
+    columns = [f"p_{name}" for name in metrics(folder)["classes"]]
+    table[columns] = [0.7, 0.1, 0.15, 0.05]
+    table["label"], table["predicted"] = "anger", "neutral"
+    table.to_csv(folder / "predictions.csv", index=False)
+    (run,) = folders_of.read([folder])
+    assert {item.confidence for item in mistakes.worst(run, None)} == {0.15}
 
 
 def test_what_a_reader_must_know_comes_first(folders: list[Path], tmp_path: Path) -> None:
@@ -126,6 +237,90 @@ def test_what_a_reader_must_know_comes_first(folders: list[Path], tmp_path: Path
     assert "synthetic" in warnings and "random weights" in warnings and "ignores encodec" in warnings
     drawn = page.render([run])
     assert drawn.index("The speech is synthetic") < drawn.index("Results")
+
+
+HOSTILE = {
+    "metrics.json": [
+        ("classes", "anger", "metrics.json"),
+        ("mean.accuracy", "0.5", "mean.accuracy: Input should be a valid number"),
+        ("mean.accuracy", float("nan"), "mean.accuracy: Input should be a finite number"),
+        ("pooled.confusion", [[1]], "pooled.confusion is not 4 x 4"),
+        ("pooled.per_class", {}, "pooled.per_class does not hold the classes"),
+        ("audit.sentences", [], "audit.sentences"),
+        ("audit.folds", [], "the audit is about 0 folds, the figures about 5"),
+        ("intervals.accuracy", {"low": "0"}, "intervals.accuracy.low"),
+        ("sensitivity", {"c": {"changed": 0.1, "accuracy_drop": 0.1}}, "tells of the inputs c, config.yaml of a"),
+        ("interval", None, "interval"),
+    ],
+    "config.yaml": [
+        ("corpus", "emodb", "corpus: Input should be a valid dictionary"),
+        ("embeddings.a", None, "embeddings.a"),
+        ("split.name", 5, "split.name: Input should be a valid string"),
+        ("seed", "0", "seed"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "says"), [(file, *case) for file, cases in HOSTILE.items() for case in cases]
+)
+def test_a_run_folder_from_anybody_is_checked_before_it_is_used(folders, tmp_path, file, key, value, says) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(folders[0], folder)
+    path = folder / file
+    values = yaml.safe_load(path.read_text("utf-8"))
+    *parents, last = key.split(".")
+    place = values
+    for name in parents:
+        place = place[name]
+    place[last] = value
+    path.write_text(json.dumps(values), "utf-8")  # which is YAML as well
+    with pytest.raises(RunError, match="is not a whole run folder") as caught:
+        folders_of.read([folder])
+    assert says in str(caught.value) and len(str(caught.value)) < 1500
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "says"),
+    [
+        ("predictions.csv", ",anger,", ",<b>,", "predictions.csv has the emotion '<b>'"),
+        ("predictions.csv", "p_anger", "q_anger", None),
+        ("predictions.csv", "\n", ",x\n", None),
+        ("tsne.csv", "x,y", "x,z", "tsne.csv lacks y"),
+        ("history.csv", "loss", "gain", "history.csv lacks loss"),
+    ],
+)
+def test_tables_that_were_edited_are_refused_or_read_never_a_traceback(folders, tmp_path, file, old, new, says) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(folders[2], folder)
+    path = folder / file
+    assert old in path.read_text("utf-8")
+    path.write_text(path.read_text("utf-8").replace(old, new), "utf-8")
+    if says is None:
+        tables.rows(folders_of.read([folder]))
+    else:
+        with pytest.raises(RunError, match=says):
+            folders_of.read([folder])
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "certain"])
+def test_probabilities_that_are_none_are_refused(folders: list[Path], tmp_path: Path, value: str) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(folders[0], folder)
+    table = pd.read_csv(folder / "predictions.csv", dtype=str)
+    table.loc[3, "p_fear" if "p_fear" in table else "p_anger"] = value
+    table.to_csv(folder / "predictions.csv", index=False)
+    with pytest.raises(RunError, match="the column 'p_anger' holds something that is no number"):
+        folders_of.read([folder])
+
+
+def test_files_that_are_too_large_are_not_read(folders: list[Path], tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(folders_of, "_MAX_BYTES", 100)
+    with pytest.raises(RunError, match=r"predictions.csv is larger than"):
+        folders_of.read(folders[:1])
+    monkeypatch.setattr(results, "_MAX_METRICS_BYTES", 100)
+    with pytest.raises(RunError, match=r"metrics.json is larger than"):
+        folders_of.read(folders[:1])
 
 
 @pytest.mark.parametrize("damage", ["config.yaml", "predictions.csv", "metrics.json"])
@@ -156,6 +351,16 @@ def test_a_configuration_that_expands_itself_is_refused(folders: list[Path], tmp
     with pytest.raises(RunError, match="aliases"):
         folders_of.read([folder])
     assert paired_runs.read(folder, 0).speaker_kind == "speaker"
+
+
+def test_yaml_that_would_run_something_is_refused(folders: list[Path], tmp_path: Path) -> None:
+    folder, proof = tmp_path / "run", tmp_path / "ran"
+    shutil.copytree(folders[0], folder)
+    with (folder / "config.yaml").open("a", encoding="utf-8") as file:
+        file.write(f"evil: !!python/object/apply:os.mkdir ['{proof}']\n")
+    with pytest.raises(RunError, match="not valid YAML"):
+        folders_of.read([folder])
+    assert paired_runs.read(folder, 0).speaker_kind == "speaker" and not proof.exists()
 
 
 def test_two_folders_of_one_name_are_told_apart(folders: list[Path], tmp_path: Path) -> None:

@@ -294,8 +294,9 @@ def test_unknown_speakers_texts_and_folds_are_counted(method, column):
         SplitError, match=rf"{column} of every clip, but 2 of 120 have none \(the first is 'clip0004'\)"
     ):
         folds.split(data, method)
-    with pytest.raises(SplitError, match="120 of 120 have none"):
+    with pytest.raises(SplitError, match="120 of 120 have none") as caught:
         folds.split(data.drop(columns=column), method)
+    assert ("--set split.folder=DIR" in str(caught.value)) == (method == "given")
 
 
 def test_a_class_of_one_speaker_cannot_be_tested_by_speaker():

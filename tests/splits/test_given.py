@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 from clip_tables import small
 
@@ -85,6 +86,39 @@ def test_emobox_folds_are_read_from_a_folder(tmp_path, tables):
     assert all(len(fold.validation) for fold in found)
 
 
+@pytest.mark.parametrize(
+    ("corpus", "key", "wav"),
+    [
+        ("cremad", "cremad-{hyphens}", "downloads/cremad/AudioWAV/{stem}.wav"),
+        ("mesd", "mesd-{stem}", "downloads/mesd/Mexican Emotional Speech Database (MESD)/{stem}.wav"),
+    ],
+)
+def test_emobox_entries_as_each_corpus_has_them(tmp_path, tables, corpus, key, wav):
+    """EmoBox writes CREMA-D's keys with hyphens, so that only the file's name tells the clip."""
+    data = tables[corpus]
+    tested = set(data["id"][::5])
+    (tmp_path / "fold_1").mkdir()
+    for part in ("train", "test"):
+        lines = [
+            json.dumps(
+                {
+                    "key": key.format(hyphens=clip.replace("_", "-"), stem=clip),
+                    "dataset": corpus,
+                    "wav": wav.format(stem=clip),
+                    "type": "raw",
+                    "task": "category",
+                }
+            )
+            for clip in data["id"]
+            if (clip in tested) == (part == "test")
+        ]
+        (tmp_path / "fold_1" / f"{corpus}_{part}_fold_1.jsonl").write_text("\n".join(lines), "utf-8")
+        # Emo-DB's folders hold an older spelling beside it; the documented one is read.
+        (tmp_path / "fold_1" / f"{corpus}_{part}_fold1.jsonl").write_text("not this one", "utf-8")
+    (fold,) = folds.split(data, "given", folder=tmp_path, validation_fraction=0)
+    assert set(fold.test) == tested and set(fold.train) == set(data["id"]) - tested
+
+
 def test_emobox_validation_parts_and_ids_that_are_paths(tmp_path):
     data = small(60)
     root = emobox(tmp_path / "x", data, corpus="x", folds_of=[data["id"].tolist()[::4]], valid=True)
@@ -93,9 +127,20 @@ def test_emobox_validation_parts_and_ids_that_are_paths(tmp_path):
     assert len(fold.validation) == 10 and all(clip.startswith("some/folder/") for clip in fold.test)
 
 
+def test_a_file_name_of_two_clips_tells_neither(tmp_path):
+    data = small(60)
+    root = emobox(tmp_path / "x", data, corpus="x", folds_of=[data["id"].tolist()[::4]])
+    twice = pd.concat([data.assign(id="one/" + data["id"] + ".wav"), data.iloc[:1].assign(id="two/clip0000.wav")])
+    twice["path"] = twice["id"]
+    with pytest.raises(SplitError, match=r"lists 1 clips that the corpus does not hold, the first is 'x-clip0000'"):
+        folds.split(twice, "given", folder=root)
+    (fold,) = folds.split(twice.iloc[:-1], "given", folder=root)
+    assert "one/clip0000.wav" in fold.test
+
+
 def test_emobox_errors_say_what_is_wrong(tmp_path):
     data = small(60)
-    with pytest.raises(SplitError, match="No EmoBox folds under"):
+    with pytest.raises(SplitError, match=r"No EmoBox folds under .* Give the folder of one corpus"):
         folds.split(data, "given", folder=tmp_path)
     root = emobox(tmp_path / "x", data, corpus="x", folds_of=[data["id"].tolist()[::4]])
     with pytest.raises(SplitError, match=r"lists 1 clips that the corpus does not hold, the first is 'x-clip0000'"):
