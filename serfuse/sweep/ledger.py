@@ -35,6 +35,10 @@ class DiskFullError(RunError):
     """Nothing can be written any more; what was written before is whole."""
 
 
+class ReplacedError(RunError):
+    """Another sweep on this folder, with other data, has put its folds in the place of these."""
+
+
 @dataclass(frozen=True)
 class Done:
     """What is known of a finished unit without reading its predictions.
@@ -114,20 +118,28 @@ class Ledger:
     # --- whole cross-validations --------------------------------------------------------------------------------
 
     def finish(self, planned: Planned) -> Path:
-        """Write the run folder of a cross-validation whose folds are all finished.
+        """Write the run folder of a cross-validation whose folds are all finished. The caller holds its claim.
 
         Raises:
             DiskFullError: the disk is full; the folds are safe and this is done again next time.
+            ReplacedError: a fold is not there any more.
         """
         out = self.run_folder(planned)
         config, dataset, parts = planned.experiment.config, planned.dataset, list(planned.parts)
-        result = crossval.cross_validate(
-            config,
-            dataset,
-            parts,
-            recall=lambda fold: fold_files.read(out / FINISHED_FOLDS, fold, planned.fingerprint),
-        )
+
+        def recall(fold: Fold) -> FoldResult:
+            found = fold_files.read(out / FINISHED_FOLDS, fold, planned.fingerprint)
+            if found is None:
+                raise ReplacedError(
+                    f"The finished fold {out / FINISHED_FOLDS / fold_files.name(fold)} has been replaced by one of other "
+                    "data or other versions of the libraries. Does another sweep with another --store work on this "
+                    "folder? Give each its own --out."
+                )
+            return found
+
+        result = crossval.cross_validate(config, dataset, parts, recall=recall)
         try:
+            (out / "fingerprint").unlink(missing_ok=True)  # what is half rewritten is not finished
             results.write_start(out, config, dataset, parts)
             results.write_tables(out, result)
             durable.write_text(out / "fingerprint", planned.fingerprint + "\n")
