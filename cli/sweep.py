@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from serfuse.sweep.ledger import Ledger
     from serfuse.sweep.plan import Plan
 
-_LINE_SECONDS = 10.0
-_DRAW_SECONDS = 0.5
-_SHOWN_FAILURES = 20
-
 
 @click.command()
 @click.argument("sweep")
@@ -71,6 +67,8 @@ def command(
     """
     if address is not None and engine != "ray":
         raise click.UsageError("--address is for --engine ray.")
+    if address is not None and memory is not None:
+        raise click.UsageError("--memory is for this machine; the machines of a Ray cluster say what they have.")
     from serfuse.store import EmbeddingStore, default_root
     from serfuse.sweep import driver, grid, plan, spec, table
     from serfuse.sweep.ledger import Ledger

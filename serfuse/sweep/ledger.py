@@ -131,9 +131,9 @@ class Ledger:
             found = fold_files.read(out / FINISHED_FOLDS, fold, planned.fingerprint)
             if found is None:
                 raise ReplacedError(
-                    f"The finished fold {out / FINISHED_FOLDS / fold_files.name(fold)} has been replaced by one of other "
-                    "data or other versions of the libraries. Does another sweep with another --store work on this "
-                    "folder? Give each its own --out."
+                    f"The finished fold {out / FINISHED_FOLDS / fold_files.name(fold)} has been replaced by one of "
+                    "other data or other versions of the libraries. Does another sweep with another --store work on "
+                    "this folder? Give each its own --out."
                 )
             return found
 
