@@ -68,16 +68,14 @@ def whole(progress: "Progress", console: "Console", workers: int = 1) -> Iterato
         yield table
         return
     part: list[int] = []
-    first = True
+    pace = True  # in the first part, which may hold nothing else
     for place in range(len(heads)):
-        wider = [*part, place]
-        if part and _width(_table(progress, found, wider, heads, workers, short=False, pace=first), console) > (
-            console.width
-        ):
-            yield _table(progress, found, part, heads, workers, short=False, pace=first)
-            wider, first = [place], False
-        part = wider
-    yield _table(progress, found, part, heads, workers, short=False, pace=first)
+        wider = _table(progress, found, [*part, place], heads, workers, short=False, pace=pace)
+        if (part or pace) and _width(wider, console) > console.width:
+            yield _table(progress, found, part, heads, workers, short=False, pace=pace)
+            part, pace = [], False
+        part = [*part, place]
+    yield _table(progress, found, part, heads, workers, short=False, pace=pace)
 
 
 def plain(words: str) -> str:
