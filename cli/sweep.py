@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import sweep_view
+from . import sweep_status, sweep_view
 from .signals import terminated_like_interrupted
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("sweep")
+@click.argument("sweep", required=False)
 @click.option("--only", multiple=True, metavar="AXIS=VALUE", help="Narrow the table: corpus=emodb, model=cnn, row=W2.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change every cell's configuration.")
 @click.option("--store", type=click.Path(path_type=Path), help="Embedding store [$SERFUSE_STORE or serfuse-store].")
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 @click.option("--address", help="Of a running Ray cluster, with --engine ray [one is started here].")
 @click.option("--retries", type=click.IntRange(min=0), default=1, show_default=True, help="For a unit that fails.")
 @click.option("--dry-run", is_flag=True, help="Show what would run, what is done, and what is missing.")
-@click.option("--status", is_flag=True, help="Show how far it is, also while another terminal runs it.")
+@click.option("--status", is_flag=True, help="How far it is, also while another terminal runs it; without SWEEP: all.")
 @click.option("--show", type=click.Choice(["text", "markdown", "csv", "latex", "html"]), help="Print the table only.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON on standard output.")
 @click.option("--quiet", is_flag=True, help="No progress, only the table.")
 @click.pass_context
 def command(
     ctx: click.Context,
-    sweep: str,
+    sweep: str | None,
     only: tuple[str, ...],
     assignments: tuple[str, ...],
     store: Path | None,
@@ -59,8 +59,10 @@ def command(
     serfuse sweep hyfuse_table1 --dry-run
     serfuse sweep parrot_table2 --only corpus=emodb --jobs 4
     serfuse sweep my_table.yaml --engine ray --address auto
+    serfuse sweep --status
 
-    SWEEP is a YAML file, or one that ships with serfuse: hyfuse_table1, hyfuse_table2, parrot_table1, parrot_table2.
+    SWEEP is a YAML file, or one that ships with serfuse: hyfuse_table1, hyfuse_table2, parrot_table1, parrot_table2,
+    and floor_single and floor_pairs, which need no weights but those of soundstream-lyra.
     Every finished fold is kept at once: Ctrl-C, a crash or a full disk lose only what was at work, and the same
     command goes on. The table is written to the results' folder as Markdown, CSV, LaTeX and HTML. The exit code is 1
     when a unit failed.
@@ -69,8 +71,14 @@ def command(
         raise click.UsageError("--address is for --engine ray.")
     if address is not None and memory is not None:
         raise click.UsageError("--memory is for this machine; the machines of a Ray cluster say what they have.")
+    if sweep is None and not status:
+        raise click.UsageError("Missing argument 'SWEEP': a YAML file, or one that ships, such as hyfuse_table1.")
+    if sweep is None:
+        sweep_status.all_sweeps(out or Path("sweeps"), as_json)
+        return
     from serfuse.store import EmbeddingStore, default_root
     from serfuse.sweep import driver, grid, plan, spec, table
+    from serfuse.sweep import memory as memories
     from serfuse.sweep.ledger import Ledger
 
     content, name = spec.read(sweep)
@@ -88,11 +96,15 @@ def command(
     if dry_run or status:
         progress = driver.look(planned, ledger)
         if as_json:
-            click.echo(json.dumps({"folder": str(ledger.folder), **driver.summary(progress)}, indent=2))
+            found = sweep_status.facts(progress, ledger)
+            click.echo(json.dumps(found, indent=2))
         else:
             sweep_view.show_state(progress, ledger, history=status)
         return
-    progress = _run(planned, ledger, jobs, threads, memory, engine, address, retries, quiet or as_json)
+    limit = memories.parse_size(memory) if memory else None
+    ledger.create()
+    sweep_status.remember(ledger, sweep, only, assignments, planned.store.root)
+    progress = _run(planned, ledger, jobs, threads, limit, engine, address, retries, quiet or as_json)
     found = table.make(planned, ledger)
     _write_tables(found, ledger)
     if as_json:
@@ -111,7 +123,7 @@ def _run(
     ledger: "Ledger",
     jobs: int | None,
     threads: int | None,
-    memory: str | None,
+    limit: int | None,
     engine: str,
     address: str | None,
     retries: int,
@@ -122,8 +134,7 @@ def _run(
     from serfuse.sweep import engine as engines
     from serfuse.sweep import memory as memories
 
-    budget = memories.Budget(memories.parse_size(memory) if memory else None)
-    ledger.create()
+    budget = memories.Budget(limit)
     progress = driver.look(planned, ledger)
     for unit in planned.units:
         if unit.name in progress.done:

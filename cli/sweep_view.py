@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import sweep_rows
+from . import sweep_rows, sweep_status
 from .progress import Meter, duration
 from .sweep_rows import plain
 
@@ -160,7 +160,7 @@ def show_state(progress: "Progress", ledger: "Ledger", history: bool) -> None:
         else f"{len(progress.done)} of {progress.total + cannot} units are done, {cannot} wait for embeddings."
     )
     if history:
-        _show_history(progress, ledger, console)
+        sweep_status.show(progress, ledger, console)
     else:
         for planned in progress.plan.planned:
             left = [unit.fold.index for unit in planned.units if unit.name not in progress.done]
@@ -168,22 +168,6 @@ def show_state(progress: "Progress", ledger: "Ledger", history: bool) -> None:
                 folds = "all folds" if len(left) == len(planned.units) else f"folds {', '.join(map(str, left))}"
                 console.print(f"  would run {planned.experiment.label}: {folds}", markup=False, soft_wrap=True)
     say_missing(progress.plan, console)
-
-
-def _show_history(progress: "Progress", ledger: "Ledger", console: "Console") -> None:
-    """What the log says of the present: who works, how fast, what failed."""
-    from serfuse.sweep import history
-
-    found = history.read(progress, ledger)
-    for sweep, number in found.at_work.items():
-        console.print(f"{number} at work on {sweep}.", markup=False, soft_wrap=True)
-    if not found.at_work:
-        console.print("Nothing is at work now.")
-    if found.rate is not None:
-        left = duration((progress.total - len(progress.done)) / found.rate)
-        console.print(f"Lately {60 * found.rate:.3g} units/min: {left} left.")
-    for name, error in list(found.failed.items())[:_SHOWN_FAILURES]:
-        console.print(f"Failed: {name}: {error}", markup=False, soft_wrap=True)
 
 
 def say_missing(planned: "Plan", console: "Console") -> None:

@@ -10,7 +10,7 @@ from .. import fold_files
 from ..crossval import FoldResult
 from .claims import Claims
 from .engine import Engine
-from .ledger import Done, Ledger, ReplacedError
+from .ledger import CLAIMS, Done, Ledger, ReplacedError
 from .plan import Plan, Planned, Unit
 from .worker import Outcome
 
@@ -89,7 +89,7 @@ def run(
         RunError: the folder cannot be read or written.
     """
     ledger.create()
-    claims = Claims(ledger.folder / "claims")
+    claims = Claims(ledger.folder / CLAIMS)
     driver = _Driver(plan, ledger, engine, claims, retries, report or (lambda progress, news: None))
     how = "stop"
     try:
@@ -243,6 +243,7 @@ def summary(progress: Progress) -> dict[str, Any]:
     return {
         "units": progress.total,
         "done": len(progress.done),
+        "waiting_for_embeddings": sum(planned.expected for planned in progress.plan.planned if planned.problem),
         "running": sorted(progress.running),
         "elsewhere": sorted(progress.elsewhere),
         "failed": dict(sorted(progress.failed.items())),

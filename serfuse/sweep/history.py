@@ -9,8 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from . import claims
 from .driver import Progress
-from .ledger import Ledger
+from .ledger import CLAIMS, Ledger
 
 _LATELY_SECONDS = 300.0
 _FIELDS = {"time", "event", "host", "pid"}
@@ -23,11 +24,13 @@ class History:
     Attributes:
         at_work: the process of each sweep that is alive, in words -> its units at work.
         rate: units finished per second during the last minutes; `None` where nothing is at work or too few ended.
+        seconds_left: at that rate; `None` where there is none.
         failed: units that failed for good -> the error.
     """
 
     at_work: Mapping[str, int]
     rate: float | None
+    seconds_left: float | None
     failed: Mapping[str, str]
 
 
@@ -55,18 +58,25 @@ def read(progress: Progress, ledger: Ledger) -> History:
             working.pop(unit, None)
             if not entry.get("again"):
                 failed[unit] = str(entry.get("error", ""))
-    here = socket.gethostname()
-    at_work = Counter(
-        f"{entry['host']}, process {entry['pid']}"
-        for name, entry in working.items()
-        if name not in progress.done and (entry["host"] != here or _alive(int(entry["pid"])))
-    )
+    working = {name: entry for name, entry in working.items() if name not in progress.done}
+    at_work = Counter(f"{working[name]['host']}, process {working[name]['pid']}" for name in _alive(working, ledger))
     lately = [moment for moment in finishes if moment >= time.time() - _LATELY_SECONDS]
     rate = (len(lately) - 1) / max(lately[-1] - lately[0], 1e-3) if at_work and len(lately) > 1 else None
-    return History(at_work, rate, failed)
+    left = None if rate is None else (progress.total - len(progress.done)) / rate
+    failed = {name: error for name, error in failed.items() if name not in progress.done}
+    return History(at_work, rate, left, failed)
 
 
-def _alive(pid: int) -> bool:
+def _alive(working: Mapping[str, Mapping[str, Any]], ledger: Ledger) -> list[str]:
+    """Units that are at work indeed: the sweep that began them has not been killed, nor its machine switched off."""
+    held = claims.held(ledger.folder / CLAIMS, working)
+    if held is not None:
+        return [name for name in working if name in held]
+    here = socket.gethostname()  # no locks: another machine is believed, and a process id of this one
+    return [name for name, entry in working.items() if entry["host"] != here or _runs(int(entry["pid"]))]
+
+
+def _runs(pid: int) -> bool:
     with suppress(ProcessLookupError):
         try:
             os.kill(pid, 0)

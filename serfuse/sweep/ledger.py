@@ -28,6 +28,8 @@ from ..folds import Fold
 from ..runs import FINISHED_FOLDS
 from .plan import Planned, Unit
 
+LOG = "log.jsonl"
+CLAIMS = "claims"
 TABLES = {"markdown": "table.md", "csv": "table.csv", "latex": "table.tex", "html": "table.html"}
 
 
@@ -178,7 +180,7 @@ class Ledger:
         }
         line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
         with suppress(OSError):
-            descriptor = os.open(self.folder / "log.jsonl", os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+            descriptor = os.open(self.folder / LOG, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
             try:
                 size = os.fstat(descriptor).st_size
                 if size and os.pread(descriptor, 1, size - 1) != b"\n":
@@ -190,7 +192,7 @@ class Ledger:
     def events(self) -> Iterator[dict[str, Any]]:
         """The log; a line that a crash cut short is left out."""
         try:
-            text = (self.folder / "log.jsonl").read_text("utf-8", errors="replace")
+            text = (self.folder / LOG).read_text("utf-8", errors="replace")
         except OSError:
             return
         for line in text.splitlines():

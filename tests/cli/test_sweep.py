@@ -72,6 +72,25 @@ def test_a_sweep_from_dry_run_to_table(serfuse: Callable[..., Result]) -> None:
     assert len(starts) == 10, "the second call ran nothing"
 
 
+def test_the_state_is_there_for_scripts_and_of_all_sweeps_at_once(serfuse: Callable[..., Result]) -> None:
+    nothing = serfuse("--status")
+    assert nothing.exit_code == 1 and "No sweep has been started here" in nothing.output
+    assert serfuse("small.yaml", "--only", "row=W", "--quiet").exit_code == 0
+    assert serfuse("small.yaml", "--set", "split.folds=3", "--out", "sweeps/three", "--quiet").exit_code == 0
+    state = json.loads(serfuse("small.yaml", "--status", "--json").stdout)
+    assert (state["units"], state["done"], state["waiting_for_embeddings"]) == (10, 5, 5)
+    assert state["at_work"] == {} and state["failed"] == {} and state["seconds_left"] is None
+    lines = serfuse("--status").output.splitlines()
+    assert lines[0] == "sweeps/small: 5 of 5 units, nothing at work", "what the latest call asked for"
+    assert lines[1] == "sweeps/three: 6 of 6 units, 3 more wait for embeddings, nothing at work"
+    both = json.loads(serfuse("--status", "--json").stdout)["sweeps"]
+    assert [one["folder"] for one in both] == ["sweeps/small", "sweeps/three"]
+    Path("small.yaml").unlink()
+    assert "There is no sweep file" in serfuse("--status").output
+    without = serfuse()
+    assert without.exit_code == 2 and "Missing argument 'SWEEP'" in without.output
+
+
 def test_only_and_set_narrow_and_change(serfuse: Callable[..., Result]) -> None:
     dry = serfuse("small.yaml", "--dry-run", "--only", "row=W", "--set", "split.folds=3", "--json")
     counts = json.loads(dry.stdout)
