@@ -248,5 +248,8 @@ def _check_values(
                     known.update(dict.fromkeys(sorted(_names_of(axis, row, column, seed, spec, blocks))))
         for value in values:
             if value not in known:
-                choices = ", ".join(filter(None, known)) or "nothing"
+                choices = ", ".join(filter(None, known))
+                if not choices:
+                    what = "second representations" if axis == "b" else "blocks with a title"
+                    raise ConfigError(f"--only {axis}={value}: this sweep has no {what}. Leave it out.")
                 raise ConfigError(f"--only {axis}={value}: this sweep has no such {axis}. Choose one of: {choices}.")
