@@ -106,7 +106,11 @@ def command(
     sweep_status.remember(ledger, sweep, only, assignments, planned.store.root)
     progress = _run(planned, ledger, jobs, threads, limit, engine, address, retries, quiet or as_json)
     found = table.make(planned, ledger)
-    _write_tables(found, ledger)
+    whole = found
+    if len(grid.of_seeds(only)) < len(only):  # the files hold every row and column, those of earlier calls too
+        asked = grid.expand(content, grid.of_seeds(only), assignments)
+        whole = table.make(plan.make(asked, planned.store), ledger)
+    _write_tables(whole, ledger)
     if as_json:
         click.echo(json.dumps({"folder": str(ledger.folder), **driver.summary(progress)}, indent=2))
     else:
@@ -147,6 +151,12 @@ def _run(
     if threads:
         ledger.set_threads(threads)
     chosen = ledger.threads(chosen)
+    if engine == "processes" and not quiet and jobs > 1 and jobs * chosen > engines.cores():
+        click.echo(
+            f"{jobs} processes of {chosen} threads each, as in the first call, share {engines.cores()} cores. "
+            f"--threads {max(1, engines.cores() // jobs)} is faster, but changes the last digits of what is to come.",
+            err=True,
+        )
     with terminated_like_interrupted():
         try:
             if engine == "ray":

@@ -172,8 +172,8 @@ def show_state(progress: "Progress", ledger: "Ledger", history: bool) -> None:
 
 def say_missing(planned: "Plan", console: "Console") -> None:
     for item in planned.missing:
-        names = ", ".join(item.inputs)
-        console.print(f"Missing in {item.corpus}: {names}: {item.reason}", markup=False, soft_wrap=True)
+        what = f"Missing in {item.corpus}: {', '.join(item.inputs)}" if item.inputs else f"Cannot run {item.corpus}"
+        console.print(f"{what}: {item.reason}", markup=False, soft_wrap=True)
         if item.command:
             console.print(f"  {item.command}", markup=False, soft_wrap=True)
 

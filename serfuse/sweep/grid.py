@@ -89,6 +89,7 @@ class Grid:
         rows: in the table's order.
         columns: in the table's order.
         experiments: those asked for, by row, column and seed.
+        whole: numbers of the blocks of which every row is asked for.
     """
 
     spec: SweepFile
@@ -96,6 +97,7 @@ class Grid:
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
     experiments: tuple[Experiment, ...]
+    whole: frozenset[int]
 
     @cached_property
     def _cells(self) -> dict[tuple[Row, Column], list[Experiment]]:
@@ -145,7 +147,13 @@ def expand(spec: SweepFile, only: Sequence[str] = (), assignments: Sequence[str]
         tuple(row for row in rows if row in kept_rows),
         tuple(column for column in columns if column in kept_columns),
         tuple(experiments),
+        frozenset(range(len(blocks))) - {row.block for row in rows if row not in kept_rows},
     )
+
+
+def of_seeds(only: Sequence[str]) -> list[str]:
+    """Those of the restrictions that leave every row and column in the table."""
+    return [text for text in only if text.partition("=")[0] == "seed"]
 
 
 def _rows(spec: SweepFile) -> tuple[list[str | None], list[Row]]:

@@ -206,8 +206,11 @@ class Ledger:
     # --- what later calls must keep -----------------------------------------------------------------------------
 
     def threads(self, chosen: int) -> int:
-        """Threads of each unit: those of the first call, because their number changes the last digits of a result."""
+        """Threads of each unit: those of the first call that ran any, since a result's last digits depend on it."""
         path = self.folder / "sweep.json"
+        if not any(entry.get("event") == "start" for entry in self.events()):
+            self.set_threads(chosen)
+            return chosen
         try:
             return max(1, int(json.loads(path.read_text("utf-8"))["threads"]))
         except FileNotFoundError:

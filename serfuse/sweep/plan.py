@@ -12,7 +12,7 @@ from .. import crossval, fold_files, runs
 from ..config import Config
 from ..crossval import Dataset, parse_input
 from ..encoders import ENCODERS
-from ..errors import SerfuseError, StoreError, UnknownNameError
+from ..errors import SerfuseError, SplitError, StoreError, UnknownNameError
 from ..folds import Fold
 from ..store import EmbeddingKey, EmbeddingStore
 from .grid import Experiment, Grid
@@ -91,11 +91,11 @@ class Datasets:
 
 @dataclass(frozen=True)
 class Missing:
-    """Embeddings that a sweep needs and the store does not have.
+    """Embeddings that a sweep needs and the store does not have, or a corpus that cannot be split as asked.
 
     Attributes:
         corpus: name.
-        inputs: encoders with their selectors.
+        inputs: encoders with their selectors; empty where the whole corpus is meant.
         reason: one line.
         command: that makes them; empty where no command can (several kinds of embeddings fit).
     """
@@ -195,7 +195,7 @@ def make(grid: Grid, store: EmbeddingStore) -> Plan:
 
     Raises:
         StoreError: the store is damaged.
-        SplitError: the clips cannot be split as asked.
+        SplitError: no corpus can be split as asked; one that cannot, beside others, is left out and listed as missing.
     """
     datasets = Datasets(CachedStore(store.root, vectors=False))
     problems = {
@@ -205,6 +205,7 @@ def make(grid: Grid, store: EmbeddingStore) -> Plan:
         )
     }
     split: dict[tuple[Any, ...], tuple[Fold, ...]] = {}
+    unsplit: dict[tuple[Any, ...], SplitError] = {}
     planned = []
     for experiment in grid.experiments:
         config = experiment.config
@@ -221,9 +222,20 @@ def make(grid: Grid, store: EmbeddingStore) -> Plan:
             continue
         place = (dataset.corpus, config.split, config.seed, config.training.validation_fraction, dataset.digest)
         if place not in split:
-            split[place] = tuple(crossval.plan(config, dataset))
+            try:
+                split[place] = tuple(crossval.plan(config, dataset))
+            except SplitError as error:
+                unsplit[place] = error
+                split[place] = ()
+        if place in unsplit:
+            planned.append(Planned(experiment, problem=str(unsplit[place])))
+            continue
         planned.append(Planned(experiment, dataset, split[place], runs.fingerprint(config, dataset)))
-    return Plan(grid, store, tuple(planned), tuple(_grouped(item for item in problems.values() if item)))
+    if unsplit and not any(one.parts for one in planned):
+        raise next(iter(unsplit.values()))
+    missing = _grouped(item for item in problems.values() if item)
+    missing += dict.fromkeys(Missing(str(place[0]), (), str(error), "") for place, error in unsplit.items())
+    return Plan(grid, store, tuple(planned), tuple(missing))
 
 
 def _problem(store: EmbeddingStore, corpus: str, text: str) -> Missing | None:

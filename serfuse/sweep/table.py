@@ -189,7 +189,7 @@ def _column(grid: Grid, rows: Sequence[Row], column: Column, cells: Sequence[_Ce
             )
             for row, cell in zip(printed, cells, strict=True)
         ]
-        best = _best(cells, metric)
+        best = _best(cells, metric) if rows and rows[0].block in grid.whole else None
         if best is not None:
             figures[best] = replace(figures[best], best=True)
         found.append(figures)
@@ -249,9 +249,10 @@ def _notes(plan: Plan, cells: dict[tuple[Row, Column], _Cell]) -> list[str]:
         mean = " or ".join(str(number) for number in folds)
         notes.append(f"Measured: mean of {mean} folds in per cent, with the {100 * CONFIDENCE:g} % interval.")
     if spec.published:
+        source = published.sources()[spec.published.paper]
         notes.append(
-            "Printed: as in the paper, whose folds and seeds are not published; see docs/sweeps.md on what can be "
-            "compared."
+            f"Printed: Table {spec.published.table} of {source.short}, whose folds and seeds are not published; see "
+            "docs/sweeps.md on what can be compared."
         )
     for corpus, heading in spec.corpora.items():
         of = [cell for (_, column), cell in cells.items() if column.corpus == corpus and cell.complete]
@@ -262,6 +263,11 @@ def _notes(plan: Plan, cells: dict[tuple[Row, Column], _Cell]) -> list[str]:
         notes.append(
             "Marked (* or bold): distinguishably above every other row of its block in that column (paired bootstrap, "
             "Holm's correction); no mark where that cannot be said."
+            + (
+                " Nor in blocks of which rows are left out here."
+                if len(plan.grid.whole) < len(plan.grid.blocks)
+                else ""
+            )
         )
     if missing:
         notes.append(f"Missing: {missing} of {len(cells)} cells are not finished.")
