@@ -75,8 +75,9 @@ class Experiment:
 
     @property
     def label(self) -> str:
-        """For people: "W2 + SS, emodb, hyfuse"."""
-        return f"{self.row.label}, {self.column.corpus}, {self.model_key}"
+        """For people: "W2 + SS, emodb, hyfuse", with the seed where it is not 0."""
+        seed = f", seed {self.seed}" if self.seed else ""
+        return f"{self.row.label}, {self.column.corpus}, {self.model_key}{seed}"
 
 
 @dataclass(frozen=True)

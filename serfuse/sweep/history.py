@@ -23,7 +23,8 @@ class History:
 
     Attributes:
         at_work: the process of each sweep that is alive, in words -> its units at work.
-        rate: units finished per second during the last minutes; `None` where nothing is at work or too few ended.
+        rate: units finished per second during the last minutes, at most since the latest sweep began; `None` where
+            nothing is at work or none ended.
         seconds_left: at that rate; `None` where there is none.
         failed: units that failed for good -> the error.
     """
@@ -40,11 +41,14 @@ def read(progress: Progress, ledger: Ledger) -> History:
     working: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     finishes: list[float] = []
+    begun = 0.0
     for entry in ledger.events():
         if not entry.keys() >= _FIELDS:
             continue
         unit = entry.get("unit")
         if entry["event"] in ("begin", "end", "stop"):
+            if entry["event"] == "begin":
+                begun = float(entry["time"])
             working = {name: e for name, e in working.items() if (e["host"], e["pid"]) != (entry["host"], entry["pid"])}
         elif unit not in names:
             continue
@@ -60,8 +64,9 @@ def read(progress: Progress, ledger: Ledger) -> History:
                 failed[unit] = str(entry.get("error", ""))
     working = {name: entry for name, entry in working.items() if name not in progress.done}
     at_work = Counter(f"{working[name]['host']}, process {working[name]['pid']}" for name in _alive(working, ledger))
-    lately = [moment for moment in finishes if moment >= time.time() - _LATELY_SECONDS]
-    rate = (len(lately) - 1) / max(lately[-1] - lately[0], 1e-3) if at_work and len(lately) > 1 else None
+    since = max(begun, time.time() - _LATELY_SECONDS)
+    lately = [moment for moment in finishes if moment > since]
+    rate = len(lately) / (max(lately) - since) if at_work and lately else None
     left = None if rate is None else (progress.total - len(progress.done)) / rate
     failed = {name: error for name, error in failed.items() if name not in progress.done}
     return History(at_work, rate, left, failed)

@@ -229,7 +229,7 @@ def _accuracy(result: FoldResult) -> float:
 
 
 def _cannot_write(where: Path, error: Exception) -> str:
-    reason = error.strerror if isinstance(error, OSError) else str(error)
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__  # NumPy gives no number
     return (
         f"Cannot write {where}: {reason}. Every unit that was finished before is safe; the same command goes on from "
         "there when there is space."

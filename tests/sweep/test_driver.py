@@ -85,14 +85,17 @@ def test_a_unit_that_raises_names_what_was_raised(make_plan, store, folder, inli
     assert all("ZeroDivisionError: by nothing" in error for error in progress.failed.values())
 
 
-def _full_after(monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
+NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
+
+
+def _full_after(monkeypatch: pytest.MonkeyPatch, writes: int, error: OSError = NO_SPACE) -> None:
     real, count = fold_files.write, 0
 
     def write(*arguments: Any) -> None:
         nonlocal count
         count += 1
         if count > writes:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise error
         real(*arguments)
 
     monkeypatch.setattr(fold_files, "write", write)
@@ -101,6 +104,10 @@ def _full_after(monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
 def test_a_full_disk_stops_the_sweep_and_loses_only_the_unit_in_flight(
     make_plan, store, folder, inline, monkeypatch
 ) -> None:
+    _full_after(monkeypatch, 6, OSError("1000 requested and 0 written"))  # as NumPy says it
+    with pytest.raises(DiskFullError, match=r"1000 requested and 0 written.*finished before is safe"):
+        driver.run(make_plan(), Ledger(folder.with_name("numpy")), inline(store))
+    monkeypatch.undo()
     _full_after(monkeypatch, 6)
     engine = inline(store)
     with pytest.raises(DiskFullError, match=r"No space left on device.*finished before is safe"):

@@ -63,7 +63,8 @@ def test_only_the_living_are_at_work_and_only_the_last_minutes_make_the_rate(wri
     plan, ledger, names, sweep = written
     found = history.read(driver.look(plan, ledger), ledger)
     assert found.at_work == {f"{socket.gethostname()}, process {sweep.pid}": 1}
-    assert found.rate == pytest.approx(2 / 40) and found.seconds_left == pytest.approx(15 * 40 / 2)
+    assert found.rate == pytest.approx(3 / 80), "from the begin to the latest unit that ended"
+    assert found.seconds_left == pytest.approx(15 * 80 / 3)
     assert found.failed == {names[2]: "no memory"}, "what was tried again and finished has not failed"
 
 
