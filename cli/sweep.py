@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import sweep_status, sweep_view
+from .progress import Progress
 from .signals import terminated_like_interrupted
 
 if TYPE_CHECKING:
-    from serfuse.sweep.driver import Progress
+    from serfuse.sweep.driver import Progress as State
     from serfuse.sweep.ledger import Ledger
     from serfuse.sweep.plan import Plan
+    from serfuse.sweep.table import Table
 
 
 @click.command()
@@ -77,15 +79,17 @@ def command(
         sweep_status.all_sweeps(out or Path("sweeps"), as_json)
         return
     from serfuse.store import EmbeddingStore, default_root
-    from serfuse.sweep import driver, grid, plan, spec, table
+    from serfuse.sweep import driver, grid, plan, spec
     from serfuse.sweep import memory as memories
     from serfuse.sweep.ledger import Ledger
 
     content, name = spec.read(sweep)
-    planned = plan.make(grid.expand(content, only, assignments), EmbeddingStore(store or default_root()))
+    asked = grid.expand(content, only, assignments)
+    with Progress("planning", unit="cell", quiet=quiet or as_json) as shown:
+        planned = plan.make(asked, EmbeddingStore(store or default_root()), shown.patient())
     ledger = Ledger(out or Path("sweeps") / name)
     if show is not None:
-        found = table.make(planned, ledger)
+        found = _table(planned, ledger, quiet)
         if show == "text":
             sweep_view.show_table(found, sweep_view.console_of(sys.stdout))
         else:
@@ -105,11 +109,10 @@ def command(
     ledger.create()
     sweep_status.remember(ledger, sweep, only, assignments, planned.store.root)
     progress = _run(planned, ledger, jobs, threads, limit, engine, address, retries, quiet or as_json)
-    found = table.make(planned, ledger)
-    whole = found
+    found = whole = _table(planned, ledger, quiet or as_json)
     if len(grid.of_seeds(only)) < len(only):  # the files hold every row and column, those of earlier calls too
-        asked = grid.expand(content, grid.of_seeds(only), assignments)
-        whole = table.make(plan.make(asked, planned.store), ledger)
+        everything = plan.make(grid.expand(content, grid.of_seeds(only), assignments), planned.store)
+        whole = _table(everything, ledger, quiet or as_json)
     _write_tables(whole, ledger)
     if as_json:
         click.echo(json.dumps({"folder": str(ledger.folder), **driver.summary(progress)}, indent=2))
@@ -118,6 +121,8 @@ def command(
         sweep_view.show_table(found, console)
         console.print(f"\nTable and runs: {ledger.folder}", markup=False, soft_wrap=True)
         sweep_view.say_missing(planned, console)
+        if not planned.units:
+            console.print("Nothing could run yet: make what is missing, then give the same command again.")
         sweep_view.say_failed(progress, console)
     ctx.exit(1 if progress.failed else 0)
 
@@ -132,7 +137,7 @@ def _run(
     address: str | None,
     retries: int,
     quiet: bool,
-) -> "Progress":
+) -> "State":
     """Start the engine, run, and show how it goes."""
     from serfuse.sweep import driver
     from serfuse.sweep import engine as engines
@@ -180,7 +185,14 @@ def _run(
             raise click.exceptions.Exit(130) from None
 
 
-def _write_tables(found: Any, ledger: "Ledger") -> None:
+def _table(planned: "Plan", ledger: "Ledger", quiet: bool) -> "Table":
+    from serfuse.sweep import table
+
+    with Progress("comparing rows", unit="column", quiet=quiet) as shown:
+        return table.make(planned, ledger, shown.patient())
+
+
+def _write_tables(found: "Table", ledger: "Ledger") -> None:
     from serfuse.durable import write_text
     from serfuse.sweep import render
     from serfuse.sweep.ledger import TABLES

@@ -1,7 +1,7 @@
 """What a sweep has to do: its cells joined with what the store holds, folds, and what is missing."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -190,8 +190,13 @@ class Plan:
         return [unit for planned in self.planned for unit in planned.units]
 
 
-def make(grid: Grid, store: EmbeddingStore) -> Plan:
+def make(grid: Grid, store: EmbeddingStore, progress: Callable[[int, int], None] | None = None) -> Plan:
     """Join a table with a store. Nothing is trained, and no vectors are read.
+
+    Args:
+        grid: the table.
+        store: the store.
+        progress: called with the number of cross-validations looked at, and their number in all.
 
     Raises:
         StoreError: the store is damaged.
@@ -207,7 +212,9 @@ def make(grid: Grid, store: EmbeddingStore) -> Plan:
     split: dict[tuple[Any, ...], tuple[Fold, ...]] = {}
     unsplit: dict[tuple[Any, ...], SplitError] = {}
     planned = []
-    for experiment in grid.experiments:
+    for number, experiment in enumerate(grid.experiments):
+        if progress:
+            progress(number, len(grid.experiments))
         config = experiment.config
         found = [problems[experiment.column.corpus, text] for text in experiment.row.inputs]
         problem = next((item.reason for item in found if item), "")
@@ -231,6 +238,8 @@ def make(grid: Grid, store: EmbeddingStore) -> Plan:
             planned.append(Planned(experiment, problem=str(unsplit[place])))
             continue
         planned.append(Planned(experiment, dataset, split[place], runs.fingerprint(config, dataset)))
+    if progress:
+        progress(len(planned), len(planned))
     if unsplit and not any(one.parts for one in planned):
         raise next(iter(unsplit.values()))
     missing = _grouped(item for item in problems.values() if item)

@@ -1,6 +1,6 @@
 """The table of a sweep: measured figures with their intervals beside the printed ones, in the paper's layout."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -109,8 +109,13 @@ class Table:
         raise KeyError(label)
 
 
-def make(plan: Plan, ledger: Ledger) -> Table:
+def make(plan: Plan, ledger: Ledger, progress: Callable[[int, int], None] | None = None) -> Table:
     """The table as far as it is finished.
+
+    Args:
+        plan: what is in the table.
+        ledger: where the results lie.
+        progress: called with the number of columns done, each block's apart, and their number in all.
 
     Raises:
         RunError: a finished run cannot be read.
@@ -121,11 +126,11 @@ def make(plan: Plan, ledger: Ledger) -> Table:
     blocks = []
     for number, title in enumerate(grid.blocks):
         rows = [row for row in grid.rows if row.block == number]
-        columns = [
-            figure
-            for column in grid.columns
-            for figure in _column(grid, rows, column, [found[row, column] for row in rows])
-        ]
+        columns = []
+        for place, column in enumerate(grid.columns):
+            columns += _column(grid, rows, column, [found[row, column] for row in rows])
+            if progress:
+                progress(number * len(grid.columns) + place + 1, len(grid.blocks) * len(grid.columns))
         lines = tuple(Line(row.label, tuple(column[i] for column in columns)) for i, row in enumerate(rows))
         if lines:
             blocks.append(Block(title, lines))

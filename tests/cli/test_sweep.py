@@ -153,6 +153,7 @@ def test_shipped_sweeps_show_the_paper_before_anything_is_extracted(serfuse: Cal
     assert "| A(B)+H | – / 70.63 | – / 69.79 | – / 73.68 |" in done.output
     text = serfuse("parrot_table2", "--show", "text").output
     assert "…" not in text and text.count("A(B)+H") >= 3, "parts, rather than figures cut short"
+    assert "Nothing could run yet: make what is missing" in serfuse("hyfuse_table1", "--only", "row=E").output
     dry = serfuse("hyfuse_table2", "--only", "corpus=cremad", "--dry-run")
     assert "280 wait for embeddings" in dry.output
     assert dry.output.count("serfuse extract") == 2, "one command for the speech models, one for the codecs"
