@@ -12,7 +12,9 @@ from .progress import Progress
 from .signals import terminated_like_interrupted
 
 if TYPE_CHECKING:
+    from serfuse.store import EmbeddingStore
     from serfuse.sweep.driver import Progress as State
+    from serfuse.sweep.grid import Grid
     from serfuse.sweep.ledger import Ledger
     from serfuse.sweep.plan import Plan
     from serfuse.sweep.table import Table
@@ -79,14 +81,13 @@ def command(
         sweep_status.all_sweeps(out or Path("sweeps"), as_json)
         return
     from serfuse.store import EmbeddingStore, default_root
-    from serfuse.sweep import driver, grid, plan, spec
+    from serfuse.sweep import driver, grid, spec
     from serfuse.sweep import memory as memories
     from serfuse.sweep.ledger import Ledger
 
     content, name = spec.read(sweep)
     asked = grid.expand(content, only, assignments)
-    with Progress("planning", unit="cell", quiet=quiet or as_json) as shown:
-        planned = plan.make(asked, EmbeddingStore(store or default_root()), shown.patient())
+    planned = _plan(asked, EmbeddingStore(store or default_root()), quiet or as_json)
     ledger = Ledger(out or Path("sweeps") / name)
     if show is not None:
         found = _table(planned, ledger, quiet)
@@ -111,8 +112,8 @@ def command(
     progress = _run(planned, ledger, jobs, threads, limit, engine, address, retries, quiet or as_json)
     found = whole = _table(planned, ledger, quiet or as_json)
     if len(grid.of_seeds(only)) < len(only):  # the files hold every row and column, those of earlier calls too
-        everything = plan.make(grid.expand(content, grid.of_seeds(only), assignments), planned.store)
-        whole = _table(everything, ledger, quiet or as_json)
+        everything = grid.expand(content, grid.of_seeds(only), assignments)
+        whole = _table(_plan(everything, planned.store, quiet or as_json), ledger, quiet or as_json)
     _write_tables(whole, ledger)
     if as_json:
         click.echo(json.dumps({"folder": str(ledger.folder), **driver.summary(progress)}, indent=2))
@@ -183,6 +184,13 @@ def _run(
                 err=True,
             )
             raise click.exceptions.Exit(130) from None
+
+
+def _plan(asked: "Grid", store: "EmbeddingStore", quiet: bool) -> "Plan":
+    from serfuse.sweep import plan
+
+    with Progress("planning", unit="cell", quiet=quiet) as shown:
+        return plan.make(asked, store, shown.patient())
 
 
 def _table(planned: "Plan", ledger: "Ledger", quiet: bool) -> "Table":
