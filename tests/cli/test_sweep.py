@@ -97,24 +97,22 @@ def test_only_and_set_narrow_and_change(serfuse: Callable[..., Result]) -> None:
     assert counts["units"] == 3 and counts["missing"] == []
 
 
-def test_the_files_keep_what_earlier_calls_finished(serfuse: Callable[..., Result]) -> None:
-    for row in ("H", "W"):
-        done = serfuse("small.yaml", "--only", f"row={row}", "--only", "seed=0")
-        assert done.exit_code == 0 and f"  {row} " in done.stdout and "dac" not in done.stdout
+def test_the_files_keep_what_earlier_calls_finished_and_the_threads_too(
+    serfuse: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from serfuse.sweep import engine
+
+    monkeypatch.setattr(engine, "cores", lambda: 2)
+    first = serfuse("small.yaml", "--only", "row=H", "--only", "seed=0")
+    assert first.exit_code == 0 and "  H " in first.stdout and "dac" not in first.stdout
+    assert "threads each" not in first.stderr
+    second = serfuse("small.yaml", "--only", "row=W", "--jobs", "2")
+    assert second.exit_code == 0 and "  W " in second.stdout and "  H " not in second.stdout
+    assert "2 processes of 2 threads each, as in the first call, share 2 cores. --threads 1 is faster" in second.stderr
     rows = Path("sweeps/small/table.csv").read_text("utf-8").splitlines()
     measured = {row.split(",")[1]: row.split(",")[2] for row in rows[1:]}
     assert list(measured) == ["H", "W", "dac@pooling=paper"]
     assert measured["H"] and measured["W"] and not measured["dac@pooling=paper"]
-
-
-def test_more_threads_than_cores_are_said(serfuse: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    from serfuse.sweep import engine
-
-    monkeypatch.setattr(engine, "cores", lambda: 2)
-    first = serfuse("small.yaml", "--only", "row=W")
-    assert first.exit_code == 0 and "threads each" not in first.stderr
-    second = serfuse("small.yaml", "--only", "row=H", "--jobs", "2")
-    assert "2 processes of 2 threads each, as in the first call, share 2 cores. --threads 1 is faster" in second.stderr
 
 
 @pytest.mark.parametrize(
