@@ -3,6 +3,7 @@
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -149,6 +150,16 @@ class Progress:
             self.start(total, self._since)
         self.update(completed=done, note=note, fraction=fraction)
         self._since = time.monotonic()
+
+    def patient(self, seconds: float = 2.0) -> Callable[[int, int], None]:
+        """`callback` for work that mostly takes no time: it shows nothing before so many seconds have passed."""
+        begun = time.monotonic()
+
+        def callback(done: int, total: int) -> None:
+            if time.monotonic() - begun >= seconds:
+                self.callback(done, total)
+
+        return callback
 
     def say(self, text: str) -> None:
         """Print a line without disturbing the bar."""

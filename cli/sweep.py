@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import sweep_view
+from . import sweep_status, sweep_view
+from .progress import Progress
 from .signals import terminated_like_interrupted
 
 if TYPE_CHECKING:
-    from serfuse.sweep.driver import Progress
+    from serfuse.store import EmbeddingStore
+    from serfuse.sweep.driver import Progress as State
+    from serfuse.sweep.grid import Grid
     from serfuse.sweep.ledger import Ledger
     from serfuse.sweep.plan import Plan
-
-_LINE_SECONDS = 10.0
-_DRAW_SECONDS = 0.5
-_SHOWN_FAILURES = 20
+    from serfuse.sweep.table import Table
 
 
 @click.command()
-@click.argument("sweep")
+@click.argument("sweep", required=False)
 @click.option("--only", multiple=True, metavar="AXIS=VALUE", help="Narrow the table: corpus=emodb, model=cnn, row=W2.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change every cell's configuration.")
 @click.option("--store", type=click.Path(path_type=Path), help="Embedding store [$SERFUSE_STORE or serfuse-store].")
@@ -33,14 +33,14 @@ _SHOWN_FAILURES = 20
 @click.option("--address", help="Of a running Ray cluster, with --engine ray [one is started here].")
 @click.option("--retries", type=click.IntRange(min=0), default=1, show_default=True, help="For a unit that fails.")
 @click.option("--dry-run", is_flag=True, help="Show what would run, what is done, and what is missing.")
-@click.option("--status", is_flag=True, help="Show how far it is, also while another terminal runs it.")
+@click.option("--status", is_flag=True, help="How far it is, also while another terminal runs it; without SWEEP: all.")
 @click.option("--show", type=click.Choice(["text", "markdown", "csv", "latex", "html"]), help="Print the table only.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON on standard output.")
 @click.option("--quiet", is_flag=True, help="No progress, only the table.")
 @click.pass_context
 def command(
     ctx: click.Context,
-    sweep: str,
+    sweep: str | None,
     only: tuple[str, ...],
     assignments: tuple[str, ...],
     store: Path | None,
@@ -63,23 +63,34 @@ def command(
     serfuse sweep hyfuse_table1 --dry-run
     serfuse sweep parrot_table2 --only corpus=emodb --jobs 4
     serfuse sweep my_table.yaml --engine ray --address auto
+    serfuse sweep --status
 
-    SWEEP is a YAML file, or one that ships with serfuse: hyfuse_table1, hyfuse_table2, parrot_table1, parrot_table2.
+    SWEEP is a YAML file, or one that ships with serfuse: hyfuse_table1, hyfuse_table2, parrot_table1, parrot_table2,
+    and floor_single and floor_pairs, which need no weights but those of soundstream-lyra.
     Every finished fold is kept at once: Ctrl-C, a crash or a full disk lose only what was at work, and the same
     command goes on. The table is written to the results' folder as Markdown, CSV, LaTeX and HTML. The exit code is 1
     when a unit failed.
     """
     if address is not None and engine != "ray":
         raise click.UsageError("--address is for --engine ray.")
+    if address is not None and memory is not None:
+        raise click.UsageError("--memory is for this machine; the machines of a Ray cluster say what they have.")
+    if sweep is None and not status:
+        raise click.UsageError("Missing argument 'SWEEP': a YAML file, or one that ships, such as hyfuse_table1.")
+    if sweep is None:
+        sweep_status.all_sweeps(out or Path("sweeps"), as_json)
+        return
     from serfuse.store import EmbeddingStore, default_root
-    from serfuse.sweep import driver, grid, plan, spec, table
+    from serfuse.sweep import driver, grid, spec
+    from serfuse.sweep import memory as memories
     from serfuse.sweep.ledger import Ledger
 
     content, name = spec.read(sweep)
-    planned = plan.make(grid.expand(content, only, assignments), EmbeddingStore(store or default_root()))
+    asked = grid.expand(content, only, assignments)
+    planned = _plan(asked, EmbeddingStore(store or default_root()), quiet or as_json)
     ledger = Ledger(out or Path("sweeps") / name)
     if show is not None:
-        found = table.make(planned, ledger)
+        found = _table(planned, ledger, quiet)
         if show == "text":
             sweep_view.show_table(found, sweep_view.console_of(sys.stdout))
         else:
@@ -90,13 +101,20 @@ def command(
     if dry_run or status:
         progress = driver.look(planned, ledger)
         if as_json:
-            click.echo(json.dumps({"folder": str(ledger.folder), **driver.summary(progress)}, indent=2))
+            found = sweep_status.facts(progress, ledger)
+            click.echo(json.dumps(found, indent=2))
         else:
             sweep_view.show_state(progress, ledger, history=status)
         return
-    progress = _run(planned, ledger, jobs, threads, memory, engine, address, retries, quiet or as_json)
-    found = table.make(planned, ledger)
-    _write_tables(found, ledger)
+    limit = memories.parse_size(memory) if memory else None
+    ledger.create()
+    sweep_status.remember(ledger, sweep, only, assignments, planned.store.root)
+    progress = _run(planned, ledger, jobs, threads, limit, engine, address, retries, quiet or as_json)
+    found = whole = _table(planned, ledger, quiet or as_json)
+    if len(grid.of_seeds(only)) < len(only):  # the files hold every row and column, those of earlier calls too
+        everything = grid.expand(content, grid.of_seeds(only), assignments)
+        whole = _table(_plan(everything, planned.store, quiet or as_json), ledger, quiet or as_json)
+    _write_tables(whole, ledger)
     if as_json:
         click.echo(json.dumps({"folder": str(ledger.folder), **driver.summary(progress)}, indent=2))
     else:
@@ -104,6 +122,8 @@ def command(
         sweep_view.show_table(found, console)
         console.print(f"\nTable and runs: {ledger.folder}", markup=False, soft_wrap=True)
         sweep_view.say_missing(planned, console)
+        if not planned.units:
+            console.print("Nothing could run yet: make what is missing, then give the same command again.")
         sweep_view.say_failed(progress, console)
     ctx.exit(1 if progress.failed else 0)
 
@@ -113,19 +133,18 @@ def _run(
     ledger: "Ledger",
     jobs: int | None,
     threads: int | None,
-    memory: str | None,
+    limit: int | None,
     engine: str,
     address: str | None,
     retries: int,
     quiet: bool,
-) -> "Progress":
+) -> "State":
     """Start the engine, run, and show how it goes."""
     from serfuse.sweep import driver
     from serfuse.sweep import engine as engines
     from serfuse.sweep import memory as memories
 
-    budget = memories.Budget(memories.parse_size(memory) if memory else None)
-    ledger.create()
+    budget = memories.Budget(limit)
     progress = driver.look(planned, ledger)
     for unit in planned.units:
         if unit.name in progress.done:
@@ -138,6 +157,12 @@ def _run(
     if threads:
         ledger.set_threads(threads)
     chosen = ledger.threads(chosen)
+    if engine == "processes" and not quiet and jobs > 1 and jobs * chosen > engines.cores():
+        click.echo(
+            f"{jobs} processes of {chosen} threads each, as in the first call, share {engines.cores()} cores. "
+            f"--threads {max(1, engines.cores() // jobs)} is faster, but changes the last digits of what is to come.",
+            err=True,
+        )
     with terminated_like_interrupted():
         try:
             if engine == "ray":
@@ -161,7 +186,21 @@ def _run(
             raise click.exceptions.Exit(130) from None
 
 
-def _write_tables(found: Any, ledger: "Ledger") -> None:
+def _plan(asked: "Grid", store: "EmbeddingStore", quiet: bool) -> "Plan":
+    from serfuse.sweep import plan
+
+    with Progress("planning", unit="cell", quiet=quiet) as shown:
+        return plan.make(asked, store, shown.patient())
+
+
+def _table(planned: "Plan", ledger: "Ledger", quiet: bool) -> "Table":
+    from serfuse.sweep import table
+
+    with Progress("comparing rows", unit="column", quiet=quiet) as shown:
+        return table.make(planned, ledger, shown.patient())
+
+
+def _write_tables(found: "Table", ledger: "Ledger") -> None:
     from serfuse.durable import write_text
     from serfuse.sweep import render
     from serfuse.sweep.ledger import TABLES

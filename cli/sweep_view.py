@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import sweep_rows, sweep_status
 from .progress import Meter, duration
+from .sweep_rows import plain
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -68,7 +70,10 @@ class LiveView:
     def _drawn(self, progress: "Progress") -> "RenderableType":
         from rich.console import Group
 
-        return Group(_rows(progress, max(1, len(progress.running))), _state_line(progress, self._meter))
+        state = _state_line(progress, self._meter)
+        console = self._live.console
+        below = len(console.render_lines(state, console.options))
+        return Group(sweep_rows.live(progress, console, max(1, len(progress.running)), below), state)
 
 
 def _state_line(progress: "Progress", meter: Meter | None) -> str:
@@ -87,37 +92,6 @@ def _state_line(progress: "Progress", meter: Meter | None) -> str:
     return text
 
 
-def _rows(progress: "Progress", workers: int = 1) -> Any:
-    """One line per row: units done, their rate, the time left, and the mean accuracy so far in each column."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Group
-    from rich.table import Table
-
-    from serfuse.sweep import overview
-
-    spec = progress.plan.grid.spec
-    found = Table(box=SIMPLE_HEAD, pad_edge=False)
-    found.add_column(spec.rows_heading, no_wrap=True)
-    for head in ("units", "s/unit", "left"):
-        found.add_column(head, justify="right", no_wrap=True)
-    for head in overview.heads(progress):
-        found.add_column(head, justify="right", no_wrap=True)
-    block = None
-    for row in overview.rows(progress):
-        if row.block != block:
-            found.add_section()
-            block = row.block
-            if block:
-                found.add_row(f"[italic]{_plain(block)}[/italic]")
-        label = _plain(row.label)
-        cells = [_plain(cell) for cell in row.cells]
-        pace = ["", ""]
-        if row.seconds is not None:
-            pace = [f"{row.seconds:.3g}", duration(row.seconds * row.waiting / workers) if row.waiting else ""]
-        found.add_row(f"[bold]{label}[/bold]" if row.running else label, f"{row.done}/{row.total}", *pace, *cells)
-    return Group(f"[bold]{_plain(spec.title)}[/bold]: mean accuracy so far", found)
-
-
 def show_table(table: "Table", console: "Console") -> None:
     """The finished table with its notes, in as many parts as the width of the screen asks for."""
     from rich.box import SIMPLE_HEAD
@@ -125,7 +99,7 @@ def show_table(table: "Table", console: "Console") -> None:
 
     labels = [table.rows_heading, *(line.label for block in table.blocks for line in block.lines)]
     for corpus, columns in _parts(table, console.width - max(map(len, labels)) - 4):
-        console.print(f"[bold]{_plain(table.title)}: {_plain(corpus)}[/bold]", soft_wrap=True)
+        console.print(f"[bold]{plain(table.title)}: {plain(corpus)}[/bold]", soft_wrap=True)
         drawn = Drawn(box=SIMPLE_HEAD)
         drawn.add_column(table.rows_heading, no_wrap=True)
         for head, _, style in columns:
@@ -134,9 +108,9 @@ def show_table(table: "Table", console: "Console") -> None:
         for block in table.blocks:
             if block.title:
                 drawn.add_section()
-                drawn.add_row(f"[italic]{_plain(block.title)}[/italic]")
+                drawn.add_row(f"[italic]{plain(block.title)}[/italic]")
             for line in block.lines:
-                drawn.add_row(_plain(line.label), *(_plain(cells[row]) for _, cells, _ in columns))
+                drawn.add_row(plain(line.label), *(plain(cells[row]) for _, cells, _ in columns))
                 row += 1
         console.print(drawn)
     for note in table.notes:
@@ -175,7 +149,9 @@ def _parts(table: "Table", width: int) -> Iterator[tuple[str, list[_DrawnColumn]
 def show_state(progress: "Progress", ledger: "Ledger", history: bool) -> None:
     """What `--dry-run` and `--status` print."""
     console = console_of(sys.stdout)
-    console.print(_rows(progress))
+    console.print(f"[bold]{plain(progress.plan.grid.spec.title)}[/bold]: mean accuracy so far")
+    for part in sweep_rows.whole(progress, console):
+        console.print(part)
     waiting = progress.total - len(progress.done)
     cannot = sum(planned.expected for planned in progress.plan.planned if planned.problem)
     console.print(
@@ -184,7 +160,7 @@ def show_state(progress: "Progress", ledger: "Ledger", history: bool) -> None:
         else f"{len(progress.done)} of {progress.total + cannot} units are done, {cannot} wait for embeddings."
     )
     if history:
-        _show_history(progress, ledger, console)
+        sweep_status.show(progress, ledger, console)
     else:
         for planned in progress.plan.planned:
             left = [unit.fold.index for unit in planned.units if unit.name not in progress.done]
@@ -194,26 +170,10 @@ def show_state(progress: "Progress", ledger: "Ledger", history: bool) -> None:
     say_missing(progress.plan, console)
 
 
-def _show_history(progress: "Progress", ledger: "Ledger", console: "Console") -> None:
-    """What the log says of the present: who works, how fast, what failed."""
-    from serfuse.sweep import history
-
-    found = history.read(progress, ledger)
-    for sweep, number in found.at_work.items():
-        console.print(f"{number} at work on {sweep}.", markup=False, soft_wrap=True)
-    if not found.at_work:
-        console.print("Nothing is at work now.")
-    if found.rate is not None:
-        left = duration((progress.total - len(progress.done)) / found.rate)
-        console.print(f"Lately {60 * found.rate:.3g} units/min: {left} left.")
-    for name, error in list(found.failed.items())[:_SHOWN_FAILURES]:
-        console.print(f"Failed: {name}: {error}", markup=False, soft_wrap=True)
-
-
 def say_missing(planned: "Plan", console: "Console") -> None:
     for item in planned.missing:
-        names = ", ".join(item.inputs)
-        console.print(f"Missing in {item.corpus}: {names}: {item.reason}", markup=False, soft_wrap=True)
+        what = f"Missing in {item.corpus}: {', '.join(item.inputs)}" if item.inputs else f"Cannot run {item.corpus}"
+        console.print(f"{what}: {item.reason}", markup=False, soft_wrap=True)
         if item.command:
             console.print(f"  {item.command}", markup=False, soft_wrap=True)
 
@@ -230,7 +190,3 @@ def console_of(stream: Any) -> "Console":
     from rich.console import Console
 
     return Console(file=stream, highlight=False, width=None if stream.isatty() else 160)
-
-
-def _plain(words: str) -> str:
-    return words.replace("[", r"\[")

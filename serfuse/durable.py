@@ -65,6 +65,20 @@ def sync(path: Path) -> None:
             os.close(descriptor)
 
 
+def make_durable_folder(folder: Path) -> None:
+    """Create `folder` with its parents if need be, so that their names survive a crash as well.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    if folder.is_dir():
+        return
+    if folder.parent != folder:
+        make_durable_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync(folder.parent)
+
+
 def make_folder(folder: Path) -> None:
     """Create `folder` with its parents if need be, and prove that files can be created in it.
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .crossval import FoldResult
-from .durable import sync
+from .durable import make_durable_folder, sync
 from .errors import RunError
 from .folds import Fold
 
@@ -35,8 +35,9 @@ def write(folder: Path, result: FoldResult, fingerprint: str, extra: dict[str, A
         fingerprint: of everything that decides the result; `read` refuses a fold with another one.
         extra: further facts for the JSON file (peak memory, who ran it ...).
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_durable_folder(folder)
     temporary = folder / f".{name(result.fold)}-{uuid.uuid4().hex[:8]}"
+    replaced = temporary.with_name(f"{temporary.name}-old")
     temporary.mkdir()
     try:
         result.predictions.to_csv(temporary / "predictions.csv", index=False)
@@ -61,11 +62,12 @@ def write(folder: Path, result: FoldResult, fingerprint: str, extra: dict[str, A
             # Somebody else finished the same fold first: theirs is as good unless it is of another run.
             if read(folder, result.fold, fingerprint) is not None:
                 return
-            shutil.rmtree(target, ignore_errors=True)
+            os.rename(target, replaced)  # as a whole: half of it must not be taken for a finished fold
             os.rename(temporary, target)
         sync(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def read(folder: Path, fold: Fold, fingerprint: str) -> FoldResult | None:

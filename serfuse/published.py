@@ -1,9 +1,7 @@
 """The results printed in the two papers, as data.
 
-`serfuse/data/published_results.csv` holds Tables 1 and 2 of "HYFuse: Aligning Heterogeneous Speech Pre-Trained
-Representations in Hyperbolic Space for Speech Emotion Recognition" and of "PARROT: Synergizing Mamba and
-Attention-based SSL Pre-Trained Models via Parallel Branch Hadamard Optimal Transport for Speech Emotion Recognition".
-Scores are in per cent, as printed ("average of five folds").
+`serfuse/data/published_results.csv` holds Tables 1 and 2 of HYFuse and of PARROT, in per cent, as printed ("average of
+five folds"); `serfuse/data/published_sources.csv` says who published them, and where.
 """
 
 import csv
@@ -36,10 +34,40 @@ class Published:
     macro_f1: float
 
 
+@dataclass(frozen=True)
+class Source:
+    """A paper that results were printed in.
+
+    Attributes:
+        paper: "hyfuse" or "parrot".
+        name: how the paper calls its method.
+        authors: with commas, as printed.
+        title: of the paper.
+        where: it can be found.
+    """
+
+    paper: str
+    name: str
+    authors: str
+    title: str
+    where: str
+
+    @property
+    def short(self) -> str:
+        """For a note under a table: "HYFuse (Phukan et al., arXiv:2506.03403)"."""
+        first = self.authors.partition(",")[0].split()[-1]
+        return f"{self.name} ({first} et al., {self.where})"
+
+
+@cache
+def sources() -> dict[str, Source]:
+    """The papers by their short names."""
+    return {row["paper"]: Source(**row) for row in _rows("published_sources.csv")}
+
+
 @cache
 def results() -> tuple[Published, ...]:
     """All printed results, in the papers' order."""
-    text = (resources.files("serfuse.data") / "published_results.csv").read_text("utf-8")
     return tuple(
         Published(
             row["paper"],
@@ -51,8 +79,13 @@ def results() -> tuple[Published, ...]:
             float(row["accuracy_percent"]),
             float(row["macro_f1_percent"]),
         )
-        for row in csv.DictReader(text.splitlines())
+        for row in _rows("published_results.csv")
     )
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    text = (resources.files("serfuse.data") / name).read_text("utf-8")
+    return list(csv.DictReader(text.splitlines()))
 
 
 def find(corpus: str, model: str, encoder_a: str, encoder_b: str | None = None) -> list[Published]:

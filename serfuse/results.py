@@ -4,6 +4,8 @@ import json
 import os
 import platform
 from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -49,13 +51,16 @@ def prepare(out: Path, overwrite: bool = False, keep_models: bool = False) -> Pa
 
 def versions() -> dict[str, str]:
     """Versions of everything that can change a number."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> tuple[tuple[str, str], ...]:
     found = {"serfuse": __version__, "python": platform.python_version()}
     for name in _VERSIONED:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return tuple(found.items())
 
 
 def description(result_config: config.Config, dataset: Dataset) -> dict[str, Any]:

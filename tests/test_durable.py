@@ -115,3 +115,13 @@ def test_the_lock_keeps_another_process_out(tmp_path: Path) -> None:
     both = [subprocess.Popen([sys.executable, "-P", "-c", code, str(tmp_path)]) for _ in range(2)]
     assert [process.wait(60) for process in both] == [0, 0]
     assert count.read_text() == "400", "no increment was lost"
+
+
+def test_every_new_folder_on_the_way_is_flushed_with_its_name(tmp_path: Path, monkeypatch) -> None:
+    flushed: list[Path] = []
+    monkeypatch.setattr(durable, "sync", flushed.append)
+    durable.make_durable_folder(tmp_path / "a" / "b" / "c")
+    assert (tmp_path / "a" / "b" / "c").is_dir()
+    assert flushed == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+    durable.make_durable_folder(tmp_path / "a" / "b" / "c")
+    assert len(flushed) == 3

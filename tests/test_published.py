@@ -1,7 +1,6 @@
 """The papers' printed results as data."""
 
 from collections import Counter
-from importlib import resources
 
 from serfuse import encoders, models, published
 
@@ -39,7 +38,10 @@ def test_a_model_of_both_papers_finds_both() -> None:
         assert {row.paper for row in published.find("emodb", "fcn", encoder)} == {"hyfuse", "parrot"}
 
 
-def test_the_file_says_where_it_comes_from() -> None:
-    text = (resources.files("serfuse.data") / "published_results.csv").read_text("utf-8")
-    assert text.splitlines()[0].split(",")[:2] == ["paper", "table"]
-    assert "HYFuse" in published.__doc__ and "PARROT" in published.__doc__
+def test_every_result_has_a_source() -> None:
+    sources = published.sources()
+    assert {row.paper for row in published.results()} == set(sources)
+    assert sources["hyfuse"].title.startswith("HYFuse: Aligning Heterogeneous Speech")
+    assert sources["parrot"].title.startswith("PARROT: Synergizing Mamba and Attention-based")
+    assert sources["hyfuse"].short == "HYFuse (Phukan et al., arXiv:2506.03403)"
+    assert all(source.authors.count(",") == 6 and source.where.startswith("arXiv:") for source in sources.values())

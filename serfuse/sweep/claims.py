@@ -7,6 +7,7 @@ byte. The system lets go of it when the process ends, however it ends, so a clai
 import errno
 import hashlib
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -67,6 +68,34 @@ class Claims:
             os.close(self._file)
         self._file = -1
         self._held.clear()
+
+
+def held(path: Path, units: Iterable[str]) -> set[str] | None:
+    """Those of `units` that some process has claimed, on whichever machine; `None` where locks cannot tell.
+
+    Each lock is tried for an instant. A sweep that asks for the unit in that instant comes back to it later. Not for a
+    process that has claims itself: the system gives up all its locks on a file when it closes any descriptor of it.
+    """
+    if fcntl is None:
+        return None
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return set()
+    found = set()
+    try:
+        for unit in units:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _place(unit))
+            except OSError as error:
+                if error.errno not in _TAKEN:
+                    return None
+                found.add(unit)
+            else:
+                fcntl.lockf(file, fcntl.LOCK_UN, 1, _place(unit))
+    finally:
+        os.close(file)
+    return found
 
 
 def _place(unit: str) -> int:

@@ -10,7 +10,7 @@ from .. import fold_files
 from ..crossval import FoldResult
 from .claims import Claims
 from .engine import Engine
-from .ledger import Done, Ledger
+from .ledger import CLAIMS, Done, Ledger, ReplacedError
 from .plan import Plan, Planned, Unit
 from .worker import Outcome
 
@@ -89,11 +89,10 @@ def run(
         RunError: the folder cannot be read or written.
     """
     ledger.create()
-    claims = Claims(ledger.folder / "claims")
+    claims = Claims(ledger.folder / CLAIMS)
     driver = _Driver(plan, ledger, engine, claims, retries, report or (lambda progress, news: None))
     how = "stop"
     try:
-        driver.finish_what_is_complete()
         driver.work()
         how = "end"
         return driver.progress
@@ -118,16 +117,11 @@ class _Driver:
         self.retries, self.report = retries, report
         self.units = {unit.name: unit for unit in plan.units}
         self.pending = deque(unit for unit in plan.units if unit.name not in self.progress.done)
-        self.complete: deque[Planned] = deque()
+        # Run folders that are due: at first those that an earlier call had no time for.
+        self.complete = deque(p for p in plan.planned if self.progress.complete(p) and not ledger.finished(p))
         self.attempts: dict[str, int] = {}
         self.looked = 0.0
         ledger.log("begin", units=len(self.units), done=len(self.progress.done), workers=engine.workers)
-
-    def finish_what_is_complete(self) -> None:
-        """Write the run folders that an earlier call had no time for."""
-        for planned in self.progress.plan.planned:
-            if self.progress.complete(planned) and not self.ledger.finished(planned):
-                self.ledger.finish(planned)
 
     def work(self) -> None:
         """Until nothing is left to do."""
@@ -193,12 +187,32 @@ class _Driver:
             self.complete.append(unit.planned)
 
     def finish(self, planned: Planned) -> None:
-        """Write the run folder of a cross-validation."""
-        if not self.ledger.finished(planned):
-            self.ledger.finish(planned)
+        """Write the run folder of a cross-validation, unless another sweep is just doing that."""
+        claim = f"{planned.experiment.name}/run"
+        if not self.claims.take(claim):
+            self.complete.append(planned)
+            time.sleep(_POLL_SECONDS / 5)
+            return
+        try:
+            if not self.ledger.finished(planned):
+                self.ledger.finish(planned)
+        except ReplacedError as error:
+            self.lose(planned, str(error))
+            return
+        finally:
+            self.claims.release(claim)
         folds = self.progress.folds(planned)
         mean = sum(fold.accuracy for fold in folds) / len(folds)
         self.report(self.progress, f"{planned.experiment.label}: accuracy {100 * mean:.1f}, {len(folds)} folds")
+
+    def lose(self, planned: Planned, reason: str) -> None:
+        """Count units as failed that were finished and are there no more."""
+        for unit in planned.units:
+            if self.ledger.done(planned, unit.fold) is None:
+                self.progress.done.pop(unit.name, None)
+                self.progress.failed[unit.name] = reason
+                self.ledger.log("fail", unit, error=reason, again=False)
+        self.report(self.progress, f"{planned.experiment.label} is lost: {reason}")
 
     def look_elsewhere(self) -> None:
         """Take up what other sweeps finished, or let go of."""
@@ -229,6 +243,7 @@ def summary(progress: Progress) -> dict[str, Any]:
     return {
         "units": progress.total,
         "done": len(progress.done),
+        "waiting_for_embeddings": sum(planned.expected for planned in progress.plan.planned if planned.problem),
         "running": sorted(progress.running),
         "elsewhere": sorted(progress.elsewhere),
         "failed": dict(sorted(progress.failed.items())),

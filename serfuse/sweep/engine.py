@@ -1,6 +1,7 @@
 """What an engine is: a number of workers that run units, here or elsewhere."""
 
 import os
+from itertools import takewhile
 from typing import Protocol
 
 from .plan import Unit
@@ -37,7 +38,8 @@ def gpus() -> list[str]:
     """NVIDIA GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them, found without any library."""
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     if shown is not None:
-        return [name.strip() for name in shown.split(",") if name.strip() and name.strip() != "-1"]
+        names = [name.strip() for name in shown.split(",")]
+        return list(takewhile(lambda name: name not in ("", "-1"), names))  # CUDA shows none behind an invalid one
     try:
         devices = [name.removeprefix("nvidia") for name in os.listdir("/dev") if name.startswith("nvidia")]
     except OSError:

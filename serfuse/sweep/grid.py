@@ -75,8 +75,9 @@ class Experiment:
 
     @property
     def label(self) -> str:
-        """For people: "W2 + SS, emodb, hyfuse"."""
-        return f"{self.row.label}, {self.column.corpus}, {self.model_key}"
+        """For people: "W2 + SS, emodb, hyfuse", with the seed where it is not 0."""
+        seed = f", seed {self.seed}" if self.seed else ""
+        return f"{self.row.label}, {self.column.corpus}, {self.model_key}{seed}"
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class Grid:
         rows: in the table's order.
         columns: in the table's order.
         experiments: those asked for, by row, column and seed.
+        whole: numbers of the blocks of which every row is asked for.
     """
 
     spec: SweepFile
@@ -96,6 +98,7 @@ class Grid:
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
     experiments: tuple[Experiment, ...]
+    whole: frozenset[int]
 
     @cached_property
     def _cells(self) -> dict[tuple[Row, Column], list[Experiment]]:
@@ -145,7 +148,13 @@ def expand(spec: SweepFile, only: Sequence[str] = (), assignments: Sequence[str]
         tuple(row for row in rows if row in kept_rows),
         tuple(column for column in columns if column in kept_columns),
         tuple(experiments),
+        frozenset(range(len(blocks))) - {row.block for row in rows if row not in kept_rows},
     )
+
+
+def of_seeds(only: Sequence[str]) -> list[str]:
+    """Those of the restrictions that leave every row and column in the table."""
+    return [text for text in only if text.partition("=")[0] == "seed"]
 
 
 def _rows(spec: SweepFile) -> tuple[list[str | None], list[Row]]:
@@ -248,5 +257,8 @@ def _check_values(
                     known.update(dict.fromkeys(sorted(_names_of(axis, row, column, seed, spec, blocks))))
         for value in values:
             if value not in known:
-                choices = ", ".join(filter(None, known)) or "nothing"
+                choices = ", ".join(filter(None, known))
+                if not choices:
+                    what = "second representations" if axis == "b" else "blocks with a title"
+                    raise ConfigError(f"--only {axis}={value}: this sweep has no {what}. Leave it out.")
                 raise ConfigError(f"--only {axis}={value}: this sweep has no such {axis}. Choose one of: {choices}.")

@@ -9,8 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from . import claims
 from .driver import Progress
-from .ledger import Ledger
+from .ledger import CLAIMS, Ledger
 
 _LATELY_SECONDS = 300.0
 _FIELDS = {"time", "event", "host", "pid"}
@@ -22,12 +23,15 @@ class History:
 
     Attributes:
         at_work: the process of each sweep that is alive, in words -> its units at work.
-        rate: units finished per second during the last minutes; `None` where nothing is at work or too few ended.
+        rate: units finished per second during the last minutes, at most since the latest sweep began; `None` where
+            nothing is at work or none ended.
+        seconds_left: at that rate; `None` where there is none.
         failed: units that failed for good -> the error.
     """
 
     at_work: Mapping[str, int]
     rate: float | None
+    seconds_left: float | None
     failed: Mapping[str, str]
 
 
@@ -37,11 +41,14 @@ def read(progress: Progress, ledger: Ledger) -> History:
     working: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     finishes: list[float] = []
+    begun = 0.0
     for entry in ledger.events():
         if not entry.keys() >= _FIELDS:
             continue
         unit = entry.get("unit")
         if entry["event"] in ("begin", "end", "stop"):
+            if entry["event"] == "begin":
+                begun = float(entry["time"])
             working = {name: e for name, e in working.items() if (e["host"], e["pid"]) != (entry["host"], entry["pid"])}
         elif unit not in names:
             continue
@@ -55,18 +62,26 @@ def read(progress: Progress, ledger: Ledger) -> History:
             working.pop(unit, None)
             if not entry.get("again"):
                 failed[unit] = str(entry.get("error", ""))
-    here = socket.gethostname()
-    at_work = Counter(
-        f"{entry['host']}, process {entry['pid']}"
-        for name, entry in working.items()
-        if name not in progress.done and (entry["host"] != here or _alive(int(entry["pid"])))
-    )
-    lately = [moment for moment in finishes if moment >= time.time() - _LATELY_SECONDS]
-    rate = (len(lately) - 1) / max(lately[-1] - lately[0], 1e-3) if at_work and len(lately) > 1 else None
-    return History(at_work, rate, failed)
+    working = {name: entry for name, entry in working.items() if name not in progress.done}
+    at_work = Counter(f"{working[name]['host']}, process {working[name]['pid']}" for name in _alive(working, ledger))
+    since = max(begun, time.time() - _LATELY_SECONDS)
+    lately = [moment for moment in finishes if moment > since]
+    rate = len(lately) / (max(lately) - since) if at_work and lately else None
+    left = None if rate is None else (progress.total - len(progress.done)) / rate
+    failed = {name: error for name, error in failed.items() if name not in progress.done}
+    return History(at_work, rate, left, failed)
 
 
-def _alive(pid: int) -> bool:
+def _alive(working: Mapping[str, Mapping[str, Any]], ledger: Ledger) -> list[str]:
+    """Units that are at work indeed: the sweep that began them has not been killed, nor its machine switched off."""
+    held = claims.held(ledger.folder / CLAIMS, working)
+    if held is not None:
+        return [name for name in working if name in held]
+    here = socket.gethostname()  # no locks: another machine is believed, and a process id of this one
+    return [name for name, entry in working.items() if entry["host"] != here or _runs(int(entry["pid"]))]
+
+
+def _runs(pid: int) -> bool:
     with suppress(ProcessLookupError):
         try:
             os.kill(pid, 0)

@@ -28,11 +28,17 @@ from ..folds import Fold
 from ..runs import FINISHED_FOLDS
 from .plan import Planned, Unit
 
+LOG = "log.jsonl"
+CLAIMS = "claims"
 TABLES = {"markdown": "table.md", "csv": "table.csv", "latex": "table.tex", "html": "table.html"}
 
 
 class DiskFullError(RunError):
     """Nothing can be written any more; what was written before is whole."""
+
+
+class ReplacedError(RunError):
+    """Another sweep on this folder, with other data, has put its folds in the place of these."""
 
 
 @dataclass(frozen=True)
@@ -114,20 +120,28 @@ class Ledger:
     # --- whole cross-validations --------------------------------------------------------------------------------
 
     def finish(self, planned: Planned) -> Path:
-        """Write the run folder of a cross-validation whose folds are all finished.
+        """Write the run folder of a cross-validation whose folds are all finished. The caller holds its claim.
 
         Raises:
             DiskFullError: the disk is full; the folds are safe and this is done again next time.
+            ReplacedError: a fold is not there any more.
         """
         out = self.run_folder(planned)
         config, dataset, parts = planned.experiment.config, planned.dataset, list(planned.parts)
-        result = crossval.cross_validate(
-            config,
-            dataset,
-            parts,
-            recall=lambda fold: fold_files.read(out / FINISHED_FOLDS, fold, planned.fingerprint),
-        )
+
+        def recall(fold: Fold) -> FoldResult:
+            found = fold_files.read(out / FINISHED_FOLDS, fold, planned.fingerprint)
+            if found is None:
+                raise ReplacedError(
+                    f"The finished fold {out / FINISHED_FOLDS / fold_files.name(fold)} has been replaced by one of "
+                    "other data or other versions of the libraries. Does another sweep with another --store work on "
+                    "this folder? Give each its own --out."
+                )
+            return found
+
+        result = crossval.cross_validate(config, dataset, parts, recall=recall)
         try:
+            (out / "fingerprint").unlink(missing_ok=True)  # what is half rewritten is not finished
             results.write_start(out, config, dataset, parts)
             results.write_tables(out, result)
             durable.write_text(out / "fingerprint", planned.fingerprint + "\n")
@@ -166,7 +180,7 @@ class Ledger:
         }
         line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
         with suppress(OSError):
-            descriptor = os.open(self.folder / "log.jsonl", os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+            descriptor = os.open(self.folder / LOG, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
             try:
                 size = os.fstat(descriptor).st_size
                 if size and os.pread(descriptor, 1, size - 1) != b"\n":
@@ -178,7 +192,7 @@ class Ledger:
     def events(self) -> Iterator[dict[str, Any]]:
         """The log; a line that a crash cut short is left out."""
         try:
-            text = (self.folder / "log.jsonl").read_text("utf-8", errors="replace")
+            text = (self.folder / LOG).read_text("utf-8", errors="replace")
         except OSError:
             return
         for line in text.splitlines():
@@ -192,8 +206,11 @@ class Ledger:
     # --- what later calls must keep -----------------------------------------------------------------------------
 
     def threads(self, chosen: int) -> int:
-        """Threads of each unit: those of the first call, because their number changes the last digits of a result."""
+        """Threads of each unit: those of the first call that ran any, since a result's last digits depend on it."""
         path = self.folder / "sweep.json"
+        if not any(entry.get("event") == "start" for entry in self.events()):
+            self.set_threads(chosen)
+            return chosen
         try:
             return max(1, int(json.loads(path.read_text("utf-8"))["threads"]))
         except FileNotFoundError:
@@ -212,7 +229,7 @@ def _accuracy(result: FoldResult) -> float:
 
 
 def _cannot_write(where: Path, error: Exception) -> str:
-    reason = error.strerror if isinstance(error, OSError) else str(error)
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__  # NumPy gives no number
     return (
         f"Cannot write {where}: {reason}. Every unit that was finished before is safe; the same command goes on from "
         "there when there is space."

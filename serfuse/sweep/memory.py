@@ -18,6 +18,7 @@ the graph around it for good: 7 MiB for each small network, so gigabytes over a 
 """
 
 _HEADROOM = 1.15
+_CGROUP = Path("/sys/fs/cgroup")
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -43,13 +44,24 @@ def available() -> int:
     import psutil
 
     free = int(psutil.virtual_memory().available)
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    for folder, limit, used, cache in (
+        (_CGROUP, "memory.max", "memory.current", "inactive_file"),
+        (_CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
         with suppress(OSError, ValueError):  # "max": no limit
-            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
+            taken = int((folder / used).read_text()) - _statistic(folder / "memory.stat", cache)
+            free = min(free, int((folder / limit).read_text()) - taken)
     return max(free, 0)
+
+
+def _statistic(path: Path, name: str) -> int:
+    """A line of `memory.stat`, 0 without one. Files read lately count as taken, but make room when it is wanted."""
+    with suppress(OSError, ValueError):
+        for line in path.read_text().splitlines():
+            key, _, value = line.partition(" ")
+            if key == name:
+                return int(value)
+    return 0
 
 
 def resident(pid: int) -> int:
@@ -117,17 +129,18 @@ class Budget:
             known = max([GUESS, *self._peaks.values()])
         return int(known * _HEADROOM)
 
-    def allows(self, kind: str, own: int, running: dict[int, str]) -> bool:
+    def allows(self, kind: str, own: int, running: dict[int, str], idle: int = 0) -> bool:
         """Whether a unit may start beside those that run.
 
         Args:
             kind: of the unit.
             own: bytes that the worker which would run it takes already, 0 for a worker not yet started.
             running: process id of every worker at work -> kind of its unit.
+            idle: bytes that further workers take, which have nothing to do.
         """
         taken = {pid: resident(pid) for pid in running}
         growth = sum(max(self.need(of) - taken[pid], 0) for pid, of in running.items())
         room = available()
         if self.limit is not None:
-            room = min(room, self.limit - sum(taken.values()) - own)
+            room = min(room, self.limit - sum(taken.values()) - own - idle)
         return self.need(kind) - own <= room - growth

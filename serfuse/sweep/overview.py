@@ -7,6 +7,44 @@ from .driver import Progress
 
 
 @dataclass(frozen=True)
+class CellState:
+    """One cell while it is worked on.
+
+    Attributes:
+        mean: accuracy so far in per cent, `None` before a fold is finished.
+        done: finished units.
+        total: units in all.
+        failed: units that failed for good.
+        missing: whether embeddings are missing.
+        running: whether a unit of it is at work in this process.
+    """
+
+    mean: float | None
+    done: int
+    total: int
+    failed: int
+    missing: bool
+    running: bool
+
+    @property
+    def text(self) -> str:
+        """For people: "63.4 (4/5)", "51.0", "missing", "2 failed" or nothing yet."""
+        found = "" if self.mean is None else f"{self.mean:.1f}"
+        if self.mean is not None and self.done < self.total:
+            found += f" ({self.done}/{self.total})"
+        if self.failed:
+            return f"{found} {self.failed} failed".strip()
+        return "missing" if self.missing and self.mean is None else found
+
+    @property
+    def short(self) -> str:
+        """In seven letters: "63.4", with "!" where a unit failed, "failed", "missing" or nothing yet."""
+        if self.mean is None:
+            return "failed" if self.failed else "missing" if self.missing else ""
+        return f"{self.mean:.1f}{'!' if self.failed else ''}"
+
+
+@dataclass(frozen=True)
 class RowState:
     """One row of the table while it is worked on.
 
@@ -18,7 +56,7 @@ class RowState:
         seconds: mean time of its finished units, `None` before there is one.
         waiting: units that can run and are not finished.
         running: whether a unit of it is at work in this process.
-        cells: for each column the mean accuracy so far in per cent with the folds behind it, "missing" or "".
+        cells: for each column.
     """
 
     block: str
@@ -28,7 +66,7 @@ class RowState:
     seconds: float | None
     waiting: int
     running: bool
-    cells: tuple[str, ...]
+    cells: tuple[CellState, ...]
 
 
 def heads(progress: Progress) -> list[str]:
@@ -44,7 +82,7 @@ def heads(progress: Progress) -> list[str]:
 def rows(progress: Progress) -> Iterator[RowState]:
     """Every row, in the table's order."""
     grid = progress.plan.grid
-    running = {unit.planned.experiment.row for unit in progress.running.values()}
+    running = {(unit.planned.experiment.row, unit.planned.experiment.column) for unit in progress.running.values()}
     for row in grid.rows:
         done = total = waiting = 0
         seconds: list[float] = []
@@ -58,16 +96,17 @@ def rows(progress: Progress) -> Iterator[RowState]:
             total += expected
             waiting += sum(len(one.units) for one in planned) - len(folds) - failed
             seconds += [fold.seconds for fold in folds]
-            text = ""
-            if folds:
-                text = f"{100 * sum(fold.accuracy for fold in folds) / len(folds):.1f}"
-                if len(folds) < expected:
-                    text += f" ({len(folds)}/{expected})"
-            if failed:
-                text = f"{text} {failed} failed".strip()
-            elif not folds and any(one.problem for one in planned):
-                text = "missing"
-            cells.append(text)
+            cells.append(
+                CellState(
+                    100 * sum(fold.accuracy for fold in folds) / len(folds) if folds else None,
+                    len(folds),
+                    expected,
+                    failed,
+                    any(one.problem for one in planned),
+                    (row, column) in running,
+                )
+            )
         mean = sum(seconds) / len(seconds) if seconds else None
         title = grid.blocks[row.block] or ""
-        yield RowState(title, row.label, done, total, mean, waiting, row in running, tuple(cells))
+        at_work = any(cell.running for cell in cells)
+        yield RowState(title, row.label, done, total, mean, waiting, at_work, tuple(cells))

@@ -1,7 +1,7 @@
 """What a sweep has to do: its cells joined with what the store holds, folds, and what is missing."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ from .. import crossval, fold_files, runs
 from ..config import Config
 from ..crossval import Dataset, parse_input
 from ..encoders import ENCODERS
-from ..errors import SerfuseError, StoreError, UnknownNameError
+from ..errors import SerfuseError, SplitError, StoreError, UnknownNameError
 from ..folds import Fold
 from ..store import EmbeddingKey, EmbeddingStore
 from .grid import Experiment, Grid
@@ -91,11 +91,11 @@ class Datasets:
 
 @dataclass(frozen=True)
 class Missing:
-    """Embeddings that a sweep needs and the store does not have.
+    """Embeddings that a sweep needs and the store does not have, or a corpus that cannot be split as asked.
 
     Attributes:
         corpus: name.
-        inputs: encoders with their selectors.
+        inputs: encoders with their selectors; empty where the whole corpus is meant.
         reason: one line.
         command: that makes them; empty where no command can (several kinds of embeddings fit).
     """
@@ -190,12 +190,17 @@ class Plan:
         return [unit for planned in self.planned for unit in planned.units]
 
 
-def make(grid: Grid, store: EmbeddingStore) -> Plan:
+def make(grid: Grid, store: EmbeddingStore, progress: Callable[[int, int], None] | None = None) -> Plan:
     """Join a table with a store. Nothing is trained, and no vectors are read.
+
+    Args:
+        grid: the table.
+        store: the store.
+        progress: called with the number of cross-validations looked at, and their number in all.
 
     Raises:
         StoreError: the store is damaged.
-        SplitError: the clips cannot be split as asked.
+        SplitError: no corpus can be split as asked; one that cannot, beside others, is left out and listed as missing.
     """
     datasets = Datasets(CachedStore(store.root, vectors=False))
     problems = {
@@ -205,8 +210,11 @@ def make(grid: Grid, store: EmbeddingStore) -> Plan:
         )
     }
     split: dict[tuple[Any, ...], tuple[Fold, ...]] = {}
+    unsplit: dict[tuple[Any, ...], SplitError] = {}
     planned = []
-    for experiment in grid.experiments:
+    for number, experiment in enumerate(grid.experiments):
+        if progress:
+            progress(number, len(grid.experiments))
         config = experiment.config
         found = [problems[experiment.column.corpus, text] for text in experiment.row.inputs]
         problem = next((item.reason for item in found if item), "")
@@ -221,9 +229,22 @@ def make(grid: Grid, store: EmbeddingStore) -> Plan:
             continue
         place = (dataset.corpus, config.split, config.seed, config.training.validation_fraction, dataset.digest)
         if place not in split:
-            split[place] = tuple(crossval.plan(config, dataset))
+            try:
+                split[place] = tuple(crossval.plan(config, dataset))
+            except SplitError as error:
+                unsplit[place] = error
+                split[place] = ()
+        if place in unsplit:
+            planned.append(Planned(experiment, problem=str(unsplit[place])))
+            continue
         planned.append(Planned(experiment, dataset, split[place], runs.fingerprint(config, dataset)))
-    return Plan(grid, store, tuple(planned), tuple(_grouped(item for item in problems.values() if item)))
+    if progress:
+        progress(len(planned), len(planned))
+    if unsplit and not any(one.parts for one in planned):
+        raise next(iter(unsplit.values()))
+    missing = _grouped(item for item in problems.values() if item)
+    missing += dict.fromkeys(Missing(str(place[0]), (), str(error), "") for place, error in unsplit.items())
+    return Plan(grid, store, tuple(planned), tuple(missing))
 
 
 def _problem(store: EmbeddingStore, corpus: str, text: str) -> Missing | None:

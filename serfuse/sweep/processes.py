@@ -69,10 +69,11 @@ class ProcessEngine:
         data = unit.planned.experiment.config.data
         place = (data.corpus, data.a, data.b)
         idle = sorted((one for one in self._alive if one.unit is None), key=lambda one: one.data != place)
-        own = memory.resident(idle[0].process.pid) if idle else 0
-        running = {one.process.pid: one.unit.planned.kind for one in busy}
-        if busy and not self._budget.allows(unit.planned.kind, own, running):
-            return False
+        if busy and not self._fits(unit, busy, idle):
+            for one in idle[1:]:  # what they hold may be what is lacking
+                self._remove(one)
+            if len(idle) < 2 or not self._fits(unit, busy, idle[:1]):
+                return False
         if idle:
             chosen = idle[0]
         elif len(self._alive) < self.workers:
@@ -87,6 +88,12 @@ class ProcessEngine:
             return False
         chosen.unit, chosen.data = unit, place
         return True
+
+    def _fits(self, unit: Unit, busy: list[_Worker], idle: list[_Worker]) -> bool:
+        """Whether memory allows for the unit, on the first idle worker if there is one."""
+        own, *others = [memory.resident(one.process.pid) for one in idle] or [0]
+        running = {one.process.pid: one.unit.planned.kind for one in busy}
+        return self._budget.allows(unit.planned.kind, own, running, sum(others))
 
     def wait(self, seconds: float) -> list[Outcome]:
         """Units that ended meanwhile."""

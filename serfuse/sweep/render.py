@@ -16,8 +16,9 @@ body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem; color: #1a1a1a; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; margin-bottom: .6rem; }
 th, td { padding: .2rem .6rem; text-align: right; white-space: nowrap; }
-th:first-child { text-align: left; }
+tbody th { text-align: left; }
 thead th { text-align: center; border-bottom: 1px solid #bbb; }
+thead tr:first-child th:first-child { text-align: left; }
 tbody + tbody { border-top: 1px solid #bbb; }
 .block { text-align: left; font-style: italic; }
 .interval { color: #666; font-size: .85em; }

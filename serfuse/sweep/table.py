@@ -1,6 +1,6 @@
 """The table of a sweep: measured figures with their intervals beside the printed ones, in the paper's layout."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -109,8 +109,13 @@ class Table:
         raise KeyError(label)
 
 
-def make(plan: Plan, ledger: Ledger) -> Table:
+def make(plan: Plan, ledger: Ledger, progress: Callable[[int, int], None] | None = None) -> Table:
     """The table as far as it is finished.
+
+    Args:
+        plan: what is in the table.
+        ledger: where the results lie.
+        progress: called with the number of columns done, each block's apart, and their number in all.
 
     Raises:
         RunError: a finished run cannot be read.
@@ -121,11 +126,11 @@ def make(plan: Plan, ledger: Ledger) -> Table:
     blocks = []
     for number, title in enumerate(grid.blocks):
         rows = [row for row in grid.rows if row.block == number]
-        columns = [
-            figure
-            for column in grid.columns
-            for figure in _column(grid, rows, column, [found[row, column] for row in rows])
-        ]
+        columns = []
+        for place, column in enumerate(grid.columns):
+            columns += _column(grid, rows, column, [found[row, column] for row in rows])
+            if progress:
+                progress(number * len(grid.columns) + place + 1, len(grid.blocks) * len(grid.columns))
         lines = tuple(Line(row.label, tuple(column[i] for column in columns)) for i, row in enumerate(rows))
         if lines:
             blocks.append(Block(title, lines))
@@ -189,7 +194,7 @@ def _column(grid: Grid, rows: Sequence[Row], column: Column, cells: Sequence[_Ce
             )
             for row, cell in zip(printed, cells, strict=True)
         ]
-        best = _best(cells, metric)
+        best = _best(cells, metric) if rows and rows[0].block in grid.whole else None
         if best is not None:
             figures[best] = replace(figures[best], best=True)
         found.append(figures)
@@ -249,9 +254,10 @@ def _notes(plan: Plan, cells: dict[tuple[Row, Column], _Cell]) -> list[str]:
         mean = " or ".join(str(number) for number in folds)
         notes.append(f"Measured: mean of {mean} folds in per cent, with the {100 * CONFIDENCE:g} % interval.")
     if spec.published:
+        source = published.sources()[spec.published.paper]
         notes.append(
-            "Printed: as in the paper, whose folds and seeds are not published; see docs/sweeps.md on what can be "
-            "compared."
+            f"Printed: Table {spec.published.table} of {source.short}, whose folds and seeds are not published; see "
+            "docs/sweeps.md on what can be compared."
         )
     for corpus, heading in spec.corpora.items():
         of = [cell for (_, column), cell in cells.items() if column.corpus == corpus and cell.complete]
@@ -262,6 +268,11 @@ def _notes(plan: Plan, cells: dict[tuple[Row, Column], _Cell]) -> list[str]:
         notes.append(
             "Marked (* or bold): distinguishably above every other row of its block in that column (paired bootstrap, "
             "Holm's correction); no mark where that cannot be said."
+            + (
+                " Nor in blocks of which rows are left out here."
+                if len(plan.grid.whole) < len(plan.grid.blocks)
+                else ""
+            )
         )
     if missing:
         notes.append(f"Missing: {missing} of {len(cells)} cells are not finished.")

@@ -123,3 +123,13 @@ def test_an_error_still_shows_how_far_it_came() -> None:
         progress.callback(1, 7)
         raise ValueError
     assert out.getvalue().startswith("x: 1 of 7 clips in")
+
+
+def test_work_that_takes_no_time_shows_nothing() -> None:
+    stream = io.StringIO()
+    with Progress("planning", unit="cell", stream=stream) as shown:
+        shown.patient(60)(5, 5)
+    assert stream.getvalue() == ""
+    with Progress("planning", unit="cell", stream=stream) as shown:
+        shown.patient(0)(5, 5)
+    assert stream.getvalue().startswith("planning: 5 of 5 cells in")

@@ -72,10 +72,47 @@ def test_a_sweep_from_dry_run_to_table(serfuse: Callable[..., Result]) -> None:
     assert len(starts) == 10, "the second call ran nothing"
 
 
+def test_the_state_is_there_for_scripts_and_of_all_sweeps_at_once(serfuse: Callable[..., Result]) -> None:
+    nothing = serfuse("--status")
+    assert nothing.exit_code == 1 and "No sweep has been started here" in nothing.output
+    assert serfuse("small.yaml", "--only", "row=W", "--quiet").exit_code == 0
+    assert serfuse("small.yaml", "--set", "split.folds=3", "--out", "sweeps/three", "--quiet").exit_code == 0
+    state = json.loads(serfuse("small.yaml", "--status", "--json").stdout)
+    assert (state["units"], state["done"], state["waiting_for_embeddings"]) == (10, 5, 5)
+    assert state["at_work"] == {} and state["failed"] == {} and state["seconds_left"] is None
+    lines = serfuse("--status").output.splitlines()
+    assert lines[0] == "sweeps/small: 5 of 5 units, nothing at work", "what the latest call asked for"
+    assert lines[1] == "sweeps/three: 6 of 6 units, 3 more wait for embeddings, nothing at work"
+    both = json.loads(serfuse("--status", "--json").stdout)["sweeps"]
+    assert [one["folder"] for one in both] == ["sweeps/small", "sweeps/three"]
+    Path("small.yaml").unlink()
+    assert "There is no sweep file" in serfuse("--status").output
+    without = serfuse()
+    assert without.exit_code == 2 and "Missing argument 'SWEEP'" in without.output
+
+
 def test_only_and_set_narrow_and_change(serfuse: Callable[..., Result]) -> None:
     dry = serfuse("small.yaml", "--dry-run", "--only", "row=W", "--set", "split.folds=3", "--json")
     counts = json.loads(dry.stdout)
     assert counts["units"] == 3 and counts["missing"] == []
+
+
+def test_the_files_keep_what_earlier_calls_finished_and_the_threads_too(
+    serfuse: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from serfuse.sweep import engine
+
+    monkeypatch.setattr(engine, "cores", lambda: 2)
+    first = serfuse("small.yaml", "--only", "row=H", "--only", "seed=0")
+    assert first.exit_code == 0 and "  H " in first.stdout and "dac" not in first.stdout
+    assert "threads each" not in first.stderr
+    second = serfuse("small.yaml", "--only", "row=W", "--jobs", "2")
+    assert second.exit_code == 0 and "  W " in second.stdout and "  H " not in second.stdout
+    assert "2 processes of 2 threads each, as in the first call, share 2 cores. --threads 1 is faster" in second.stderr
+    rows = Path("sweeps/small/table.csv").read_text("utf-8").splitlines()
+    measured = {row.split(",")[1]: row.split(",")[2] for row in rows[1:]}
+    assert list(measured) == ["H", "W", "dac@pooling=paper"]
+    assert measured["H"] and measured["W"] and not measured["dac@pooling=paper"]
 
 
 @pytest.mark.parametrize(
@@ -114,6 +151,7 @@ def test_shipped_sweeps_show_the_paper_before_anything_is_extracted(serfuse: Cal
     assert "| A(B)+H | – / 70.63 | – / 69.79 | – / 73.68 |" in done.output
     text = serfuse("parrot_table2", "--show", "text").output
     assert "…" not in text and text.count("A(B)+H") >= 3, "parts, rather than figures cut short"
+    assert "Nothing could run yet: make what is missing" in serfuse("hyfuse_table1", "--only", "row=E").output
     dry = serfuse("hyfuse_table2", "--only", "corpus=cremad", "--dry-run")
     assert "280 wait for embeddings" in dry.output
     assert dry.output.count("serfuse extract") == 2, "one command for the speech models, one for the codecs"

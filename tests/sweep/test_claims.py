@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from serfuse.errors import RunError
-from serfuse.sweep.claims import Claims
+from serfuse.sweep.claims import Claims, held
 
 HOLD = """
 import sys, time
@@ -29,6 +29,7 @@ def test_a_claim_ends_with_its_process_even_by_sigkill(tmp_path: Path) -> None:
     try:
         assert holder.stdout.readline().split() == ["True", "True"]
         assert holder.stdout.readline().strip() == "released"
+        assert held(path, ["a", "b", "c"]) == {"a"}
         claims = Claims(path)
         assert not claims.take("a")
         assert claims.take("b") and claims.take("b") and claims.take("c")

@@ -85,14 +85,17 @@ def test_a_unit_that_raises_names_what_was_raised(make_plan, store, folder, inli
     assert all("ZeroDivisionError: by nothing" in error for error in progress.failed.values())
 
 
-def _full_after(monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
+NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
+
+
+def _full_after(monkeypatch: pytest.MonkeyPatch, writes: int, error: OSError = NO_SPACE) -> None:
     real, count = fold_files.write, 0
 
     def write(*arguments: Any) -> None:
         nonlocal count
         count += 1
         if count > writes:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise error
         real(*arguments)
 
     monkeypatch.setattr(fold_files, "write", write)
@@ -101,6 +104,10 @@ def _full_after(monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
 def test_a_full_disk_stops_the_sweep_and_loses_only_the_unit_in_flight(
     make_plan, store, folder, inline, monkeypatch
 ) -> None:
+    _full_after(monkeypatch, 6, OSError("1000 requested and 0 written"))  # as NumPy says it
+    with pytest.raises(DiskFullError, match=r"1000 requested and 0 written.*finished before is safe"):
+        driver.run(make_plan(), Ledger(folder.with_name("numpy")), inline(store))
+    monkeypatch.undo()
     _full_after(monkeypatch, 6)
     engine = inline(store)
     with pytest.raises(DiskFullError, match=r"No space left on device.*finished before is safe"):
@@ -206,6 +213,52 @@ def test_the_log_survives_a_torn_line_and_threads_are_those_of_the_first_call(fo
     with open(folder / "log.jsonl", "a") as file:
         file.write('{"event": "sta')
     assert [entry["event"] for entry in ledger.events()] == ["begin"]
-    assert ledger.threads(4) == 4 and Ledger(folder).threads(2) == 4
+    assert ledger.threads(8) == 8 and ledger.threads(4) == 4, "nothing has run: any number will do"
+    ledger.log("start")
+    assert Ledger(folder).threads(2) == 4
     ledger.set_threads(3)
     assert ledger.threads(1) == 3 == json.loads((folder / "sweep.json").read_text())["threads"]
+
+
+def test_a_sweep_with_other_data_on_the_same_folder_is_told_and_mixes_nothing(
+    make_plan, make_store, store, folder, inline, tmp_path
+) -> None:
+    """The other one replaces a finished fold of the first row while the first sweep is at its last fold."""
+    relabelled = make_store({"hubert": 12, "wavlm": 8}, corpus="emodb", emotions=("anger", "fear"), root=tmp_path / "b")
+    rows = ("row=hubert", "row=wavlm")
+    plan, other, ledger = make_plan(rows), make_plan(rows, at=relabelled), Ledger(folder)
+    assert [one.name for one in plan.units] == [one.name for one in other.units], "the same places"
+
+    class Beside(inline):
+        def submit(self, unit: Any) -> bool:
+            if len(self.ran) == 4:
+                foreign = inline(relabelled)
+                foreign.submit(other.units[0])
+                outcome = foreign.wait(0)[0]
+                ledger.write(other.planned[0], outcome.result, outcome.facts)
+            return super().submit(unit)
+
+    progress = driver.run(plan, ledger, Beside(store))
+    assert set(progress.failed) == {plan.units[0].name}
+    assert "replaced by one of other data" in progress.failed[plan.units[0].name]
+    assert not ledger.finished(plan.planned[0]) and ledger.finished(plan.planned[1])
+    assert len(driver.look(plan, ledger).done) == 9 and len(driver.look(other, ledger).done) == 1
+    assert not list(folder.glob("runs/*/.folds/.r*")), "nothing half replaced stays"
+    assert len(driver.run(plan, ledger, inline(store)).done) == 10 and ledger.finished(plan.planned[0])
+
+
+def test_a_run_folder_half_rewritten_for_other_data_is_not_finished(
+    make_plan, make_store, store, folder, inline, tmp_path, monkeypatch
+) -> None:
+    relabelled = make_store({"hubert": 12}, corpus="emodb", emotions=("anger", "fear"), root=tmp_path / "b")
+    plan, other, ledger = make_plan(("row=hubert",)), make_plan(("row=hubert",), at=relabelled), Ledger(folder)
+    driver.run(plan, ledger, inline(store))
+    assert ledger.finished(plan.planned[0])
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(results, "write_tables", killed)
+    with pytest.raises(KeyboardInterrupt):
+        driver.run(other, ledger, inline(relabelled))
+    assert not ledger.finished(plan.planned[0]) and not ledger.finished(other.planned[0])

@@ -48,6 +48,11 @@ def test_every_axis_can_be_narrowed(sweep_values) -> None:
     assert {column.corpus for column in narrowed.columns} == {"mesd"}
     with pytest.raises(ConfigError, match="Choose one of: Emo-DB, emodb"):
         count("corpus=emo-db")
+    single = spec.validate(sweep_values(blocks=[{"rows": ["hubert"]}]), "a test")
+    with pytest.raises(ConfigError, match="b=hubert: this sweep has no second representations"):
+        grid.expand(single, ["b=hubert"])
+    with pytest.raises(ConfigError, match="block=one: this sweep has no blocks with a title"):
+        grid.expand(single, ["block=one"])
     with pytest.raises(ConfigError, match="AXIS out of corpus, model"):
         count("speaker=3")
     with pytest.raises(ConfigError, match="No cell of the table fits"):

@@ -7,7 +7,7 @@ import pytest
 
 from serfuse.errors import ConfigError
 from serfuse.sweep import memory
-from serfuse.sweep.processes import ProcessEngine
+from serfuse.sweep.processes import ProcessEngine, _Worker
 
 _MIB = 1 << 20
 
@@ -60,7 +60,30 @@ def test_a_unit_starts_beside_others_only_if_both_fit(monkeypatch) -> None:
     limited = memory.Budget(500 * _MIB)
     limited.learn("small", 200 * _MIB)
     assert limited.allows("small", 0, {1: "small"})
+    assert not limited.allows("small", 0, {1: "small"}, idle=100 * _MIB), "a worker with nothing to do takes its part"
     assert not limited.allows("small", 0, {1: "small", 2: "small", 3: "small"})
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "folder", "cache"),
+    [
+        ("memory.max", "memory.current", "", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory", "total_inactive_file"),
+    ],
+)
+def test_a_container_has_what_its_limit_leaves_and_files_read_lately_make_room(
+    tmp_path, monkeypatch, limit, used, folder, cache
+) -> None:
+    place = tmp_path / folder
+    place.mkdir(exist_ok=True)
+    (place / limit).write_text(f"{300 * _MIB}\n")
+    (place / used).write_text(f"{290 * _MIB}\n")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    assert memory.available() == 10 * _MIB
+    (place / "memory.stat").write_text(f"anon 5\n{cache} {100 * _MIB}\nslab 1\n")
+    assert memory.available() == 110 * _MIB
+    (place / limit).write_text("max\n")
+    assert memory.available() > 110 * _MIB
 
 
 def test_with_too_little_memory_for_two_there_is_one_worker(make_plan, store) -> None:
@@ -75,3 +98,38 @@ def test_with_too_little_memory_for_two_there_is_one_worker(make_plan, store) ->
         assert outcomes[0].facts["peak_bytes"] > 50 * _MIB
     finally:
         engine.close()
+
+
+class _Stub:
+    """A worker's process and its pipe."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid, self.killed = pid, False
+        self.sent: list[object] = []
+
+    def send(self, task: object) -> None:
+        self.sent.append(task)
+
+    def is_alive(self) -> bool:
+        return not self.killed
+
+    def kill(self) -> None:
+        self.killed = True
+
+    def close(self) -> None: ...
+
+    def join(self) -> None: ...
+
+
+def test_a_worker_with_nothing_to_do_makes_room_for_one_that_has(make_plan, store, monkeypatch) -> None:
+    monkeypatch.setattr(memory, "available", lambda: 9000 * _MIB)
+    monkeypatch.setattr(memory, "resident", lambda pid: 300 * _MIB)
+    units = make_plan().units
+    for limit, left in ((1200, 2), (1600, 3)):
+        budget = memory.Budget(limit * _MIB)
+        budget.learn(units[0].planned.kind, 500 * _MIB)
+        engine = ProcessEngine(store.root, jobs=3, threads=1, budget=budget, devices=[])
+        engine._alive = [_Worker(_Stub(pid), _Stub(pid), units[0] if pid == 1 else None) for pid in (1, 2, 3)]
+        assert engine.submit(units[1])
+        assert len(engine.pids()) == left
+        assert [one.unit for one in engine._alive if one.unit] == units[:2]

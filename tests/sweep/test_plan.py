@@ -4,6 +4,7 @@ import pytest
 
 from serfuse import crossval, runs
 from serfuse.embedding_key import EmbeddingKey
+from serfuse.errors import SplitError
 from serfuse.sweep.plan import CachedStore
 
 
@@ -58,3 +59,14 @@ def test_a_cached_store_reads_a_matrix_once(store, monkeypatch) -> None:
     assert (first[1] == store.load("emodb", key)[1]).all()
     monkeypatch.setattr("serfuse.store.key_folder.KeyFolder.parts", lambda *_: pytest.fail("it was read again"))
     assert cached.load("emodb", key) is first
+
+
+def test_a_corpus_that_cannot_be_split_does_not_stop_the_others(make_plan, make_store, store) -> None:
+    make_store({"hubert": 12}, corpus="mesd", speakers=2, root=store.root)
+    settings = {"split": {"name": "speaker", "folds": 4}}
+    both = make_plan(("row=hubert",), corpora={"mesd": "M", "emodb": "E"}, settings=settings)
+    assert [len(planned.parts) for planned in both.planned] == [0, 4] and both.planned[0].expected == 4
+    (problem,) = both.missing
+    assert problem.corpus == "mesd" and problem.inputs == () and "there are 2" in problem.reason
+    with pytest.raises(SplitError):
+        make_plan(("row=hubert",), corpora={"mesd": "M"}, settings=settings)

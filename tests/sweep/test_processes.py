@@ -17,6 +17,7 @@ import yaml
 
 from serfuse.store import EmbeddingStore
 from serfuse.sweep import driver, memory, render, table
+from serfuse.sweep import engine as engines
 from serfuse.sweep.ledger import Ledger
 from serfuse.sweep.processes import ProcessEngine
 
@@ -158,17 +159,30 @@ def test_a_worker_that_dies_is_replaced_and_its_unit_run_again(make_plan, store,
     assert render.comma(table.make(plan, ledger)) == render.comma(table.make(plan, straight))
 
 
-def test_a_worker_has_its_threads_and_its_gpu(make_plan, store, tmp_path) -> None:
-    engine = ProcessEngine(store.root, jobs=1, threads=3, budget=memory.Budget(), devices=["5", "7"])
+@pytest.mark.parametrize(
+    ("shown", "names"), [("", []), ("-1", []), ("5,7", ["5", "7"]), ("GPU-8, 2", ["GPU-8", "2"]), ("3,-1,4", ["3"])]
+)
+def test_gpus_are_those_that_cuda_would_show(shown: str, names: list[str], monkeypatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    assert engines.gpus() == names
+
+
+def test_each_worker_has_its_threads_and_a_gpu_of_its_own(make_plan, store, monkeypatch) -> None:
+    monkeypatch.setattr(memory, "available", lambda: 64 << 30)
+    engine = ProcessEngine(store.root, jobs=2, threads=3, budget=memory.Budget(), devices=["5", "7"])
     try:
-        assert engine.submit(make_plan().units[0])
-        assert engine.wait(240)[0].facts["threads"] == 3
+        assert all(engine.submit(unit) for unit in make_plan().units[:2])
+        outcomes = engine.wait(240)
+        while len(outcomes) < 2:
+            outcomes += engine.wait(240)
+        assert [outcome.facts["threads"] for outcome in outcomes] == [3, 3]
         # Only now: right after its start a process still shows the variables of the one that started it.
-        shown = psutil.Process(engine.pids()[0]).environ()
+        environments = [psutil.Process(pid).environ() for pid in engine.pids()]
     finally:
         engine.close()
-    assert shown["TF_NUM_INTRAOP_THREADS"] == shown["TF_NUM_INTEROP_THREADS"] == shown["OMP_NUM_THREADS"] == "3"
-    assert shown["CUDA_VISIBLE_DEVICES"] == "5"
+    for shown in environments:
+        assert shown["TF_NUM_INTRAOP_THREADS"] == shown["TF_NUM_INTEROP_THREADS"] == shown["OMP_NUM_THREADS"] == "3"
+    assert [shown["CUDA_VISIBLE_DEVICES"] for shown in environments] == ["5", "7"]
     assert os.environ.get("CUDA_VISIBLE_DEVICES") != "5", "the variables are the worker's alone"
 
 

@@ -1,5 +1,6 @@
 """The same units on a Ray cluster of two nodes, one of whose workers is killed in mid-run."""
 
+import time
 from collections import Counter
 from contextlib import suppress
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import psutil
 import pytest
 
+from serfuse.errors import RunError
 from serfuse.sweep import driver, memory, render, table
 from serfuse.sweep.ledger import Ledger
 
@@ -64,6 +66,8 @@ def test_a_killed_worker_changes_nothing(cluster, make_plan, store, folder, inli
                     return
                 process.resume()
 
+    with pytest.raises(RunError, match=r"No machine of the Ray cluster has 3 .*the largest has 1.*fewer --threads"):
+        RayEngine(store.root, None, 3, cluster.address, memory.Budget())
     workers = Deadly(store.root, None, 1, cluster.address, memory.Budget())
     assert workers.workers == 2, "one for each node"
     progress = driver.run(plan, ledger, workers, report=kill_one)
@@ -85,8 +89,29 @@ def test_a_killed_worker_changes_nothing(cluster, make_plan, store, folder, inli
         assert (ours / "predictions.csv").read_bytes() == (theirs / "predictions.csv").read_bytes()
 
 
+def test_memory_for_one_worker_is_no_reason_to_wait_for_ever(make_plan, make_store, store, folder, tmp_path) -> None:
+    """The second actor finds no place beside the first: its unit runs when the first one has nothing to do."""
+    from serfuse.sweep.ray_engine import RayEngine
+
+    elsewhere = make_store({"dac": 4}, corpus="emodb", root=tmp_path / "elsewhere")
+    foreign = make_plan(blocks=[{"rows": ["dac"]}], at=elsewhere).units[0]
+    begun = time.monotonic()
+
+    def patient(progress: driver.Progress, news: str) -> None:
+        assert time.monotonic() - begun < 400, f"{len(progress.done)} units, then nothing"
+
+    budget = memory.Budget(int(1.2 * memory.GUESS))
+    assert budget.need("unknown") < budget.limit < 2 * budget.need("unknown")
+    engine = RayEngine(store.root, 2, 1, None, budget)
+    assert engine.workers == 2
+    assert engine.submit(foreign)
+    outcome = engine.wait(1)[0]
+    assert outcome.unit == foreign.name and "holds no embeddings" in outcome.error, "it fails, and nothing else does"
+    progress = driver.run(make_plan(), Ledger(folder), engine, report=patient)
+    assert len(progress.done) == 15 and not progress.failed
+
+
 def test_no_cluster_at_an_address_is_said_plainly(store) -> None:
-    from serfuse.errors import RunError
     from serfuse.sweep.ray_engine import RayEngine
 
     with pytest.raises(RunError, match="No Ray cluster at"):

@@ -65,6 +65,9 @@ def test_the_best_row_is_marked_only_where_the_paired_test_says_so(
     driver.run(clear, Ledger(folder), inline(store))
     lines = table.make(clear, Ledger(folder)).blocks[0].lines
     assert [line.figures[0].best for line in lines] == [False, True, False]
+    part = table.make(make_plan(("row=hubert", "row=dac"), at=store, blocks=clear.grid.spec.blocks), Ledger(folder))
+    assert not any(figure.best for line in part.blocks[0].lines for figure in line.figures), "a row is left out"
+    assert any(note.endswith("Nor in blocks of which rows are left out here.") for note in part.notes)
 
     _with(store, "encodec", "hubert", noise=0.05)
     close = make_plan(at=store, blocks=[{"title": "x", "rows": ["dac", "hubert", "wavlm", "encodec"]}])

@@ -36,6 +36,7 @@ COLUMNS = {
     "parrot_table1": list(product(["CREMA-D", "Emo-DB", "MESD"], [""], ["Acc", "F1"])),
     "parrot_table2": list(product(["CREMA-D", "Emo-DB", "MESD"], ["Concatenation", "PARROT"], ["Acc", "F1"])),
 }
+HEADINGS = {"hyfuse_table1": "Rep", "hyfuse_table2": "Pairs", "parrot_table1": "PTM's", "parrot_table2": "Fusion"}
 SHAPES = {"hyfuse_table1": (8, 8), "hyfuse_table2": (28, 8), "parrot_table1": (24, 6), "parrot_table2": (25, 12)}
 BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "tables_standin.py"
 
@@ -46,6 +47,7 @@ def test_rows_and_columns_are_the_papers(name: str, tmp_path: Path) -> None:
     planned = plan.make(grid.expand(content), EmbeddingStore(tmp_path / "empty"))
     found = table.make(planned, Ledger(tmp_path / "none"))
     assert found.shape == SHAPES[name]
+    assert found.rows_heading == HEADINGS[name]
     assert [(block.title, [line.label for line in block.lines]) for block in found.blocks] == ROWS[name]
     assert [(head.corpus, head.model, head.metric) for head in found.heads] == COLUMNS[name]
     figures = [figure for block in found.blocks for line in block.lines for figure in line.figures]
