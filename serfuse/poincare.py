@@ -9,10 +9,12 @@ from typing import Any
 
 from keras import backend, ops
 
-from .float64 import arctanh, smaller, tanh
+from .float64 import arctanh, larger, smaller, tanh
 
 _TINY = 1e-30  # under the root of a norm: its gradient at zero is 0 instead of NaN
 _TINIEST = {"float64": 1e-200, "float32": 1e-26}  # under a root, beside squares far below 1
+_FINEST = {"float64": 1e-32, "float32": 1e-16}  # the same where no square is below the rounding of the directions
+_LARGEST = {"float64": 1e150, "float32": 1e15}  # whose square, summed over many coordinates, is still finite
 # Both leave `1 - ||x||^2` three correct digits in their dtype.
 _MARGINS = {"float64": 1e-12, "float32": 1e-4}
 
@@ -25,9 +27,14 @@ def margin(dtype: str) -> float:
     Raises:
         ValueError: another dtype.
     """
-    if dtype not in _MARGINS:
+    return _of(_MARGINS, dtype)
+
+
+def _of(table: dict[str, float], dtype: str) -> float:
+    """What a table of constants holds for a dtype."""
+    if dtype not in table:
         raise ValueError(f"The Poincare ball needs float32 or float64. Received dtype {dtype}; convert it first.")
-    return _MARGINS[dtype]
+    return table[dtype]
 
 
 def _limit(x: Any) -> float:
@@ -38,23 +45,56 @@ def _squared(x: Any) -> Any:
     return ops.sum(ops.square(x), axis=-1, keepdims=True)
 
 
+def _within_reach(x: Any, kappa: float = 1.0) -> tuple[Any, Any]:
+    """`x`, vectors whose squares would overflow scaled down, and the factor by which they were, `(..., 1)`.
+
+    Squares of 1e19 are infinite in float32, and the map of such a vector would silently be 0.
+    """
+    largest = _of(_LARGEST, backend.standardize_dtype(x.dtype)) / max(kappa, 1.0)
+    fixed = ops.stop_gradient(x)
+    if 0 in x.shape:  # no clip: TensorFlow refuses to look for the largest of nothing
+        return x, ops.ones_like(fixed[..., :1])
+    size = larger(ops.max(fixed, axis=-1, keepdims=True), -ops.min(fixed, axis=-1, keepdims=True))
+    factor = ops.where(size > largest, largest / size, ops.ones_like(size))
+    return x * factor, factor
+
+
 def norm(x: Any) -> Any:
     """`sqrt(sum x^2 + 1e-30)` over the last axis, `(..., D) -> (..., 1)`."""
-    return ops.sqrt(_squared(x) + _TINY)
+    x, factor = _within_reach(x)
+    return ops.sqrt(_squared(x) + _TINY) / factor
+
+
+def clip_norm(x: Any, longest: float) -> Any:
+    """Vectors longer than `longest` scaled down to it, `x min(1, longest / ||x||)`: `(..., D) -> (..., D)`."""
+    near, factor = _within_reach(x)
+    return _shortened(x, near, longest, longest * factor)
 
 
 def project(x: Any) -> Any:
     """Points outside of the ball's usable part, moved onto its edge: `(..., D) -> (..., D)`."""
-    limit = _limit(x)
-    length = norm(x)
-    return ops.where(length > limit, x * (limit / length), x)
+    return clip_norm(x, _limit(x))
+
+
+def _projected(x: Any) -> Any:
+    """`project` of what is known to be near the ball."""
+    return _shortened(x, x, _limit(x), _limit(x))
+
+
+def _shortened(x: Any, near: Any, longest: float, limit: Any) -> Any:
+    """`near`, which points where `x` does, at length `longest` where it is beyond `limit`; else `x`."""
+    length = ops.sqrt(_squared(near) + _TINY)
+    beyond = length > limit
+    # The branch that is not taken has a gradient too, which must be finite where its vector is 0.
+    return ops.where(beyond, near * (longest / ops.where(beyond, length, ops.ones_like(length))), x)
 
 
 def exp0(x: Any, kappa: float = 1.0) -> Any:
     """Exponential map at the origin, `tanh(kappa ||x||) x / ||x||`, projected: `(..., D) -> (..., D)`.
 
-    HYFuse equation 1. `kappa` scales the tangent vector; the ball keeps radius 1.
+    HYFuse equation 1. `kappa`, from 1e-12 to 1e12, scales the tangent vector; the ball keeps radius 1.
     """
+    x, _ = _within_reach(x, kappa)
     length = ops.sqrt(_squared(x) * kappa**2 + _TINY)  # of kappa x, so that tiny features with a large kappa stay exact
     return x * (smaller(tanh(length), _limit(x)) * kappa / length)
 
@@ -65,7 +105,8 @@ def log0(x: Any, scale: float = 2.0) -> Any:
     HYFuse equation 3 has scale 2. Points outside of the usable part are projected first. Exactly,
     `log0(exp0(x, kappa), scale) = scale * kappa * x`, so `scale = 1 / kappa` is the inverse of `exp0`.
     """
-    length = norm(x)
+    x, _ = _within_reach(x)
+    length = ops.sqrt(_squared(x) + _TINY)
     return x * (scale * arctanh(smaller(length, _limit(x))) / length)
 
 
@@ -82,7 +123,7 @@ def mobius_add(x: Any, y: Any) -> Any:
     total = x + y
     s, t, w = 1.0 - _squared(x), 1.0 - _squared(y), _squared(total)
     denominator = s * t + w
-    return project(total * (s / denominator) + x * (w / denominator))
+    return _projected(total * (s / denominator) + x * (w / denominator))
 
 
 def gyromidpoint(x: Any, y: Any) -> Any:
@@ -95,7 +136,7 @@ def gyromidpoint(x: Any, y: Any) -> Any:
     s, t = 1.0 - _squared(x), 1.0 - _squared(y)
     product = s * t
     denominator = s + t - product + ops.sqrt(product * (_squared(x - y) + product))
-    return project(x * (t / denominator) + y * (s / denominator))
+    return _projected(x * (t / denominator) + y * (s / denominator))
 
 
 def fused_tangent(x: Any, y: Any, kappa_x: float = 1.0, kappa_y: float = 1.0, scale: float = 2.0) -> Any:
@@ -110,10 +151,11 @@ def fused_tangent(x: Any, y: Any, kappa_x: float = 1.0, kappa_y: float = 1.0, sc
 
         scale asinh(S) / (S sqrt(1 + S^2)) ((cosh^2(b) + S^2) tanh(a) m + sinh(b) cosh(b) n)
 
-    Powers of `exp(a + b)` are taken out, so that nothing overflows. Meant for `a + b` up to 25 in float32; where
-    `x = -y` and both norms are above 10 its gradient is not finite there.
+    Powers of `exp(a + b)` are taken out, so that nothing overflows. Meant for `a + b` up to 25 in float32: beyond, the
+    rounding of the directions alone moves the result of opposed vectors by more than its own length.
     """
-    tiny = _TINIEST[backend.standardize_dtype(x.dtype)]
+    dtype = backend.standardize_dtype(x.dtype)
+    tiny, fine = _of(_TINIEST, dtype), _of(_FINEST, dtype)
     a = ops.sqrt(_squared(x) * kappa_x**2 + _TINY)
     b = ops.sqrt(_squared(y) * kappa_y**2 + _TINY)
     m, n = x * (kappa_x / a), y * (kappa_y / b)
@@ -125,12 +167,12 @@ def fused_tangent(x: Any, y: Any, kappa_x: float = 1.0, kappa_y: float = 1.0, sc
     apart = apart + 0.5 * fall_a * ops.expm1(2.0 * ops.where(gap > 0.0, zero, gap))
     facing = _squared(total) * ops.expm1(-4.0 * a) * ops.expm1(-4.0 * b)
     squared = ops.square(apart) + facing / 16.0
-    root = ops.sqrt(squared + ops.square(fall) + tiny)
     # factor = asinh(S) / (S sqrt(1 + S^2)), over exp(2 (a + b)): by S where its square is safe, else by its logarithm
-    near = a + b < 25.0
-    kept = ops.where(near, fall, ops.ones_like(fall))
-    by_size = _arcsinh_ratio(squared / ops.square(kept)) / (kept * root)
-    size = ops.sqrt(ops.where(near, ops.ones_like(squared), squared) + tiny)
+    near = a + b < 20.0
+    rise = ops.exp(ops.where(near, a + b, zero))
+    root = ops.sqrt(squared + ops.square(fall) + ops.where(near, zero + tiny, zero + fine))
+    by_size = _arcsinh_ratio(squared * ops.square(rise)) * (rise / root)
+    size = ops.sqrt(ops.where(near, ops.ones_like(squared), squared) + fine)
     by_logarithm = (a + b + ops.log(size + root)) / (size * root)
     factor = scale * ops.where(near, by_size, by_logarithm)
     # Lengths alike: the vector is taken apart into n + m and m, whose coefficients do not cancel where n = -m.

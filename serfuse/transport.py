@@ -117,7 +117,7 @@ def sinkhorn_potentials(
 
     Args:
         cost: `(..., N, M)` in [0, 1], as `pairwise_cost` gives it; masked entries may be anything finite.
-        epsilon: entropic regularisation, positive.
+        epsilon: entropic regularisation, from 1e-6: `1 / epsilon` must stay far below 1e9, which stands for nothing.
         iterations: number of updates of both potentials.
         p_mask: `(..., N)`, True where a row counts.
         q_mask: `(..., M)`, True where a column counts.

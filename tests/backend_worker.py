@@ -37,6 +37,7 @@ from keras.src.testing import TestCase  # noqa: E402
 
 from serfuse import models, poincare, transport  # noqa: E402
 from serfuse.layers import (  # noqa: E402
+    ClipNorm,
     ExpMap0,
     GyroMidpoint,
     Hadamard,
@@ -50,6 +51,7 @@ keras.config.disable_traceback_filtering()
 
 PAIR = ((2, 5), (2, 5))  # tuples: TensorFlow cannot make a data set of lists of arrays
 LAYER_CASES = {
+    "ClipNorm": (ClipNorm, {"max_norm": 0.5}, (2, 5), (2, 5)),
     "ExpMap0": (ExpMap0, {"kappa": 0.5}, (2, 5), (2, 5)),
     "ExpMap0 of a sequence": (ExpMap0, {}, (2, 3, 5), (2, 3, 5)),
     "LogMap0": (LogMap0, {"scale": 3.0}, (2, 5), (2, 5)),
@@ -146,7 +148,13 @@ def hyperbolic(u: object, v: object) -> object:
     """The chain of HYFuse, both orders, and the midpoint."""
     x, y = poincare.exp0(u, 0.7), poincare.exp0(v, 0.9)
     total = poincare.log0(poincare.mobius_add(x, y)) + poincare.log0(poincare.mobius_add(y, x), 1.3)
-    total = total + poincare.log0(poincare.gyromidpoint(x, y)) + poincare.fused_tangent(u, v)
+    total = total + poincare.log0(poincare.gyromidpoint(x, y)) + poincare.clip_norm(u, 0.5)
+    return ops.sum(total**2) / (1.0 + ops.sum(ops.stop_gradient(total) ** 2))
+
+
+def closed_form(u: object, v: object) -> object:
+    """The same chain without the ball."""
+    total = poincare.fused_tangent(u, v)
     return ops.sum(total**2) / (1.0 + ops.sum(ops.stop_gradient(total) ** 2))
 
 
@@ -163,15 +171,16 @@ def transported(epsilon: float) -> Callable:
 
 
 GRADIENT_CASES = {
-    "chain": (hyperbolic, (6, 5), (6, 5)),
-    "transport by scalings": (transported(0.1), (6, 3), (5, 3)),
-    "transport by logarithms": (transported(0.02), (6, 24), (5, 24)),
+    "chain": (hyperbolic, 1e25, (6, 5), (6, 5)),
+    "closed form": (closed_form, 1e15, (6, 5), (6, 5)),
+    "transport by scalings": (transported(0.1), 1e15, (6, 3), (5, 3)),
+    "transport by logarithms": (transported(0.02), 1e15, (6, 24), (5, 24)),
 }
 
 
 def gradient_case(name: str) -> None:
     """Value and gradients, kept for the comparison; finite also at zero, at equal points and far away."""
-    function, *shapes = GRADIENT_CASES[name]
+    function, largest, *shapes = GRADIENT_CASES[name]
     rng = np.random.default_rng(1)
     arrays = [rng.normal(size=shape).astype("float32") for shape in shapes]
     if shapes[0] != shapes[1]:
@@ -179,7 +188,7 @@ def gradient_case(name: str) -> None:
     value, found = gradients(function, arrays)
     saved = FOLDER / f"{BACKEND}-{name}.npz"
     np.savez(saved, value=value, **{str(number): gradient for number, gradient in enumerate(found)})
-    for size in (0.0, 1e-12, 1e3, 1e15):
+    for size in (0.0, 1e-12, 12.0, 1e3, largest):
         value, found = gradients(function, [array * np.float32(size) for array in arrays])
         assert np.isfinite(value), f"{value} at size {size}"
         assert all(np.isfinite(gradient).all() for gradient in found), f"gradient at size {size}"

@@ -425,3 +425,53 @@ def test_geoopt_live():
 def test_other_dtypes_are_refused():
     with pytest.raises(ValueError, match="float16"):
         poincare.exp0(tf.constant([[1.0, 2.0]], "float16"))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kappa", [1e-12, 1.0, 1e12])
+def test_vectors_whose_squares_overflow_end_on_the_edge_too(dtype, kappa):
+    """Their norm is infinite in the dtype; the map divided by it and silently gave 0."""
+    direction = ball(0, 12, dtype, count=8, lowest=1.0, highest=1.0)
+    edge = direction * (1 - poincare.margin(dtype))
+    for size in {"float32": (1e20, 1e37), "float64": (1e160, 1e305)}[dtype]:
+        huge = (direction * size).astype(dtype)
+        np.testing.assert_allclose(run(partial(poincare.exp0, kappa=kappa), huge), edge, rtol=1e-5)
+        np.testing.assert_allclose(run(poincare.project, huge), edge, rtol=1e-5)
+        np.testing.assert_allclose(run(lambda x: poincare.clip_norm(x, 3.0), huge), 3.0 * direction, rtol=1e-5)
+        np.testing.assert_allclose(poincare.norm(tf.constant(huge)).numpy()[:, 0], size, rtol=1e-5)
+        # a bound that is longer than the vector leaves it alone, whatever is done inside
+        assert (poincare.clip_norm(tf.constant(huge), 10.0 * size).numpy() == huge).all()
+        furthest = direction * np.arctanh(1 - poincare.margin(dtype))
+        np.testing.assert_allclose(run(partial(poincare.log0, scale=1.0), huge), furthest, rtol=1e-3)
+        small = ball(1, 12, dtype, count=8, lowest=0.3, highest=0.3)
+        for function in (poincare.mobius_add, poincare.gyromidpoint):
+            for pair, bounded in (((huge, small), (edge, small)), ((small, huge), (small, edge))):
+                np.testing.assert_allclose(run(function, *pair), run(function, *bounded), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("longest", [1e-12, 1.0, 1e12])
+def test_clip_norm_has_finite_gradients_whatever_its_bound(dtype, longest):
+    """At zero the branch that is not taken divided by a norm of 1e-15, and its gradient was 0 times infinity."""
+    x = np.array([[0.0, 0.0], [1e-20, 0.0], [3.0, -4.0], [1e18, 1e18]], dtype)
+    lengths_found = lengths(run(lambda x: poincare.clip_norm(x, longest), x).astype("float64"))
+    np.testing.assert_allclose(lengths_found, np.minimum(lengths(x.astype("float64")), longest), rtol=1e-5)
+
+
+def test_not_a_number_is_not_hidden():
+    for bad in (np.nan, np.inf):
+        x = tf.constant([[bad, 1.0], [0.1, 0.2]])
+        for function in (poincare.exp0, poincare.log0, lambda x: poincare.mobius_add(x, 0.5 * x)):
+            found = function(x).numpy()
+            assert np.isnan(found[0]).any() and np.isfinite(found[1]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_fused_tangent_has_finite_gradients_wherever_it_is_asked(dtype):
+    """Sums of 20 to 25, one vector long and the other tiny, equal, opposed, and all but opposed directions."""
+    rng = np.random.default_rng(0)
+    for a, b in ((23.9, 1e-6), (2e-7, 23.8), (13.5, 10.5), (12.0, 12.0), (10.0, 10.0), (0.3, 23.4), (1e6, 1e6)):
+        u, v = rng.normal(size=(2, 32, 5))
+        v[:8], v[8:16], v[16:24] = u[:8], -u[8:16], -u[16:24] * (1 + 1e-6 * v[16:24])
+        u, v = ((size * z / lengths(z)[:, None]).astype(dtype) for size, z in ((a, u), (b, v)))
+        assert np.isfinite(run(poincare.fused_tangent, u, v)).all()

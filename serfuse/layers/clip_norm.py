@@ -3,10 +3,9 @@
 from typing import Any
 
 import keras
-from keras import ops
 
 from .. import poincare
-from .precise import VectorLayer
+from .precise import VectorLayer, positive
 
 
 @keras.saving.register_keras_serializable(package="serfuse")
@@ -18,24 +17,21 @@ class ClipNorm(VectorLayer):
     equation 9.
 
     Args:
-        max_norm: positive.
+        max_norm: from 1e-12 to 1e12.
 
     Shapes: `(batch, ..., features)` to the same. Masks pass through.
 
     Raises:
-        ValueError: `max_norm` is not a positive number, or the input is not one tensor `(batch, ..., features)`.
+        ValueError: `max_norm` is not such a number, or the input is not one tensor `(batch, ..., features)`.
     """
 
     def __init__(self, max_norm: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.max_norm = float(max_norm)
-        if not 0.0 < self.max_norm < float("inf"):
-            raise ValueError(f"max_norm must be a positive number. Received: max_norm={max_norm}")
+        self.max_norm = positive("max_norm", max_norm)
 
-    def call(self, inputs: Any) -> Any:
-        x = self.precise(inputs)
-        length = poincare.norm(x)
-        return self.returned(ops.where(length > self.max_norm, x * (self.max_norm / length), x))
+    def mapped(self, x: Any) -> Any:
+        """`x`, and what is longer at length `max_norm`."""
+        return poincare.clip_norm(x, self.max_norm)
 
     def get_config(self) -> dict[str, Any]:
         """Arguments that make the same layer again."""

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from .. import poincare
-from .precise import VectorLayer
+from .precise import VectorLayer, positive
 
 
 @keras.saving.register_keras_serializable(package="serfuse")
@@ -13,24 +13,23 @@ class ExpMap0(VectorLayer):
     """Exponential map at the origin, `tanh(kappa ||x||) x / ||x||` (HYFuse equation 1).
 
     Args:
-        kappa: positive scale of the tangent vector. The paper calls it the curvature, but the ball keeps radius 1.
-            With features of norm 5 to 20 and `kappa = 1`, tanh is 1 in float32 and every vector lands on the edge:
-            choose it so that `kappa ||x||` starts near 1.
+        kappa: scale of the tangent vector, from 1e-12 to 1e12. The paper calls it the curvature, but the ball keeps
+            radius 1. With features of norm 5 to 20 and `kappa = 1`, tanh is 1 in float32 and every vector lands on the
+            edge: choose it so that `kappa ||x||` starts near 1.
 
     Shapes: `(batch, ..., features)` to the same. Masks pass through.
 
     Raises:
-        ValueError: `kappa` is not a positive number, or the input is not one tensor `(batch, ..., features)`.
+        ValueError: `kappa` is not such a number, or the input is not one tensor `(batch, ..., features)`.
     """
 
     def __init__(self, kappa: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.kappa = float(kappa)
-        if not 0.0 < self.kappa < float("inf"):
-            raise ValueError(f"kappa must be a positive number. Received: kappa={kappa}")
+        self.kappa = positive("kappa", kappa)
 
-    def call(self, inputs: Any) -> Any:
-        return self.returned(poincare.exp0(self.precise(inputs), self.kappa))
+    def mapped(self, x: Any) -> Any:
+        """Points of the ball for tangent vectors."""
+        return poincare.exp0(x, self.kappa)
 
     def get_config(self) -> dict[str, Any]:
         """Arguments that make the same layer again."""

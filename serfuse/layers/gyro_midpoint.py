@@ -22,6 +22,6 @@ class GyroMidpoint(PairLayer):
         ValueError: the inputs are not two tensors of the same shape.
     """
 
-    def call(self, inputs: Any) -> Any:
-        x, y = inputs
-        return self.returned(poincare.gyromidpoint(self.precise(x), self.precise(y)))
+    def merged(self, x: Any, y: Any) -> Any:
+        """The point halfway."""
+        return poincare.gyromidpoint(x, y)

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from .. import poincare
-from .precise import VectorLayer
+from .precise import VectorLayer, positive
 
 
 @keras.saving.register_keras_serializable(package="serfuse")
@@ -13,24 +13,23 @@ class LogMap0(VectorLayer):
     """Logarithmic map at the origin, `scale artanh(||x||) x / ||x||` (HYFuse equation 3).
 
     Args:
-        scale: positive factor; 2 as printed. `log0(exp0(x)) = scale * kappa * x`, so `1 / kappa` is the exact inverse
-            of `ExpMap0(kappa)`, and 2 is that only for `kappa = 1/2`.
+        scale: factor from 1e-12 to 1e12; 2 as printed. `log0(exp0(x)) = scale * kappa * x`, so `1 / kappa` is the exact
+            inverse of `ExpMap0(kappa)`, and 2 is that only for `kappa = 1/2`.
 
     Shapes: `(batch, ..., features)` to the same. Points outside of the ball's usable part are projected onto its edge
     (`poincare.margin`). Masks pass through.
 
     Raises:
-        ValueError: `scale` is not a positive number, or the input is not one tensor `(batch, ..., features)`.
+        ValueError: `scale` is not such a number, or the input is not one tensor `(batch, ..., features)`.
     """
 
     def __init__(self, scale: float = 2.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.scale = float(scale)
-        if not 0.0 < self.scale < float("inf"):
-            raise ValueError(f"scale must be a positive number. Received: scale={scale}")
+        self.scale = positive("scale", scale)
 
-    def call(self, inputs: Any) -> Any:
-        return self.returned(poincare.log0(self.precise(inputs), self.scale))
+    def mapped(self, x: Any) -> Any:
+        """Tangent vectors for points of the ball."""
+        return poincare.log0(x, self.scale)
 
     def get_config(self) -> dict[str, Any]:
         """Arguments that make the same layer again."""

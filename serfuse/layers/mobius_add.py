@@ -24,6 +24,6 @@ class MobiusAdd(PairLayer):
         ValueError: the inputs are not two tensors of the same shape.
     """
 
-    def call(self, inputs: Any) -> Any:
-        x, y = inputs
-        return self.returned(poincare.mobius_add(self.precise(x), self.precise(y)))
+    def merged(self, x: Any, y: Any) -> Any:
+        """`x (+) y`."""
+        return poincare.mobius_add(x, y)

@@ -5,6 +5,42 @@ from typing import Any
 import keras
 from keras import ops
 
+_LEAST, _LARGEST = 1e-12, 1e12
+
+
+def positive(name: str, value: Any, least: float = _LEAST, largest: float = _LARGEST) -> float:
+    """A layer's argument as a float whose powers float32 can hold.
+
+    Raises:
+        ValueError: it is no number, or not from `least` to `largest`; a configuration file may hold anything.
+    """
+    number = _number(value)
+    if not least <= number <= largest:
+        raise ValueError(f"{name} must be a positive number from {least:g} to {largest:g}. Received: {name}={value!r}")
+    return number
+
+
+def whole(name: str, value: Any, largest: int) -> int:
+    """A layer's argument as a whole number from 1 to `largest`.
+
+    Raises:
+        ValueError: it is not.
+    """
+    number = _number(value)
+    if not 1 <= number <= largest or number != int(number):
+        raise ValueError(f"{name} must be a whole number from 1 to {largest}. Received: {name}={value!r}")
+    return int(number)
+
+
+def _number(value: Any) -> float:
+    """NaN for what is no number: for text and truth values, too, which Python would convert."""
+    if isinstance(value, str | bytes | bool):
+        return float("nan")
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")
+
 
 class PreciseLayer(keras.layers.Layer):
     """A layer that computes in float32 (float64 under that policy) and returns the policy's compute dtype.
@@ -27,16 +63,24 @@ class PreciseLayer(keras.layers.Layer):
 
 
 class VectorLayer(PreciseLayer):
-    """A map of vectors `(..., D)` to vectors of the same shape."""
+    """A map of vectors `(..., D)` to vectors of the same shape; a subclass says which in `mapped`."""
 
     def build(self, input_shape: Any) -> None:
         self._check(input_shape)
 
+    def call(self, inputs: Any) -> Any:
+        self._check(shapes_of(inputs))  # a layer is built once, and called on other shapes afterwards
+        return self.returned(self.mapped(self.precise(inputs)))
+
+    def mapped(self, x: Any) -> Any:
+        """The map itself, in float32 or float64."""
+        raise NotImplementedError
+
     def _check(self, shape: Any) -> None:
-        if not _is_shape(shape) or len(shape) < 2 or shape[-1] is None:
+        if not _is_shape(shape) or len(shape) < 2 or not shape[-1]:
             raise ValueError(
                 f"{type(self).__name__} expects one tensor of shape (batch, ..., features) with a known number of "
-                f"features. Received: input_shape={shape}"
+                f"features, at least 1. Received: input_shape={shape}"
             )
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
@@ -50,19 +94,28 @@ class VectorLayer(PreciseLayer):
 
     def compute_output_spec(self, inputs: Any, **_kwargs: Any) -> keras.KerasTensor:
         """Shape of the input, compute dtype of the policy."""
-        shape = getattr(inputs, "shape", None) or [getattr(x, "shape", None) for x in inputs]
-        return keras.KerasTensor(self.compute_output_shape(shape), dtype=self.compute_dtype)
+        return keras.KerasTensor(self.compute_output_shape(shapes_of(inputs)), dtype=self.compute_dtype)
 
 
 class PairLayer(PreciseLayer):
-    """A map of two tensors of one shape `(..., D)` to one tensor of that shape."""
+    """A map of two tensors of one shape `(..., D)` to one tensor of that shape; a subclass says which in `merged`."""
 
     def build(self, input_shape: Any) -> None:
         self._merged(input_shape)
 
+    def call(self, inputs: Any) -> Any:
+        self._merged(shapes_of(inputs))  # after the first call, too: the operations themselves would broadcast
+        x, y = inputs
+        return self.returned(self.merged(self.precise(x), self.precise(y)))
+
+    def merged(self, x: Any, y: Any) -> Any:
+        """The operation itself, in float32 or float64."""
+        raise NotImplementedError
+
     def _merged(self, shapes: Any) -> tuple[int | None, ...]:
         name = type(self).__name__
-        if _is_shape(shapes) or len(shapes) != 2 or not all(_is_shape(shape) for shape in shapes):
+        listed = isinstance(shapes, tuple | list) and not _is_shape(shapes)
+        if not listed or len(shapes) != 2 or not all(_is_shape(shape) for shape in shapes):
             raise ValueError(f"{name} expects a list of two tensors of the same shape. Received: input_shape={shapes}")
         first, second = shapes
         ranks_agree = len(first) == len(second) >= 2
@@ -71,8 +124,8 @@ class PairLayer(PreciseLayer):
                 f"{name} expects a list of two tensors of the same shape (batch, ..., features). "
                 f"Received: input_shape={shapes}. Bring them to one length first (zero padding or a Dense layer)."
             )
-        if first[-1] is None or second[-1] is None:
-            raise ValueError(f"{name} expects a known number of features. Received: input_shape={shapes}")
+        if not first[-1] or not second[-1]:
+            raise ValueError(f"{name} expects a known number of features, at least 1. Received: input_shape={shapes}")
         return tuple(n if m is None else m for m, n in zip(first, second, strict=True))
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
@@ -85,8 +138,7 @@ class PairLayer(PreciseLayer):
 
     def compute_output_spec(self, inputs: Any, **_kwargs: Any) -> keras.KerasTensor:
         """Shape of the inputs, compute dtype of the policy."""
-        shapes = inputs.shape if hasattr(inputs, "shape") else [tuple(x.shape) for x in inputs]
-        return keras.KerasTensor(self.compute_output_shape(shapes), dtype=self.compute_dtype)
+        return keras.KerasTensor(self.compute_output_shape(shapes_of(inputs)), dtype=self.compute_dtype)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """A position counts where it counts in both inputs."""
@@ -99,3 +151,12 @@ class PairLayer(PreciseLayer):
 def _is_shape(value: Any) -> bool:
     """Whether a value is one shape rather than a list of them."""
     return isinstance(value, tuple | list) and all(n is None or isinstance(n, int) for n in value)
+
+
+def shapes_of(inputs: Any) -> Any:
+    """Shape of a tensor, or the list of those of several; `{name: shape}` of a dictionary, which no layer takes."""
+    if hasattr(inputs, "shape"):
+        return tuple(inputs.shape)
+    if isinstance(inputs, dict):
+        return {name: shapes_of(x) for name, x in inputs.items()}
+    return [shapes_of(x) for x in inputs] if isinstance(inputs, tuple | list) else inputs

@@ -34,15 +34,19 @@ class ReferenceSet(PreciseLayer):
         if values is None and shape is None:
             raise ValueError("ReferenceSet needs `values` (M, D), or `shape` when the weights are loaded afterwards.")
         if values is not None:
-            values = np.asarray(values, dtype="float32")
+            try:
+                values = np.asarray(values, dtype="float32")
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"ReferenceSet expects a matrix of numbers (references, features): {error}") from error
             if not np.isfinite(values).all():
                 raise ValueError("The values of a ReferenceSet must be finite; received NaN or infinity among them.")
             if shape is not None and tuple(shape) != values.shape:
                 raise ValueError(f"Received values of shape {values.shape} and shape={tuple(shape)}, which differ.")
             shape = values.shape
-        self.shape = tuple(int(n) for n in shape)
-        if len(self.shape) != 2 or min(self.shape) < 1:
-            raise ValueError(f"ReferenceSet expects a matrix (references, features). Received shape: {self.shape}")
+        axes = shape if isinstance(shape, tuple | list) else ()
+        if len(axes) != 2 or not all(isinstance(n, int) and n >= 1 for n in axes):
+            raise ValueError(f"ReferenceSet expects a matrix (references, features). Received shape: {shape}")
+        self.shape = tuple(axes)
         initializer = "zeros" if values is None else (lambda shape, dtype=None: keras.ops.cast(values, dtype))
         self.vectors = self.add_weight(
             name="vectors", shape=self.shape, initializer=initializer, trainable=False, autocast=False

@@ -7,8 +7,10 @@ from keras import ops
 
 from .. import transport
 from ..float64 import larger
-from .precise import PreciseLayer
+from .precise import PreciseLayer, positive, shapes_of, whole
 
+LEAST_EPSILON = 1e-6  # below, the logarithms that the plan is made of have no digits left in float32
+MOST_ITERATIONS = 1000  # the loop is unrolled: a model file that asks for a million would never be done
 MAPS = ("barycentric", "literal")
 POINTS = ("set", "batch", "features", "reference")
 
@@ -38,8 +40,9 @@ class SinkhornTransport(PreciseLayer):
     In all but `"batch"` a clip's result is the same alone and in any batch.
 
     Args:
-        epsilon: entropic regularisation in units of the largest cost, positive.
-        iterations: Sinkhorn iterations, at least 1.
+        epsilon: entropic regularisation in units of the largest cost, from 1e-6. The rounding of float32 moves the
+            plan by about 1e-7 / epsilon of itself.
+        iterations: Sinkhorn iterations, from 1 to 1000.
         map: "barycentric" or "literal".
         points: "set", "batch", "features" or "reference".
 
@@ -48,7 +51,7 @@ class SinkhornTransport(PreciseLayer):
     for the masked ones.
 
     Raises:
-        ValueError: an argument is out of range, or the inputs do not have the shapes above.
+        ValueError: an argument is out of range, or the inputs or masks do not have the shapes above.
     """
 
     def __init__(
@@ -60,16 +63,12 @@ class SinkhornTransport(PreciseLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.epsilon = float(epsilon)
-        if not 0.0 < self.epsilon < float("inf"):
-            raise ValueError(f"epsilon must be a positive number. Received: epsilon={epsilon}")
-        if int(iterations) != iterations or iterations < 1:
-            raise ValueError(f"iterations must be a whole number from 1. Received: iterations={iterations}")
+        self.epsilon = positive("epsilon", epsilon, least=LEAST_EPSILON)
+        self.iterations = whole("iterations", iterations, MOST_ITERATIONS)
         if map not in MAPS:
             raise ValueError(f"map must be one of {', '.join(MAPS)}. Received: map={map!r}")
         if points not in POINTS:
             raise ValueError(f"points must be one of {', '.join(POINTS)}. Received: points={points!r}")
-        self.iterations = int(iterations)
         self.map = map
         self.points = points
 
@@ -92,6 +91,10 @@ class SinkhornTransport(PreciseLayer):
             problem = f"each must have {rank} axes"
         elif any(shape[-1] is None for shape in shapes):
             problem = "the last axis must be known"
+        elif any(0 in (shape if self.points == "batch" else shape[1:]) for shape in shapes) or 0 in (
+            shape[0] for shape in shapes[2:]
+        ):
+            problem = "there must be at least one point and one feature"
         elif self.points != "features" and len({shape[-1] for shape in shapes}) > 1:
             problem = "the numbers of features differ"
         elif self.points != "reference" and None not in (shapes[0][0], shapes[1][0]) and shapes[0][0] != shapes[1][0]:
@@ -110,10 +113,28 @@ class SinkhornTransport(PreciseLayer):
                 f"input_shape={shapes}"
             )
 
+    def _masks(self, mask: Any, shapes: list[tuple[int | None, ...]]) -> list[Any]:
+        """One mask or None per input; those of the clips beside reference sets are not looked at."""
+        if mask is None:
+            return [None] * len(shapes)
+        given = [None if m is None else tuple(m.shape) for m in mask] if isinstance(mask, tuple | list) else mask
+        # The axes of the input up to that of its points.
+        expected = [shape if self.points == "features" else shape[:-1] for shape in shapes]
+        seen = slice(2 if self.points == "reference" else 0, None)
+        if not isinstance(given, list) or len(given) != len(shapes) or not all(map(_fits, given[seen], expected[seen])):
+            raise ValueError(
+                f"SinkhornTransport(points={self.points!r}) expects a list of {len(shapes)} masks, each None or of the "
+                f"shapes {', '.join(map(str, expected[seen]))}. Received: mask={given}"
+            )
+        return list(mask)
+
     def call(self, inputs: Any, mask: Any = None) -> tuple[Any, Any]:
-        self._check([tuple(x.shape) for x in inputs])
+        shapes = shapes_of(inputs)
+        self._check(shapes)
         tensors = [self.precise(x) for x in inputs]
-        masks = list(mask) if mask is not None else [None] * len(tensors)
+        masks = self._masks(mask, shapes)
+        if 0 in (shapes[0][0], shapes[1][0]):  # no clip: TensorFlow refuses to look for the largest of nothing
+            return self.returned(tensors[0]), self.returned(tensors[1])
         if self.points == "reference":
             found = self._against_references(*tensors, *masks[2:])
         elif self.points == "batch":
@@ -176,8 +197,7 @@ class SinkhornTransport(PreciseLayer):
 
     def compute_output_spec(self, inputs: Any, **_kwargs: Any) -> tuple[keras.KerasTensor, keras.KerasTensor]:
         """Shapes of the first two inputs, compute dtype of the policy."""
-        shapes = inputs.shape if hasattr(inputs, "shape") else [tuple(x.shape) for x in inputs]
-        p_to_q, q_to_p = self.compute_output_shape(shapes)
+        p_to_q, q_to_p = self.compute_output_shape(shapes_of(inputs))
         return keras.KerasTensor(p_to_q, dtype=self.compute_dtype), keras.KerasTensor(q_to_p, dtype=self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
@@ -201,3 +221,12 @@ def _without_masked(points: Any, mask: Any) -> Any:
 def _count(points: Any, mask: Any) -> Any:
     """How many points of a set `(N, D)` count."""
     return points.shape[0] if mask is None else larger(ops.sum(ops.cast(mask, points.dtype)), 1.0)
+
+
+def _fits(given: tuple[int | None, ...] | None, expected: tuple[int | None, ...]) -> bool:
+    """Whether a mask has the shape that it should have, as far as both are known."""
+    if given is None:
+        return True
+    return len(given) == len(expected) and all(
+        None in pair or pair[0] == pair[1] for pair in zip(given, expected, strict=True)
+    )

@@ -12,6 +12,7 @@ from .base import Model
 from .fcn import FcnOptions
 
 _PROBE_CLIPS = 128  # enough for a median of norms to a few per cent
+_LEAST, _LARGEST = 1e-12, 1e12  # what the layers take
 
 
 class HyfuseOptions(FcnOptions):
@@ -41,15 +42,16 @@ class HyfuseOptions(FcnOptions):
     projection: int = Field(120, ge=1, description="size of the learned projection of align='project'")
 
     def model_post_init(self, _context: Any) -> None:
-        if self.kappa != "auto" and self.kappa <= 0:
-            raise ValueError(f"kappa must be 'auto' or a positive number, received {self.kappa}")
-        if self.bound is not None and self.kappa == "auto" and self.bound < self.radius:
+        # "Not within" rather than "outside of": NaN is neither.
+        if self.kappa != "auto" and not _LEAST <= self.kappa <= _LARGEST:
+            raise ValueError(f"kappa must be 'auto' or a positive number up to 1e12, received {self.kappa}")
+        if self.bound is not None and self.kappa == "auto" and not self.radius <= self.bound <= 1000:
             raise ValueError(
-                f"bound must be null or at least the radius {self.radius}, at which features start; "
+                f"bound must be null, or at least the radius {self.radius}, at which features start, and at most 1000; "
                 f"received {self.bound}"
             )
-        if self.log_scale != "inverse" and self.log_scale <= 0:
-            raise ValueError(f"log_scale must be 'inverse' or a positive number, received {self.log_scale}")
+        if self.log_scale != "inverse" and not _LEAST <= self.log_scale <= _LARGEST:
+            raise ValueError(f"log_scale must be 'inverse' or a positive number up to 1e12, received {self.log_scale}")
 
 
 class HyfuseSymmetricOptions(HyfuseOptions):

@@ -23,7 +23,7 @@ class ParrotOptions(ConcatPooledOptions):
     map: Literal["barycentric", "literal"] = Field(
         "barycentric", description="diag(1/Gamma 1) Gamma R_q, or Gamma R_p as printed"
     )
-    epsilon: float = Field(0.1, gt=0, description="entropic regularisation, in units of the largest cost")
+    epsilon: float = Field(0.1, ge=1e-6, le=1e12, description="entropic regularisation, in units of the largest cost")
     iterations: int = Field(20, ge=1, le=1000, description="Sinkhorn iterations")
     references: int = Field(64, ge=2, le=4096, description="clips of the reference set (points='reference')")
 

@@ -130,7 +130,7 @@ def test_a_file_restores_the_layer(name, tmp_path):
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("make", [lambda: ExpMap0(0.5), lambda: LogMap0(1.0)])
+@pytest.mark.parametrize("make", [lambda: ExpMap0(0.5), lambda: LogMap0(1.0), lambda: ClipNorm(0.3)])
 def test_a_mask_passes_through_a_map(make):
     sequence = inputs_of((B, N, D))
     sequence[:, 2:] = 0.0
@@ -155,14 +155,26 @@ def test_a_pair_counts_where_both_count(layer):
     [
         (lambda: ExpMap0(0.0), "kappa=0.0"),
         (lambda: ExpMap0(float("nan")), "kappa=nan"),
+        (lambda: ExpMap0("0.5"), "kappa='0.5'"),
+        (lambda: ExpMap0(1e200), "to 1e.12. Received: kappa=1e.200"),
         (lambda: LogMap0(-2.0), "scale=-2.0"),
+        (lambda: LogMap0(None), "scale=None"),
+        (lambda: ClipNorm([1.0]), r"max_norm=\[1.0\]"),
         (lambda: SinkhornTransport(epsilon=0), "epsilon=0"),
+        (lambda: SinkhornTransport(epsilon=1e-9), "from 1e-06 to .* epsilon=1e-09"),
         (lambda: SinkhornTransport(iterations=0), "iterations=0"),
         (lambda: SinkhornTransport(iterations=2.5), "iterations=2.5"),
+        (lambda: SinkhornTransport(iterations=10**9), "from 1 to 1000. Received: iterations=1000000000"),
+        (lambda: SinkhornTransport(iterations=float("inf")), "iterations=inf"),
+        (lambda: SinkhornTransport(iterations="20"), "iterations='20'"),
+        (lambda: SinkhornTransport(iterations=True), "iterations=True"),
         (lambda: SinkhornTransport(map="mean"), "'mean'"),
         (lambda: SinkhornTransport(points="clips"), "'clips'"),
         (lambda: ReferenceSet(), "values"),
         (lambda: ReferenceSet(np.zeros(3)), r"\(3,\)"),
+        (lambda: ReferenceSet([["a"]]), "matrix of numbers"),
+        (lambda: ReferenceSet(shape=(2.5, 3)), r"\(2.5, 3\)"),
+        (lambda: ReferenceSet(shape="23"), "Received shape: 23"),
         (lambda: ReferenceSet(np.zeros((0, 3))), r"\(0, 3\)"),
         (lambda: ReferenceSet(np.full((2, 3), np.nan)), "NaN"),
         (lambda: ReferenceSet(np.zeros((2, 3)), shape=(3, 2)), r"\(3, 2\)"),
@@ -178,6 +190,12 @@ def test_arguments_out_of_range(make, words):
     [
         (ExpMap0, [(2, 3), (2, 3)], "one tensor"),
         (ExpMap0, (3,), r"\(3,\)"),
+        (lambda: ClipNorm(1.0), (), r"\(\)"),
+        (LogMap0, (2, 0), r"at least 1.*\(2, 0\)"),
+        (Hadamard, [(2, 0), (2, 0)], r"at least 1.*\(2, 0\)"),
+        (SinkhornTransport, [(2, 0, 4), (2, 3, 4)], r"at least one point.*\(2, 0, 4\)"),
+        (lambda: SinkhornTransport(points="batch"), [(0, 4), (0, 4)], r"at least one point.*\(0, 4\)"),
+        (lambda: SinkhornTransport(points="reference"), [(2, 3), (2, 3), (0, 3), (4, 3)], r"one point.*\(0, 3\)"),
         (LogMap0, (2, None), r"\(2, None\)"),
         (MobiusAdd, (2, 3), r"list of two.*\(2, 3\)"),
         (MobiusAdd, [(2, 3), (2, 4)], r"\(2, 4\).*zero padding"),
@@ -219,3 +237,98 @@ def test_the_chain_is_finite_where_half_precision_rounds_onto_the_edge(policy, s
         for first, second in ((x, y), (y, x), (x, x), (x, -x)):
             (found,) = arrays(LogMap0(dtype=policy)(fuse(dtype=policy)([first, second])))
             assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_shapes_are_checked_at_every_call(name):
+    """A layer is built once. Called on one clip beside three afterwards, the operations themselves would broadcast."""
+    make, shapes = CASES[name]
+    layer = make()
+    values = inputs_of(shapes)
+    layer(values)
+    if isinstance(shapes, tuple):
+        wrong = [np.ones((), "float32"), values[0, ..., 0], [values, values]]
+    else:
+        wrong = [values[0], values[:1], [values[0][..., :-1], *values[1:]], dict(enumerate(values))]
+        if not name.startswith("reference"):
+            wrong.append([values[0], values[1][:1]])
+        if name == "features":
+            wrong.pop(2)  # sets of other sizes are welcome
+    for given in wrong:
+        with pytest.raises(ValueError, match=r"expects.*Received: input_shape="):
+            layer(given)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "batch"])
+def test_no_clips_give_no_results(name):
+    make, shapes = CASES[name]
+    values = inputs_of(shapes)
+    if isinstance(shapes, tuple):
+        given, expected = values[:0], [(0, *shapes[1:])]
+    else:
+        given = [x[:0] if number < 2 else x for number, x in enumerate(values)]
+        expected = [(0, *shape[1:]) for shape in shapes[:2]]
+    assert [x.shape for x in arrays(make()(given))] == (
+        expected if "Sinkhorn" in type(make()).__name__ else expected[:1]
+    )
+
+
+# Clips and references have batch axes of their own: test_models.py builds models with those.
+@pytest.mark.parametrize("name", [name for name in CASES if not name.startswith("reference")])
+def test_unknown_batch_and_time_axes(name):
+    """A model is built on shapes with None, and then called on any batch."""
+    make, shapes = CASES[name]
+    values = inputs_of(shapes)
+    listed = [shapes] if isinstance(shapes, tuple) else shapes
+    given = [keras.Input(batch_shape=(*(None for _ in shape[:-1]), shape[-1])) for shape in listed]
+    given = given[0] if isinstance(shapes, tuple) else given
+    network = keras.Model(given, make()(given))
+    for found, expected in zip(arrays(network(values)), arrays(make()(values)), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_whole_numbers_and_other_floats_are_taken_as_what_they_are(name):
+    make, shapes = CASES[name]
+    whole = keras.tree.map_structure(lambda x: np.rint(9 * x).astype("int32"), inputs_of(shapes))
+    as_floats = keras.tree.map_structure(lambda x: x.astype("float32"), whole)
+    for dtype in ("int32", "float64", "float16"):
+        given = keras.tree.map_structure(lambda x, dtype=dtype: x.astype(dtype), whole)
+        for found, expected in zip(arrays(make()(given)), arrays(make()(as_floats)), strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"class_name": "ExpMap0", "config": {"kappa": float("nan")}},
+        {"class_name": "ExpMap0", "config": {"kappa": -1}},
+        {"class_name": "LogMap0", "config": {"scale": "2"}},
+        {"class_name": "SinkhornTransport", "config": {"iterations": 10**7}},
+        {"class_name": "SinkhornTransport", "config": {"epsilon": 0}},
+        {"class_name": "SinkhornTransport", "config": {"map": ["literal"]}},
+        {"class_name": "ReferenceSet", "config": {"shape": [-1, 4]}},
+    ],
+    ids=str,
+)
+def test_a_file_cannot_ask_for_what_an_argument_may_not_be(config):
+    name = config["class_name"]
+    written = {"module": None, "registered_name": f"serfuse>{name}", **config}
+    with pytest.raises((TypeError, ValueError), match=r"must be|expects a matrix"):
+        keras.saving.deserialize_keras_object(written)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        [np.ones((B, N), bool)],
+        np.ones((B, N), bool),
+        [np.ones((B, M), bool), None],
+        [None, np.ones((B, M, D), bool)],
+    ],
+    ids=["one", "not a list", "of the other set", "of every value"],
+)
+def test_a_mask_that_does_not_fit_is_named(mask):
+    points = inputs_of([(B, N, D), (B, M, D)])
+    with pytest.raises(ValueError, match=r"list of 2 masks.*\(3, 4\), \(3, 5\)\. Received: mask="):
+        SinkhornTransport()(points, mask=mask)

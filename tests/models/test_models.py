@@ -167,6 +167,28 @@ def test_a_bound_below_the_radius_is_refused() -> None:
         models.get("hyfuse").options(radius=1.0, bound=0.5)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("hyfuse", {"kappa": float("nan")}),
+        ("hyfuse", {"kappa": float("inf")}),
+        ("hyfuse", {"kappa": -1.0}),
+        ("hyfuse", {"bound": float("nan")}),
+        ("hyfuse", {"bound": float("inf")}),
+        ("hyfuse", {"radius": float("nan")}),
+        ("hyfuse-symmetric", {"log_scale": float("nan")}),
+        ("hyfuse-symmetric", {"log_scale": 0.0}),
+        ("parrot", {"epsilon": 1e-9}),
+        ("parrot", {"epsilon": float("nan")}),
+        ("parrot", {"iterations": 10**6}),
+    ],
+    ids=str,
+)
+def test_options_that_a_layer_would_refuse_are_refused_before_anything_is_trained(name: str, options: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        models.get(name).options(**options)
+
+
 def _gradient_shares(**options) -> float:
     """How much the fused vector moves with input b, as a share of how much it moves with a."""
     name = options.pop("name", "hyfuse")
