@@ -27,23 +27,33 @@ def write_csv(path: Path, frame: pd.DataFrame) -> None:
     write_text(path, frame.to_csv(index=False))
 
 
-def prepare(out: Path, overwrite: bool = False, keep_models: bool = False) -> Path:
-    """Make the run folder, without what an older run left there (`keep_models`: but for the folds' models).
+def prepare(out: Path, overwrite: bool = False) -> None:
+    """Make the run folder, or see that the one that is there may be written to.
 
     Raises:
-        RunError: it holds a finished run already, or cannot be written.
+        RunError: it holds a finished run already, or cannot be made.
     """
     if (out / "metrics.json").exists() and not overwrite:
         raise RunError(f"{out} holds a finished run. Choose another --out, or add --overwrite.")
     try:
         out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"Cannot write the run folder {out}: {error.strerror}.") from None
+
+
+def clear(out: Path, keep_models: bool = False) -> None:
+    """Remove what an older run left in the run folder (`keep_models`: but for the folds' models).
+
+    Raises:
+        RunError: it cannot be removed.
+    """
+    try:
         for name in (*FILES, "confusion.png", "tsne.png", "tsne.csv"):
             (out / name).unlink(missing_ok=True)
         for model in [] if keep_models else out.glob("fold_*.keras"):
             model.unlink()
     except OSError as error:
         raise RunError(f"Cannot write the run folder {out}: {error.strerror}.") from None
-    return out
 
 
 def versions() -> dict[str, str]:
