@@ -115,12 +115,15 @@ def model_name(fold: Fold, repeats: int) -> str:
 
 
 def write_fold(out: Path, result: FoldResult, repeats: int = 1) -> None:
-    """Keep the trained model of one fold."""
+    """Keep the trained model of one fold, without its optimizer: Adam's state would triple the file."""
     if result.model is None:
         return
+    import keras
+
+    bare = keras.Model(result.model.input, result.model.output, name=result.model.name)
     target = out / model_name(result.fold, repeats)
     temporary = out / f".saving_{target.name}"  # Keras wants the suffix
-    result.model.save(temporary)
+    bare.save(temporary)
     os.replace(temporary, target)
 
 

@@ -78,6 +78,7 @@ def test_saved_models_give_the_written_probabilities(dataset: crossval.Dataset, 
     predictions = fold_files.read_predictions(tmp_path / "run" / "predictions.csv")
     for number in range(3):
         model = keras.saving.load_model(tmp_path / "run" / f"fold_{number}.keras")
+        assert not model.compiled, "no optimizer takes room in the file"
         chosen = predictions[predictions["fold"] == number]
         found = np.asarray(model({"a": dataset.arrays["a"][dataset.rows(chosen["clip"])]}, training=False))
         np.testing.assert_allclose(found, chosen[[f"p_{name}" for name in dataset.classes]], atol=1e-6)
