@@ -2,12 +2,14 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .progress import Progress
+from .signals import terminated_like_interrupted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -94,7 +96,8 @@ def command(
     dataset = crossval.load_dataset(config, EmbeddingStore(store or default_root()))
     out = out or runs.free_folder(Path("runs"), config, dataset)
     try:
-        result = run(config, dataset, out, overwrite=overwrite, quiet=quiet or as_json)
+        with terminated_like_interrupted() as check:
+            result = run(config, dataset, out, overwrite=overwrite, quiet=quiet or as_json, check=check)
     except KeyboardInterrupt:
         click.echo(f"\nStopped. Finished folds are safe in {out}: the same command goes on from there.", err=True)
         raise click.exceptions.Exit(130) from None
@@ -128,8 +131,16 @@ def _values(configs: Any, fusion: str | None, head: str | None, config_file: Pat
     return configs.shipped(named)
 
 
-def run(config: Any, dataset: Any, out: Path, *, overwrite: bool = False, quiet: bool = False) -> "Result":
-    """`runs.execute` with progress on the screen."""
+def run(
+    config: Any,
+    dataset: Any,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    quiet: bool = False,
+    check: Callable[[], None] = lambda: None,
+) -> "Result":
+    """`runs.execute` with progress on the screen; `check` is called after every epoch and fold."""
     from serfuse import models, runs
 
     trains_in_epochs = models.get(config.model).library == "keras"
@@ -146,6 +157,7 @@ def run(config: Any, dataset: Any, out: Path, *, overwrite: bool = False, quiet:
 
         def on_epoch(fold: Any, epoch: int, logs: Any) -> None:
             progress.update(note=f"fold {fold.index}, loss {logs.get('loss', float('nan')):.3f}", advance=1)
+            check()
 
         finished = 0
 
@@ -154,6 +166,7 @@ def run(config: Any, dataset: Any, out: Path, *, overwrite: bool = False, quiet:
             finished += 1
             accuracy = float((result.predictions["label"] == result.predictions["predicted"]).mean())
             progress.update(completed=finished * epochs, note=f"fold {result.fold.index}: {accuracy:.1%}")
+            check()
 
         return runs.execute(
             config,

@@ -1,13 +1,16 @@
 """`serfuse cv` as a user calls it."""
 
 import json
+import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from serfuse.cli import main
+from serfuse.cli.progress import Progress
 from serfuse.corpora.base import Clip, Corpus
 from serfuse.embedding_key import EmbeddingKey
 from serfuse.store import AudioFacts, EmbeddingStore, Skipped
@@ -191,3 +194,24 @@ def test_clips_that_were_skipped_are_counted_and_the_split_is_told_also_when_qui
     assert f"1 of {total} clips are left out, since extract skipped them: lost" in done.output.replace("\n", " ")
     (left,) = json.loads(Path("run/metrics.json").read_text("utf-8"))["left_out"]
     assert (left["clip"], left["reason"]) == ("lost", "it is silent")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_also_where_python_drops_its_exception(serfuse, store, monkeypatch, number: int) -> None:
+    """As when it comes while an object is being freed: the exception is printed and gone."""
+    seen = []
+
+    def swallowed(self: Progress, **_: object) -> None:
+        seen.append(number)
+        if len(seen) == 4:  # in the second fold
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(number)
+
+    arguments = ["cv", "--head", "fcn", "--a", "hubert", *FAST, "--out", "run"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "update", swallowed)
+        done = serfuse(*arguments)
+    assert done.exit_code == 130 and "Finished folds are safe in run" in done.output
+    assert len(seen) == 4 and not Path("run/metrics.json").exists()
+    again = serfuse(*arguments)
+    assert again.exit_code == 0 and "1 of 2 folds are done" in again.output
