@@ -24,7 +24,12 @@ _PAPERS = {"hyfuse": "HYFuse", "parrot": "PARROT"}
 @click.option("--head", metavar="MODEL", help="A model of one representation: cnn, fcn, svm ...")
 @click.option("--a", metavar="ENCODER", help="First encoder; with selectors: hubert@pooling=time,layer=6.")
 @click.option("--b", metavar="ENCODER", help="Second encoder, for --fusion.")
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Start from this YAML file instead.")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    help="Start from this YAML file; also a run's config.yaml.",
+)
 @click.option("--store", type=click.Path(path_type=Path), help="Embedding store [$SERFUSE_STORE or serfuse-store].")
 @click.option("--corpus", help="Corpus of the store; needed when it holds several.")
 @click.option("--pool", help="Pooling of both embeddings; needed when the store holds several.")
@@ -116,7 +121,9 @@ def _values(configs: Any, fusion: str | None, head: str | None, config_file: Pat
     if fusion and head:
         raise click.UsageError("Give --fusion MODEL for a pair, or --head MODEL for one representation, not both.")
     if config_file is not None:
-        values = configs.read_yaml(config_file)
+        from serfuse import results
+
+        values = results.settings_of(configs.read_yaml(config_file))
         if named and named != values.get("model"):
             raise click.UsageError(f"{config_file} is for the model {values.get('model')!r}, not {named!r}.")
         return values

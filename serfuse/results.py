@@ -15,10 +15,13 @@ import yaml
 from . import __version__, config, figures, fitting, models
 from .crossval import Dataset, FoldResult, Result
 from .durable import write_text
-from .errors import ConfigError, RunError
+from .embedding_key import EmbeddingKey
+from .errors import ConfigError, RunError, StoreError
 from .folds import Fold
 
 _VERSIONED = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn", "scipy", "pandas")
+# of `description`, beside the settings
+_RECORDED = ("embeddings", "corpus", "versions", "backend")
 FILES = ("config.yaml", "folds.csv", "predictions.csv", "history.csv", "metrics.json")
 
 
@@ -89,6 +92,26 @@ def description(result_config: config.Config, dataset: Dataset) -> dict[str, Any
         "versions": versions(),
         "backend": backend,
     }
+
+
+def settings_of(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings in what `config.yaml` of a run holds, to run it again; other configurations as they are.
+
+    What was only recorded is left out, and encoders are named in full: whatever else the store holds by now, the
+    same embeddings are meant.
+
+    Raises:
+        ConfigError: the record of the embeddings is damaged.
+    """
+    if not {"embeddings", "versions"} <= values.keys():
+        return values
+    settings = {key: value for key, value in values.items() if key not in _RECORDED}
+    try:
+        named = {side: EmbeddingKey.from_dict(key).folder for side, key in values["embeddings"].items()}
+        settings["data"] = {**values["data"], **named}
+    except (AttributeError, KeyError, TypeError, StoreError) as error:
+        raise ConfigError(f"The embeddings recorded in this run's configuration cannot be read ({error}).") from None
+    return settings
 
 
 def folds_table(parts: Iterable[Fold]) -> pd.DataFrame:
