@@ -179,7 +179,11 @@ def _load(text: str) -> Any:
             raise yaml.YAMLError(f"more than {_MAX_DEPTH} levels of lists or sections in each other.")
         if isinstance(event, yaml.AliasEvent):
             raise yaml.YAMLError(f"it uses aliases (*{event.anchor}), which configurations do not need. Write it out.")
-    return yaml.load(text, Loader=_Loader)
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def shipped(name: str) -> dict[str, Any]:
