@@ -2,12 +2,14 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .progress import Progress
+from .signals import terminated_like_interrupted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,7 +24,12 @@ _PAPERS = {"hyfuse": "HYFuse", "parrot": "PARROT"}
 @click.option("--head", metavar="MODEL", help="A model of one representation: cnn, fcn, svm ...")
 @click.option("--a", metavar="ENCODER", help="First encoder; with selectors: hubert@pooling=time,layer=6.")
 @click.option("--b", metavar="ENCODER", help="Second encoder, for --fusion.")
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Start from this YAML file instead.")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    help="Start from this YAML file; also a run's config.yaml.",
+)
 @click.option("--store", type=click.Path(path_type=Path), help="Embedding store [$SERFUSE_STORE or serfuse-store].")
 @click.option("--corpus", help="Corpus of the store; needed when it holds several.")
 @click.option("--pool", help="Pooling of both embeddings; needed when the store holds several.")
@@ -94,7 +101,8 @@ def command(
     dataset = crossval.load_dataset(config, EmbeddingStore(store or default_root()))
     out = out or runs.free_folder(Path("runs"), config, dataset)
     try:
-        result = run(config, dataset, out, overwrite=overwrite, quiet=quiet or as_json)
+        with terminated_like_interrupted() as check:
+            result = run(config, dataset, out, overwrite=overwrite, quiet=quiet or as_json, check=check)
     except KeyboardInterrupt:
         click.echo(f"\nStopped. Finished folds are safe in {out}: the same command goes on from there.", err=True)
         raise click.exceptions.Exit(130) from None
@@ -113,7 +121,9 @@ def _values(configs: Any, fusion: str | None, head: str | None, config_file: Pat
     if fusion and head:
         raise click.UsageError("Give --fusion MODEL for a pair, or --head MODEL for one representation, not both.")
     if config_file is not None:
-        values = configs.read_yaml(config_file)
+        from serfuse import results
+
+        values = results.settings_of(configs.read_yaml(config_file))
         if named and named != values.get("model"):
             raise click.UsageError(f"{config_file} is for the model {values.get('model')!r}, not {named!r}.")
         return values
@@ -128,8 +138,16 @@ def _values(configs: Any, fusion: str | None, head: str | None, config_file: Pat
     return configs.shipped(named)
 
 
-def run(config: Any, dataset: Any, out: Path, *, overwrite: bool = False, quiet: bool = False) -> "Result":
-    """`runs.execute` with progress on the screen."""
+def run(
+    config: Any,
+    dataset: Any,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    quiet: bool = False,
+    check: Callable[[], None] = lambda: None,
+) -> "Result":
+    """`runs.execute` with progress on the screen; `check` is called after every epoch and fold."""
     from serfuse import models, runs
 
     trains_in_epochs = models.get(config.model).library == "keras"
@@ -146,6 +164,7 @@ def run(config: Any, dataset: Any, out: Path, *, overwrite: bool = False, quiet:
 
         def on_epoch(fold: Any, epoch: int, logs: Any) -> None:
             progress.update(note=f"fold {fold.index}, loss {logs.get('loss', float('nan')):.3f}", advance=1)
+            check()
 
         finished = 0
 
@@ -154,6 +173,7 @@ def run(config: Any, dataset: Any, out: Path, *, overwrite: bool = False, quiet:
             finished += 1
             accuracy = float((result.predictions["label"] == result.predictions["predicted"]).mean())
             progress.update(completed=finished * epochs, note=f"fold {result.fold.index}: {accuracy:.1%}")
+            check()
 
         return runs.execute(
             config,

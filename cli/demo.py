@@ -23,8 +23,10 @@ _SPEAKERS = 6
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder to fill.")
-@click.option("--epochs", type=int, default=15, show_default=True, help="Epochs of each neural model.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--epochs", type=click.IntRange(min=1), default=15, show_default=True, help="Epochs of each neural model."
+)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 def command(out: Path, epochs: int, seed: int) -> None:
     """See everything work: generate speech, extract, cross-validate, compare.
 

@@ -5,7 +5,7 @@ import json
 import logging
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +95,7 @@ def command(
     target = EmbeddingStore(store)
     out = _Output(as_json, quiet or as_json)
     run = _Run(target, pool, policy, skip_bad, batch_seconds, device, limit, out)
-    with terminated_like_interrupted():
+    with terminated_like_interrupted() as run.check:
         try:
             run.prepare(corpus, data, name)
             for encoder, request in requests.items():
@@ -126,6 +126,7 @@ class _Run:
         self.encoders: list[dict[str, Any]] = []
         self.exit_code = 0
         self.stopped = False
+        self.check: Callable[[], None] = lambda: None
 
     def prepare(self, reader: str, data: Path | None, name: str | None) -> None:
         """Read the corpus, look at its files, and give its clips to the store."""
@@ -178,6 +179,11 @@ class _Run:
 
         encoder = encoders.load(name, request)
         with Progress(name, quiet=self.out.quiet) as progress:
+
+            def on_batch(*state: Any) -> None:
+                progress.callback(*state)
+                self.check()
+
             return extract.extract(
                 self.corpus,
                 encoder,
@@ -187,7 +193,7 @@ class _Run:
                 facts=self.facts,
                 skip_bad=self.skip_bad,
                 batch_seconds=self.batch_seconds or extract.default_batch_seconds(self.device),
-                progress=progress.callback,
+                progress=on_batch,
             )
 
     def interrupted(self, report: "ExtractReport | None") -> None:
@@ -232,7 +238,7 @@ class _Output:
         if report.key.random:
             click.echo(f"  RANDOM WEIGHTS ({report.key.weights}): never trained, for benchmarks only")
         for clip, reason in report.failed[:_SHOWN_FAILURES]:
-            click.echo(f"  {clip}: {reason}")
+            click.echo(f"  {reason}" if reason.startswith(f"{clip}:") else f"  {clip}: {reason}")
         if len(report.failed) > _SHOWN_FAILURES:
             click.echo(f"  ... and {len(report.failed) - _SHOWN_FAILURES} more (--json lists all)")
         if report.failed and not report.skip_bad:

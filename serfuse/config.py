@@ -15,11 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from . import models
 from .errors import ConfigError
 
-MAX_CONFIG_BYTES = 1 << 20
+MAX_CONFIG_BYTES = 1 << 16
+_MAX_DEPTH = 20  # of sections in sections; the deepest that serfuse writes are four
+_SHOWN_PROBLEMS = 20
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(_Section):
@@ -86,11 +88,14 @@ def explain(error: ValidationError, where: str, prefix: str = "") -> str:
         prefix: stands before each key.
     """
     lines = []
-    for problem in error.errors():
+    problems = error.errors()
+    for problem in problems[:_SHOWN_PROBLEMS]:
         key = prefix + ".".join(str(part) for part in problem["loc"])
         received = "" if problem["type"] in ("missing", "extra_forbidden") else f" (received {problem['input']!r})"
         message = "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"]
         lines.append(f"  {key}: {message}{received}")
+    if len(problems) > _SHOWN_PROBLEMS:
+        lines.append(f"  ... and {len(problems) - _SHOWN_PROBLEMS} more")
     return f"Bad configuration{f' in {where}' if where else ''}:\n" + "\n".join(lines)
 
 
@@ -113,12 +118,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file, read without executing anything.
 
     Raises:
-        ConfigError: missing, too large, not YAML, or not a mapping.
+        ConfigError: missing, not a file, too large, or refused by `parse_yaml`.
     """
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ConfigError(f"Cannot read the configuration {path}: it is not a file.")
+        with path.open("rb") as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+        if len(data) > MAX_CONFIG_BYTES:
             raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes; a configuration is a short text file.")
-        text = path.read_text("utf-8")
+        text = data.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"Cannot read the configuration {path}: {reason}.") from None
@@ -129,17 +138,52 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
     """The mapping in a YAML text.
 
     Raises:
-        ConfigError: not YAML, uses aliases (they can expand without bound), or is not a mapping.
+        ConfigError: not YAML, uses aliases (they can expand without bound), is nested too deeply, has a key twice or
+            one that is not text, or is not a mapping.
     """
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise ConfigError(f"{where} uses YAML aliases (*name), which configurations do not need. Write it out.")
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+        values = _load(text)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number of thousands of digits, the 31st of February
         raise ConfigError(f"{where} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{where} must hold `key: value` lines, received {type(values).__name__}.")
     return values
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only. PyYAML would take the last of two equal keys, and `on` and `1` for keys that are not text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:str":
+                shown = repr(key.value) if isinstance(key, yaml.ScalarNode) else "one that is a list or a mapping"
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: keys must be text, received {shown}. Quote it.")
+            if key.value in seen:
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: the key {key.value!r} stands there twice.")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _load(text: str) -> Any:
+    """The value of a YAML text, in bounded time.
+
+    Raises:
+        yaml.YAMLError: not YAML, or YAML that a configuration does not need.
+        ValueError: a scalar that Python cannot hold.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise yaml.YAMLError(f"more than {_MAX_DEPTH} levels of lists or sections in each other.")
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError(f"it uses aliases (*{event.anchor}), which configurations do not need. Write it out.")
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def shipped(name: str) -> dict[str, Any]:
@@ -150,7 +194,7 @@ def shipped(name: str) -> dict[str, Any]:
 
 def _plain(value: str) -> Any:
     """A value of `--set key=value`: YAML 1.1 scalars, and the `1e-4` that YAML 1.1 takes for a text."""
-    parsed = yaml.safe_load(value)
+    parsed = _load(value)
     if isinstance(parsed, str):
         try:
             return float(parsed)
@@ -172,8 +216,9 @@ def override(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
             raise ConfigError(f"--set takes key=value, such as training.learning_rate=1e-4; received {assignment!r}.")
         try:
             parsed[key.strip()] = _plain(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {assignment}: {value!r} is not a plain value.") from None
+        except (yaml.YAMLError, ValueError):
+            shown = value if len(value) <= 80 else f"{value[:80]}..."
+            raise ConfigError(f"--set {key.strip()}: {shown!r} is not a plain value.") from None
     return assign(values, parsed)
 
 

@@ -16,6 +16,7 @@ try:
 except ImportError:  # Windows has no advisory locks of this kind; the writes themselves stay atomic
     fcntl = None
 
+LOCK = ".lock"
 _TEMPORARY = ".tmp-"
 _STALE_SECONDS = 3600.0
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -104,17 +105,29 @@ def remove_stale(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the advisory lock of `folder` against other processes that read, change and write the same file."""
+def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the advisory lock of `folder` against other processes that read, change and write the same file.
+
+    Args:
+        wait: until another process lets go of it; otherwise that is an error.
+
+    Raises:
+        StoreError: the folder cannot be written, or another process holds its lock and `wait` is False.
+    """
     try:
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise StoreError(_reason(folder, error)) from error
     try:
         if fcntl is not None:
             # A file system without locks loses only the protection against two simultaneous writers.
             with suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                except BlockingIOError:
+                    raise StoreError(
+                        f"Another process is at work in {folder}. Wait for it to end, or give another folder."
+                    ) from None
         yield
     finally:
         os.close(descriptor)

@@ -17,11 +17,14 @@ import yaml
 from . import __version__, config, figures, fitting, models
 from .crossval import Dataset, FoldResult, Result
 from .durable import write_text
-from .errors import ConfigError, RunError
+from .embedding_key import EmbeddingKey
+from .errors import ConfigError, RunError, StoreError
 from .folds import Fold
 
 _VERSIONED = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn", "scipy", "pandas")
 _MAX_METRICS_BYTES = 64 << 20  # a fold takes three kilobytes
+# of `description`, beside the settings
+_RECORDED = ("embeddings", "corpus", "versions", "backend")
 FILES = ("config.yaml", "folds.csv", "predictions.csv", "history.csv", "metrics.json")
 
 
@@ -30,23 +33,33 @@ def write_csv(path: Path, frame: pd.DataFrame) -> None:
     write_text(path, frame.to_csv(index=False))
 
 
-def prepare(out: Path, overwrite: bool = False, keep_models: bool = False) -> Path:
-    """Make the run folder, without what an older run left there (`keep_models`: but for the folds' models).
+def prepare(out: Path, overwrite: bool = False) -> None:
+    """Make the run folder, or see that the one that is there may be written to.
 
     Raises:
-        RunError: it holds a finished run already, or cannot be written.
+        RunError: it holds a finished run already, or cannot be made.
     """
     if (out / "metrics.json").exists() and not overwrite:
         raise RunError(f"{out} holds a finished run. Choose another --out, or add --overwrite.")
     try:
         out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"Cannot write the run folder {out}: {error.strerror}.") from None
+
+
+def clear(out: Path, keep_models: bool = False) -> None:
+    """Remove what an older run left in the run folder (`keep_models`: but for the folds' models).
+
+    Raises:
+        RunError: it cannot be removed.
+    """
+    try:
         for name in (*FILES, "confusion.png", "tsne.png", "tsne.csv"):
             (out / name).unlink(missing_ok=True)
         for model in [] if keep_models else out.glob("fold_*.keras"):
             model.unlink()
     except OSError as error:
         raise RunError(f"Cannot write the run folder {out}: {error.strerror}.") from None
-    return out
 
 
 def versions() -> dict[str, str]:
@@ -87,6 +100,26 @@ def description(result_config: config.Config, dataset: Dataset) -> dict[str, Any
     }
 
 
+def settings_of(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings in what `config.yaml` of a run holds, to run it again; other configurations as they are.
+
+    What was only recorded is left out, and encoders are named in full: whatever else the store holds by now, the
+    same embeddings are meant.
+
+    Raises:
+        ConfigError: the record of the embeddings is damaged.
+    """
+    if not {"embeddings", "versions"} <= values.keys():
+        return values
+    settings = {key: value for key, value in values.items() if key not in _RECORDED}
+    try:
+        named = {side: EmbeddingKey.from_dict(key).folder for side, key in values["embeddings"].items()}
+        settings["data"] = {**values["data"], **named}
+    except (AttributeError, KeyError, TypeError, StoreError) as error:
+        raise ConfigError(f"The embeddings recorded in this run's configuration cannot be read ({error}).") from None
+    return settings
+
+
 def folds_table(parts: Iterable[Fold]) -> pd.DataFrame:
     """`repeat, fold, clip, part` for every clip of every fold."""
     tables = [
@@ -111,12 +144,12 @@ def model_name(fold: Fold, repeats: int) -> str:
 
 
 def write_fold(out: Path, result: FoldResult, repeats: int = 1) -> None:
-    """Keep the trained model of one fold."""
+    """Keep the trained model of one fold, without its optimizer: Adam's state would triple the file."""
     if result.model is None:
         return
     target = out / model_name(result.fold, repeats)
     temporary = out / f".saving_{target.name}"  # Keras wants the suffix
-    result.model.save(temporary)
+    fitting.without_optimizer(result.model).save(temporary)
     os.replace(temporary, target)
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from . import crossval, fitting, fold_files, leakage, models, results
 from .config import Config
 from .crossval import Dataset, FoldResult, Result
+from .durable import LOCK, locked
+from .errors import RunError
 from .folds import Fold
 
 FINISHED_FOLDS = ".folds"
@@ -48,17 +50,43 @@ def execute(
     Raises:
         RunError: `out` holds a finished run, or cannot be written.
         SplitError: the clips cannot be split as asked.
+        StoreError: another process is at work in `out`, or the disk is full.
     """
     if models.get(config.model).library == "keras":
         fitting.set_up_backend()
     parts = crossval.plan(config, dataset)
+    results.prepare(out, overwrite)
+    try:
+        with locked(out, wait=False):
+            try:
+                return _execute(config, dataset, parts, out, overwrite, on_audit, on_fold, on_epoch)
+            finally:
+                (out / LOCK).unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"Cannot write the run folder {out}: {error.strerror or error}. Finished folds are safe there; the same "
+            "command goes on with them."
+        ) from error
+
+
+def _execute(
+    config: Config,
+    dataset: Dataset,
+    parts: list[Fold],
+    out: Path,
+    overwrite: bool,
+    on_audit: Callable[[leakage.Audit, list[Fold], int], None] | None,
+    on_fold: Callable[[FoldResult], None] | None,
+    on_epoch: Callable[[Fold, int, Mapping[str, float]], None] | None,
+) -> Result:
+    """`execute`, once the folder is there and nobody else works in it."""
     mark = fingerprint(config, dataset)
     kept = out / FINISHED_FOLDS
     before = {fold_files.name(fold): fold_files.read(kept, fold, mark) for fold in parts}
     done = sum(result is not None for result in before.values())
-    if overwrite and not done:
+    if not done:
         shutil.rmtree(kept, ignore_errors=True)
-    results.prepare(out, overwrite, keep_models=done > 0)
+    results.clear(out, keep_models=done > 0)
     results.write_start(out, config, dataset, parts)
 
     def finish(result: FoldResult) -> None:
@@ -84,10 +112,26 @@ def execute(
 
 
 def free_folder(root: Path, config: Config, dataset: Dataset) -> Path:
-    """A run folder that is not taken: named for the experiment, numbered where that name holds a finished run."""
+    """A run folder that is not taken: named for the experiment, and numbered where that name is.
+
+    Taken is a folder with a finished run, or with finished folds of a run of other settings that was interrupted. One
+    with finished folds of this very run is where it goes on.
+    """
     parts = [dataset.corpus, config.model, *(key.encoder for key in dataset.keys.values()), config.split.name]
     base = "-".join(parts) + f"-seed{config.seed}"
+    mark = fingerprint(config, dataset)
     candidate, number = root / base, 2
-    while (candidate / "metrics.json").exists():
+    while (candidate / "metrics.json").exists() or _marks(candidate) - {mark}:
         candidate, number = root / f"{base}-{number}", number + 1
     return candidate
+
+
+def _marks(out: Path) -> set[str]:
+    """Fingerprints of the finished folds in a run folder; "" for one that cannot be read."""
+    found = set()
+    for path in (out / FINISHED_FOLDS).glob("*/fold.json"):
+        try:
+            found.add(str(json.loads(path.read_text("utf-8"))["fingerprint"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            found.add("")
+    return found

@@ -1,5 +1,6 @@
 """Configurations: every bad one is refused in words that name the key, every shipped one is the papers'."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,23 @@ def test_all_problems_are_reported_at_once() -> None:
     assert "sead" in str(caught.value) and "split.folds" in str(caught.value)
 
 
+def test_a_flood_of_problems_is_cut_short() -> None:
+    with pytest.raises(ConfigError, match="and 480 more") as caught:
+        configs.from_dict({"model": "fcn", **{f"key{number}": 1 for number in range(500)}})
+    assert len(str(caught.value).splitlines()) < 25
+
+
+@pytest.mark.parametrize("value", ["nan", ".nan", "inf", "-.inf", "1e999"])
+@pytest.mark.parametrize(
+    ("model", "key"),
+    [("svm", "options.C"), ("hyfuse", "options.kappa"), ("parrot", "options.epsilon"), ("fcn", "training.epochs")],
+)
+def test_numbers_that_are_none_are_refused(model: str, key: str, value: str) -> None:
+    values = configs.override(configs.shipped(model), [f"{key}={value}"])
+    with pytest.raises(ConfigError, match=key):
+        configs.from_dict(values)
+
+
 @pytest.mark.parametrize("value", ["kappa=-1", "kappa=big", "log_scale=0", "align=stretch"])
 def test_bad_options_of_hyfuse(value: str) -> None:
     values = configs.override(configs.shipped("hyfuse"), [f"options.{value}"])
@@ -85,7 +103,9 @@ def test_overrides_reach_any_key_and_leave_the_original_alone() -> None:
     assert values == configs.shipped("hyfuse")
 
 
-@pytest.mark.parametrize("assignment", ["epochs", "=3", "model.name=x", "seed=[1"])
+@pytest.mark.parametrize(
+    "assignment", ["epochs", "=3", "model.name=x", "seed=[1", f"seed={'[' * 5000}", "seed=2026-02-31"]
+)
 def test_a_bad_assignment_is_an_error(assignment: str) -> None:
     with pytest.raises(ConfigError):
         configs.override(configs.shipped("fcn"), [assignment])
@@ -116,7 +136,16 @@ def test_dump_reads_back_as_the_same_configuration(name: str, tmp_path: Path) ->
         ("", "must hold"),
         ("a: &x [1, 2]\nb: [*x, *x]", "aliases"),
         ("model: !!python/object/apply:os.system ['true']", "not valid YAML"),
-        ("[" * 5000, "not valid YAML"),
+        ("[" * 50_000, "more than 20 levels"),
+        ("- " * 30_000, "more than 20 levels"),
+        ("model: fcn\nseed: 1\nseed: 2", "line 3: the key 'seed' stands there twice"),
+        ("model: fcn\ntraining: {epochs: 1, epochs: 2}", "line 2: the key 'epochs' stands there twice"),
+        ("model: fcn\n1: 2", "line 2: keys must be text, received '1'"),
+        ("model: fcn\non: 2", "keys must be text, received 'on'"),
+        ("model: fcn\n? [a]\n: 2", "keys must be text"),
+        ("model: fcn\n<<: {seed: 1}", "keys must be text"),
+        (f"model: fcn\nseed: {'9' * 5000}", "not valid YAML"),
+        ("model: fcn\nseed: 2026-02-31", "not valid YAML"),
     ],
 )
 def test_hostile_or_broken_yaml_is_refused(text: str, says: str, tmp_path: Path) -> None:
@@ -131,7 +160,9 @@ def test_a_huge_or_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
     huge.write_bytes(b"#" * (configs.MAX_CONFIG_BYTES + 1))
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\x00")
-    for path in (huge, binary, tmp_path / "none.yaml"):
+    os.mkfifo(pipe := tmp_path / "pipe.yaml")
+    (folder := tmp_path / "folder.yaml").mkdir()
+    for path in (huge, binary, pipe, folder, Path("/dev/zero"), tmp_path / "none.yaml"):
         with pytest.raises(ConfigError, match=path.name):
             configs.read_yaml(path)
 

@@ -1,5 +1,6 @@
 """The run folder is complete and true; an interrupted run goes on; nothing finished is overwritten unasked."""
 
+import errno
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import yaml
 
 from serfuse import config as configs
 from serfuse import crossval, fold_files, results, runs
-from serfuse.errors import RunError
+from serfuse.errors import RunError, StoreError
 from serfuse.store import EmbeddingStore
 
 MakeStore = Callable[..., EmbeddingStore]
@@ -77,6 +78,7 @@ def test_saved_models_give_the_written_probabilities(dataset: crossval.Dataset, 
     predictions = fold_files.read_predictions(tmp_path / "run" / "predictions.csv")
     for number in range(3):
         model = keras.saving.load_model(tmp_path / "run" / f"fold_{number}.keras")
+        assert not model.compiled, "no optimizer takes room in the file"
         chosen = predictions[predictions["fold"] == number]
         found = np.asarray(model({"a": dataset.arrays["a"][dataset.rows(chosen["clip"])]}, training=False))
         np.testing.assert_allclose(found, chosen[[f"p_{name}" for name in dataset.classes]], atol=1e-6)
@@ -186,6 +188,45 @@ def test_free_folder_numbers_what_is_taken(dataset: crossval.Dataset, tmp_path: 
     assert first.name == "standin-svm-hubert-random-seed0"
     runs.execute(make("svm"), dataset, first)
     assert runs.free_folder(tmp_path, make("svm"), dataset).name == "standin-svm-hubert-random-seed0-2"
+
+
+def test_an_interrupted_run_of_other_settings_keeps_its_folder(dataset: crossval.Dataset, tmp_path: Path) -> None:
+    first = runs.free_folder(tmp_path, make(), dataset)
+    with pytest.raises(KeyboardInterrupt):
+        runs.execute(make(), dataset, first, on_fold=_interrupt_after(1))
+    assert runs.free_folder(tmp_path, make(), dataset) == first, "the same command goes on"
+    other = make("fcn", "options.dropout=0.1")
+    assert runs.free_folder(tmp_path, other, dataset).name == f"{first.name}-2"
+    assert not (first / ".lock").exists()
+
+
+def test_two_runs_at_once_do_not_mix_in_one_folder(dataset: crossval.Dataset, tmp_path: Path) -> None:
+    """While one works, a second one is refused and changes nothing; afterwards the folder is free again."""
+    out, refused = tmp_path / "run", []
+
+    def second(*_: object) -> None:
+        before = (out / "config.yaml").read_bytes()
+        with pytest.raises(StoreError, match="Another process is at work"):
+            runs.execute(make("svm", "seed=5"), dataset, out)
+        assert (out / "config.yaml").read_bytes() == before
+        refused.append(True)
+
+    runs.execute(make("svm"), dataset, out, on_audit=second)
+    assert refused and not (out / ".lock").exists()
+    runs.execute(make("svm", "seed=5"), dataset, out, overwrite=True)
+
+
+def test_a_disk_that_fills_up_while_a_model_is_saved_is_an_error_in_words(
+    dataset: crossval.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "write_fold", fails)
+        with pytest.raises(RunError, match=r"run: No space left"):
+            runs.execute(make(), dataset, tmp_path / "run")
+    assert len(runs.execute(make(), dataset, tmp_path / "run").folds) == 3
 
 
 def test_repeats_keep_every_model_under_its_own_name(dataset: crossval.Dataset, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Options(BaseModel):
     """Base of a model's own settings: unknown keys are an error, values are checked."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ def draw(
         if len(values) < 2:
             raise SplitError(
                 f"The training part of a fold holds one {table.name(column)} only ({next(iter(values))!r}), so no "
-                "validation part can be kept apart from it. Set validation_fraction to 0 (no early stopping)."
+                "validation part can be kept apart from it. Go without one, and so without early stopping: --set "
+                "training.validation_fraction=0."
             )
     # Held out in one column: a block of 1/k of its values. In two: 1/sqrt(k) of each, since only clips in
     # both held-out blocks can validate.
@@ -59,7 +60,7 @@ def draw(
         kinds = " and ".join(table.name(column) for column in apart)
         raise SplitError(
             f"No validation part can be kept apart by {kinds} without taking the last clips of a class out of "
-            "training. Set validation_fraction to 0 (no early stopping)."
+            "training. Go without one, and so without early stopping: --set training.validation_fraction=0."
         )
     return train[best[1]], train[best[2]]
 

@@ -20,7 +20,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(
             f"The file {path} cannot be read ({first_line(error)}). Delete it and run `serfuse extract` again."
         ) from error

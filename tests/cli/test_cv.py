@@ -1,13 +1,17 @@
 """`serfuse cv` as a user calls it."""
 
 import json
+import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from serfuse.cli import main
+from serfuse.cli.progress import Progress
 from serfuse.corpora.base import Clip, Corpus
 from serfuse.embedding_key import EmbeddingKey
 from serfuse.store import AudioFacts, EmbeddingStore, Skipped
@@ -107,6 +111,21 @@ def test_flags_go_before_the_file_and_the_file_before_defaults(serfuse, store) -
     assert written["options"]["dropout"] == 0.2 and written["seed"] == 7
 
 
+def test_the_configuration_of_a_run_runs_it_again_whatever_the_store_holds_by_now(serfuse, store) -> None:
+    assert serfuse("cv", "--head", "svm", "--a", "hubert", "--folds", "2", "--out", "one").exit_code == 0
+    clips, key = store.clips("standin"), EmbeddingKey("hubert", pooling="mean-std")
+    store.append("standin", key, list(clips["id"]), list(clips["audio"]), np.ones((len(clips), 3)))
+    assert "several embeddings" in serfuse("cv", "--head", "svm", "--a", "hubert", "--folds", "2").output
+    again = serfuse("cv", "--config", "one/config.yaml", "--out", "two")
+    assert again.exit_code == 0, again.output
+    for name in ("predictions.csv", "folds.csv"):
+        assert Path("one", name).read_bytes() == Path("two", name).read_bytes()
+    text = Path("one/config.yaml").read_text("utf-8")
+    Path("bad.yaml").write_text(text.replace("sample_rate", "sampel_rate"), "utf-8")
+    done = serfuse("cv", "--config", "bad.yaml")
+    assert done.exit_code == 1 and "cannot be read" in done.output and "Traceback" not in done.output
+
+
 def test_the_printed_figure_stands_beside_the_measured_one(serfuse, tmp_path: Path) -> None:
     """The store pretends to hold Emo-DB; what the paper prints for this pair appears, with its table."""
     store = EmbeddingStore(tmp_path / "serfuse-store")
@@ -118,8 +137,6 @@ def test_the_printed_figure_stands_beside_the_measured_one(serfuse, tmp_path: Pa
     ]
     facts = {clip.id: AudioFacts(f"{number:064x}", 1.0) for number, clip in enumerate(clips)}
     store.write_corpus(Corpus("emodb", tuple(sorted(clips, key=lambda clip: clip.id))), facts)
-    import numpy as np
-
     rng = np.random.default_rng(0)
     for encoder in ("wavlm", "encodec"):
         ids = sorted(facts)
@@ -156,8 +173,6 @@ def test_the_literal_parrot_reports_its_neighbours(serfuse, store) -> None:
 def test_random_weights_are_called_random(serfuse, make_store, tmp_path: Path) -> None:
     store = make_store(root=tmp_path / "serfuse-store")
     clips = store.clips("standin")
-    import numpy as np
-
     matrix = np.random.default_rng(0).normal(size=(len(clips), 8))
     store.append("standin", EmbeddingKey("wavlm", weights="random:0"), list(clips["id"]), list(clips["audio"]), matrix)
     done = serfuse("cv", "--head", "svm", "--a", "wavlm", "--folds", "2")
@@ -191,3 +206,24 @@ def test_clips_that_were_skipped_are_counted_and_the_split_is_told_also_when_qui
     assert f"1 of {total} clips are left out, since extract skipped them: lost" in done.output.replace("\n", " ")
     (left,) = json.loads(Path("run/metrics.json").read_text("utf-8"))["left_out"]
     assert (left["clip"], left["reason"]) == ("lost", "it is silent")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_also_where_python_drops_its_exception(serfuse, store, monkeypatch, number: int) -> None:
+    """As when it comes while an object is being freed: the exception is printed and gone."""
+    seen = []
+
+    def swallowed(self: Progress, **_: object) -> None:
+        seen.append(number)
+        if len(seen) == 4:  # in the second fold
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(number)
+
+    arguments = ["cv", "--head", "fcn", "--a", "hubert", *FAST, "--out", "run"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "update", swallowed)
+        done = serfuse(*arguments)
+    assert done.exit_code == 130 and "Finished folds are safe in run" in done.output
+    assert len(seen) == 4 and not Path("run/metrics.json").exists()
+    again = serfuse(*arguments)
+    assert again.exit_code == 0 and "1 of 2 folds are done" in again.output

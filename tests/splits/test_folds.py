@@ -278,7 +278,7 @@ def test_more_folds_than_voice_types(tables):
 
 def test_two_speakers_leave_nobody_to_validate_on():
     data = small(speakers=2, texts=6)
-    with pytest.raises(SplitError, match=r"one speaker only \('s1'\).*validation_fraction to 0"):
+    with pytest.raises(SplitError, match=r"one speaker only \('s1'\).*training.validation_fraction=0"):
         folds.split(data, "loso")
     assert len(folds.split(data, "loso", validation_fraction=0)) == 2
 
