@@ -58,7 +58,7 @@ class SpeechSSL(Encoder):
         self.do_normalize = do_normalize
         self.dtype = dtype
         self.options = dict(options or {})
-        self._device = device
+        self.device = device
         self._dtype = getattr(torch, dtype)
         self._captured: list[torch.Tensor] = []
         number = resolve_layer(self.preset, layer)
@@ -92,7 +92,7 @@ class SpeechSSL(Encoder):
             batch = (batch - mean) / np.sqrt(batch.var(axis=1, keepdims=True) + 1e-7)
         with inference():
             self._captured.clear()
-            output = self._model(torch.from_numpy(batch).to(self._device, self._dtype))
+            output = self._model(torch.from_numpy(batch).to(self.device, self._dtype))
             hidden = self._captured.pop() if self._captured else output.last_hidden_state
             frames = hidden.float().cpu().numpy()
         return list(frames)
@@ -142,15 +142,14 @@ def _random(preset: EncoderPreset, weights: Weights) -> torch.nn.Module:
 
 
 def _from_files(preset: EncoderPreset, weights: Weights, dtype: torch.dtype) -> tuple[torch.nn.Module, bool]:
-    folder = weights.folder
     architecture = preset.config.get("architecture", {})
     expected = {"model_type": preset.config["model_type"]}
     expected |= {name: architecture.get(name, value) for name, value in _KIND.items()}
     check_model(preset, weights.file("config.json"), expected, defaults=_KIND)
     settings = read_json(preset, weights.file("preprocessor_config.json"))
-    do_normalize = _do_normalize(preset, settings, folder)
+    do_normalize = _do_normalize(preset, settings, weights.folder)
     _, model_class, attention = _classes(preset)
-    model = load_pretrained(preset, folder, model_class, dtype, _MAY_MISS, attn_implementation=attention)
+    model = load_pretrained(preset, weights, model_class, dtype, _MAY_MISS, attn_implementation=attention)
     return model, do_normalize
 
 

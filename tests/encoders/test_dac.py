@@ -141,6 +141,11 @@ def test_unreadable(checkpoint, tmp_path):
     with pytest.raises(WeightsError, match="cannot be read as JSON"):
         load(NAME, tmp_path)
     (tmp_path / "config.json").write_text((checkpoint / "config.json").read_text())
+    with pytest.raises(WeightsError, match="the weights beside it have 7 bytes"):
+        load(NAME, tmp_path)
+    content = bytearray((checkpoint / "model.safetensors").read_bytes())
+    content[8:16] = b"nothing!"  # where its header begins
+    (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(WeightsError, match="could not be read"):
         load(NAME, tmp_path)
 
