@@ -7,8 +7,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import transformers
@@ -128,7 +130,7 @@ def test_layers_are_transformers_hidden_states(name, folders, loaded) -> None:
 
 
 def test_a_layer_that_is_not_there(folders) -> None:
-    for layer in ("4", "-1", "first"):
+    for layer in ("4", "-1", "first", "\u00b2"):
         with pytest.raises(ConfigError, match=r"layers 1 to 3 \(0 is the input of the first one\) and 'last'"):
             load("wav2vec2", folders["wav2vec2"], layer=layer)
     with pytest.raises(ConfigError, match="layers 1 to 48"):
@@ -166,6 +168,15 @@ def test_shortest_clip(name, loaded) -> None:
 def test_what_is_no_clean_mono_is_refused(waveform, message, loaded) -> None:
     with pytest.raises(AudioError, match=message):
         loaded["wav2vec2"].frames(waveform)
+
+
+def test_a_clip_too_long_for_the_memory_is_refused_by_name(loaded, monkeypatch) -> None:
+    """WavLM's attention holds matrices of frames by frames: ten minutes would take 200 GiB, and the process with it."""
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=100_000))
+    with pytest.raises(AudioError, match=r"Too long for wavlm here: its attention needs about 0\.0 GiB for 1\.0 s"):
+        loaded["wavlm"].frames(speechlike(16_000))
+    assert len(loaded["wavlm"].frames(speechlike(4_000))) == 12
+    assert len(loaded["hubert"].frames(speechlike(16_000))) == 49, "fused attention holds no such matrices"
 
 
 def test_digital_silence_is_finite(loaded) -> None:
