@@ -39,7 +39,8 @@ def load(weights, **request):
 
 
 def test_golden_values(checkpoint):
-    # Of `small_state()` and `speechlike`, float32, one thread; a change in either path shows.
+    # Recorded from serfuse itself (torch 2.11, CPU, one thread) with `small_state` and `speechlike`: a change shows.
+    # That the numbers are right is shown by the whole path in other people's parts, below.
     frames = load(checkpoint).frames(speechlike(24_000))
     assert frames.shape == (38, 80)
     assert frames.dtype == np.float32
@@ -152,7 +153,7 @@ def test_whole_path_against_other_peoples_parts(checkpoint, layout):
     frames = load(checkpoint, options={"layout": layout}).frames(clip)
     expected = np.concatenate(expected)[: -(-len(logs) // 4)]
     assert frames.shape == expected.shape == (63, 5 * dim)
-    np.testing.assert_allclose(frames, expected, atol=2e-3)
+    np.testing.assert_allclose(frames, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["tiny", "small", "base"])
