@@ -94,7 +94,7 @@ def command(
     policy = PadPolicy.parse(pad or (PAPER_PAD if pool == "paper" else "none"))
     target = EmbeddingStore(store)
     out = _Output(as_json, quiet or as_json)
-    run = _Run(target, pool, policy, skip_bad, batch_seconds, device, limit, out)
+    run = _Run(target, pool, policy, skip_bad, batch_seconds, limit, out)
     with terminated_like_interrupted() as run.check:
         try:
             run.prepare(corpus, data, name)
@@ -116,12 +116,11 @@ class _Run:
         pad: Any,
         skip_bad: bool,
         batch_seconds: float | None,
-        device: str,
         limit: int | None,
         out: "_Output",
     ) -> None:
         self.store, self.pool, self.pad, self.skip_bad = store, pool, pad, skip_bad
-        self.batch_seconds, self.device, self.limit, self.out = batch_seconds, device, limit, out
+        self.batch_seconds, self.limit, self.out = batch_seconds, limit, out
         self.summary: dict[str, Any] = {}
         self.encoders: list[dict[str, Any]] = []
         self.exit_code = 0
@@ -177,6 +176,7 @@ class _Run:
     def _extract(self, name: str, request: "LoadRequest") -> "ExtractReport":
         from serfuse import encoders, extract
 
+        self.out.loading(name, request)
         encoder = encoders.load(name, request)
         with Progress(name, quiet=self.out.quiet) as progress:
 
@@ -192,7 +192,7 @@ class _Run:
                 pad=self.pad,
                 facts=self.facts,
                 skip_bad=self.skip_bad,
-                batch_seconds=self.batch_seconds or extract.default_batch_seconds(self.device),
+                batch_seconds=self.batch_seconds,
                 progress=on_batch,
             )
 
@@ -222,6 +222,14 @@ class _Output:
             return
         for line in describe_corpus(summary):
             click.echo(line)
+
+    def loading(self, name: str, request: "LoadRequest") -> None:
+        """A large model takes a while before its first clip, and may have to be downloaded."""
+        from serfuse.encoders import preset
+
+        if not self.quiet and preset(name).needs_weights:
+            drawn = request.weights == "random"
+            click.echo(f"{name}: {'drawing random weights' if drawn else 'loading the weights'} ...", err=True)
 
     def report(self, report: "ExtractReport") -> None:
         if self.as_json:

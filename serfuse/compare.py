@@ -306,7 +306,13 @@ def _notes(
     kind: str,
     repeats: int,
 ) -> list[str]:
-    notes = [metrics.interval_note(clusters, confidence, kind)]
+    notes = [
+        f"WARNING: {run.name} has random weights ({', '.join(run.random_weights)}); its figures say nothing about the "
+        "published model."
+        for run in runs
+        if run.random_weights
+    ]
+    notes.append(metrics.interval_note(clusters, confidence, kind))
     if clusters.unit != "clip":
         notes.append(
             f"McNemar's test counts clips as independent; where the runs differ from {kind} to {kind} it finds "

@@ -330,6 +330,7 @@ def measure(result: Result) -> dict[str, Any]:
     found["seconds"] = round(sum(fold.seconds for fold in result.folds), 3)
     found["audit"] = result.audit.to_dict()
     found["left_out"] = list(result.dataset.left_out)
+    found["random_weights"] = [key.encoder for key in result.dataset.keys.values() if key.random]
     if result.folds[0].sensitivity:
         found["sensitivity"] = {
             side: {

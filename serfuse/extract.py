@@ -2,7 +2,6 @@
 
 import logging
 import math
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -112,13 +111,6 @@ def make_key(encoder: Encoder, pooling: str, pad: PadPolicy) -> EmbeddingKey:
     )
 
 
-def default_batch_seconds(device: str = "auto") -> float:
-    """Seconds of audio that go through an encoder at once: more on a GPU. Imports nothing."""
-    torch = sys.modules.get("torch")
-    on_gpu = device != "cpu" and torch is not None and torch.cuda.is_available()
-    return GPU_BATCH_SECONDS if on_gpu else CPU_BATCH_SECONDS
-
-
 def extract(
     corpus: Corpus,
     encoder: Encoder,
@@ -142,7 +134,8 @@ def extract(
         facts: what `survey` gave, of this corpus or a larger one; the caller has then given the corpus to the store
             (`EmbeddingStore.write_corpus`). Without it both are done here.
         skip_bad: record the clips that fail as skipped, so that later steps go on without them.
-        batch_seconds: audio that goes through the encoder at once, where clips have equal lengths.
+        batch_seconds: audio that goes through the encoder at once, where clips have equal lengths; by default
+            `CPU_BATCH_SECONDS` or `GPU_BATCH_SECONDS`, by the encoder's device.
         progress: called after every batch with the clips done now, those to do, `None`, and the part of the audio.
 
     Raises:
@@ -167,7 +160,7 @@ def extract(
             report.reused += 1
         else:
             todo.append(clip)
-    batch_seconds = batch_seconds or default_batch_seconds(getattr(encoder, "device", "auto"))
+    batch_seconds = batch_seconds or (GPU_BATCH_SECONDS if encoder.device.startswith("cuda") else CPU_BATCH_SECONDS)
     groups = _plan(todo, facts, encoder, policy, batch_seconds)
     writer = _Writer(store, corpus.name, key, facts, report)
     work = sum(_cost(facts[clip.id]) for clip in todo)

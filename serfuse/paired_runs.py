@@ -1,7 +1,7 @@
 """Runs side by side: their predictions read, and that they were tested on the same clips in the same folds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +17,17 @@ _MAX_BYTES = 1 << 30  # folds.csv names every clip once per fold: a hundred fold
 
 @dataclass(frozen=True)
 class PairedRun:
-    """Predictions sorted by repeat and clip; `parts` as in `folds.csv` where known."""
+    """Predictions sorted by repeat and clip; `parts` as in `folds.csv` where known.
+
+    `random_weights`: its encoders that were never trained, as far as is known.
+    """
 
     name: str
     table: "pd.DataFrame"
     parts: "pd.DataFrame | None"
     classes: tuple[str, ...]
     speaker_kind: str
+    random_weights: tuple[str, ...] = ()
 
 
 def read(run: "Path | str | pd.DataFrame", place: int) -> PairedRun:
@@ -51,10 +55,10 @@ def read(run: "Path | str | pd.DataFrame", place: int) -> PairedRun:
         _need(parts, ["repeat", "fold", "clip", "part"], str(parts_file))
         for column in ("repeat", "fold"):
             parts[column] = _whole(parts[column], column, str(parts_file))
-    run = _paired_run(folder.name, _csv(file), parts, _speaker_kind(folder), str(file))
+    found = _paired_run(folder.name, _csv(file), parts, _speaker_kind(folder), str(file))
     if parts is not None:
-        _check_tested(run.table, parts, folder)
-    return run
+        _check_tested(found.table, parts, folder)
+    return replace(found, random_weights=_random_weights(folder))
 
 
 def _check_tested(table: "pd.DataFrame", parts: "pd.DataFrame", folder: Path) -> None:
@@ -91,6 +95,15 @@ def _speaker_kind(folder: Path) -> str:
         return str(read_yaml(folder / "config.yaml")["corpus"]["speaker_kind"])
     except (ConfigError, KeyError, TypeError):
         return "speaker"
+
+
+def _random_weights(folder: Path) -> tuple[str, ...]:
+    """Encoders that were never trained, by the run's configuration; none where it does not tell."""
+    try:
+        keys = read_yaml(folder / "config.yaml")["embeddings"].values()
+        return tuple(str(key["encoder"]) for key in keys if str(key["weights"]).startswith("random"))
+    except (ConfigError, KeyError, TypeError, AttributeError):
+        return ()
 
 
 def _need(table: "pd.DataFrame", columns: Sequence[str], where: str) -> None:
@@ -141,7 +154,7 @@ def named(runs: list[PairedRun], names: Sequence[str] | None) -> list[PairedRun]
         raise RunError(f"{len(chosen)} names for {len(runs)} runs; expected one for each.")
     if len(set(chosen)) < len(chosen):
         chosen = [f"{name} ({i + 1})" if chosen.count(name) > 1 else name for i, name in enumerate(chosen)]
-    return [PairedRun(name, r.table, r.parts, r.classes, r.speaker_kind) for name, r in zip(chosen, runs, strict=True)]
+    return [replace(run, name=name) for name, run in zip(chosen, runs, strict=True)]
 
 
 _SAME = "Run both with the same corpus, --split, --folds and --seed."

@@ -177,7 +177,8 @@ def write_tables(out: Path, result: Result) -> None:
 
 def run_title(result: Result) -> str:
     """One line that says what a figure shows."""
-    inputs = " + ".join(key.encoder for key in result.dataset.keys.values())
+    named = [f"{key.encoder}{' (random weights)' if key.random else ''}" for key in result.dataset.keys.values()]
+    inputs = " + ".join(named)
     synthetic = " (synthetic speech)" if result.dataset.info.get("synthetic") else ""
     return f"{result.config.model}: {inputs}, {result.dataset.corpus}{synthetic}, split {result.config.split.name}"
 

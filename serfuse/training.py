@@ -24,15 +24,13 @@ def of_run(run: Path, store: EmbeddingStore) -> tuple[Config, Dataset]:
     """
     results.read_metrics(run)
     values = results.read_description(run)
-    config = from_dict({name: values[name] for name in Config.model_fields if name in values}, f"{run}/config.yaml")
     try:
         keys = {name: EmbeddingKey.from_dict(key) for name, key in values["embeddings"].items()}
         clips, classes = values["corpus"]["clips"], values["corpus"]["classes"]
-        # By their full names: the store may hold others that the run's own words fit by now.
-        data = config.data.model_copy(update={name: key.folder for name, key in keys.items()} | {"pooling": None})
     except (KeyError, TypeError, AttributeError, StoreError) as error:
-        raise RunError(f"{run}/config.yaml does not say which embeddings the run used ({error!r}).") from None
-    dataset = crossval.load_dataset(config.model_copy(update={"data": data}), store)
+        raise RunError(f"{run}/config.yaml does not say what the run was made with ({error!r}).") from None
+    config = from_dict(results.settings_of(values), f"{run}/config.yaml")
+    dataset = crossval.load_dataset(config, store)
     if dataset.keys != keys or len(dataset.clips) != clips or dataset.classes != classes:
         raise RunError(
             f"The store {store.root} no longer holds what {run} was made with: {len(dataset.clips)} clips of "

@@ -164,7 +164,7 @@ def test_a_store_that_changed_is_noticed(run, store, tiny_corpus, tmp_path: Path
     shutil.copytree(run, broken)
     text = (broken / "config.yaml").read_text()
     (broken / "config.yaml").write_text(text.replace("embeddings:", "vectors:"))
-    with pytest.raises(RunError, match="does not say which embeddings the run used"):
+    with pytest.raises(RunError, match="does not say what the run was made with"):
         training.of_run(broken, store)
 
 

@@ -39,7 +39,7 @@ class AudioMambaEncoder(Encoder):
         self.preset = preset
         self.weights_id = weights_id
         self.options = options
-        self._device = device
+        self.device = device
         self._model = model.to(device).eval().requires_grad_(False)
         # On the CPU whatever the device, so that the input of the network is the same.
         self._mel = torchaudio.transforms.MelSpectrogram(
@@ -64,8 +64,8 @@ class AudioMambaEncoder(Encoder):
             chunks = -(-length // CHUNK_FRAMES)
             padded = mels.new_zeros(clips, chunks * CHUNK_FRAMES, MELS)
             padded[:, :length] = mels
-            inputs = padded.reshape(clips * chunks, CHUNK_FRAMES, MELS).to(self._device)
-            parts = inputs.split(_CHUNKS_AT_ONCE[torch.device(self._device).type])
+            inputs = padded.reshape(clips * chunks, CHUNK_FRAMES, MELS).to(self.device)
+            parts = inputs.split(_CHUNKS_AT_ONCE[torch.device(self.device).type])
             encoded = torch.cat([self._model(part) for part in parts]).float().cpu()
             frames = encoded.reshape(clips, -1, encoded.shape[-1])
             # The official code drops the whole frames that lie in the padding.

@@ -76,6 +76,7 @@ class Encoder(ABC):
             `"sha256:..."` of a local file, or `"hub:NAME@REVISION"`.
         layer: `"last"` or the number of a layer, 1-based (0 is the input of the first layer).
         dtype: "float32" unless the user chose otherwise.
+        device: the torch device it runs on, "cpu" for encoders that do not run on torch.
         options: resolved options that can change an embedding.
     """
 
@@ -83,6 +84,7 @@ class Encoder(ABC):
     weights_id: str
     layer: str = "last"
     dtype: str = "float32"
+    device: str = "cpu"
     options: dict[str, Any]
 
     @property
@@ -129,7 +131,7 @@ class LoadRequest:
         weights: `None` for the published ones (hub cache or the weights folder), a path, or `"random"`.
         layer: "last" or a 1-based layer number as text.
         dtype: "float32" (others are opt-in and part of the key).
-        device: "cpu", "cuda" ... or "auto".
+        device: "cpu", "cuda", "cuda:N", or "auto": CUDA where there is one.
         seed: of `weights="random"`.
         options: encoder-specific options such as `{"layout": "freq"}`.
     """

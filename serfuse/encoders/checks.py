@@ -58,7 +58,7 @@ def resolve_layer(preset: EncoderPreset, layer: str | int) -> int | None:
         return None
     if preset.layers == 0:
         raise ConfigError(f"{preset.name} has no layers to choose from, got --layer {layer}. Use --layer last.")
-    if not str(layer).isdigit() or int(layer) > preset.layers:
+    if not str(layer).isdecimal() or int(layer) > preset.layers:
         raise ConfigError(
             f"{preset.name} has layers 1 to {preset.layers} (0 is the input of the first one) and 'last', "
             f"got --layer {layer}."
@@ -101,12 +101,23 @@ def resolve_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise ConfigError(f"Unknown device {device!r}. Use auto, cpu, cuda or cuda:N.") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"Device {device!r} was asked for, but there is no CUDA device here. Use --device cpu.")
+        wanted = torch.device(device)
+    except RuntimeError:
+        wanted = None
+    if wanted is None or wanted.type not in ("cpu", "cuda"):
+        raise ConfigError(f"Unknown device {device!r}. Use auto, cpu, cuda or cuda:N.")
+    if wanted.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if not count:
+            raise ConfigError(f"Device {device!r} was asked for, but there is no CUDA device here. Use --device cpu.")
+        if (wanted.index or 0) >= count:
+            raise ConfigError(f"Device {device!r} was asked for, but there are cuda:0 to cuda:{count - 1} here.")
     return device
+
+
+def shown(text: str, limit: int = 80) -> str:
+    """Text out of a file as a message can hold it: one line of bounded length, without control characters."""
+    return repr(text if len(text) <= limit else text[:limit] + "...")[1:-1]
 
 
 def resized(preset: EncoderPreset, **changes: Any) -> EncoderPreset:

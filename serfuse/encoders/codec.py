@@ -32,7 +32,7 @@ class TorchCodec(Encoder):
         self.weights_id = weights_id
         self.options = dict(options or {})
         self.multiple = multiple
-        self._device = device
+        self.device = device
         self._model = model.to(device).eval().requires_grad_(False)
 
     def frames(self, waveform: np.ndarray) -> np.ndarray:
@@ -42,6 +42,6 @@ class TorchCodec(Encoder):
         batch = check_batch(self.preset, waveforms)
         batch = np.pad(batch, ((0, 0), (0, -batch.shape[1] % self.multiple)))
         with inference():
-            output = self._model(torch.from_numpy(batch)[:, None].to(self._device))
+            output = self._model(torch.from_numpy(batch)[:, None].to(self.device))
             frames = output.transpose(1, 2).contiguous().cpu().numpy()
         return list(frames)

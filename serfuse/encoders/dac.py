@@ -15,6 +15,7 @@ from .torchtools import seeded
 from .weights import Weights
 
 _SHORTEST = 319  # samples that give one frame without filling up
+_MOST = 16000  # of pad_to, a second
 
 
 def load(preset: EncoderPreset, request: LoadRequest) -> TorchCodec:
@@ -46,8 +47,8 @@ def build(preset: EncoderPreset) -> torch.nn.Module:
 
 
 def _positive(value: Any) -> int:
-    if not str(value).isdigit() or int(value) < 1:
-        raise ConfigError(f"The option pad_to of dac is a number of samples, at least 1, got {value!r}.")
+    if not str(value).isdecimal() or not 1 <= int(value) <= _MOST:
+        raise ConfigError(f"The option pad_to of dac is a number of samples, 1 to {_MOST}, got {value!r}.")
     return int(value)
 
 
@@ -60,4 +61,4 @@ def _from_files(preset: EncoderPreset, weights: Weights) -> torch.nn.Module:
     ratios = list(preset.config["architecture"]["downsampling_ratios"])
     expected = {"model_type": "dac", "sampling_rate": preset.sample_rate, "downsampling_ratios": ratios}
     check_model(preset, weights.file("config.json"), expected, defaults={"sampling_rate": 16000})
-    return load_pretrained(preset, weights.folder, transformers.DacModel)
+    return load_pretrained(preset, weights, transformers.DacModel)

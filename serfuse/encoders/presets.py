@@ -2,12 +2,9 @@
 
 from .base import EncoderPreset
 
-# In the order in which transformers looks for them. The hub holds pytorch_model.bin for all five.
-_TRANSFORMERS_FILES = (
-    "config.json",
-    "preprocessor_config.json",
-    "model.safetensors|model.safetensors.index.json|pytorch_model.bin|pytorch_model.bin.index.json",
-)
+# In the order in which transformers looks for them. The hub holds pytorch_model.bin for the five speech models.
+_TRANSFORMERS_WEIGHTS = "model.safetensors|model.safetensors.index.json|pytorch_model.bin|pytorch_model.bin.index.json"
+_TRANSFORMERS_FILES = ("config.json", "preprocessor_config.json", _TRANSFORMERS_WEIGHTS)
 
 # Seven strided convolutions: kernels 10 3 3 3 3 2 2, strides 5 2 2 2 2 2 2.
 _SSL_HOP = 320
@@ -195,7 +192,7 @@ _PRESETS = (
         parameters=21_512_768,
         licence="MIT",
         source="descript/dac_16khz",
-        files=("config.json", "model.safetensors|pytorch_model.bin"),
+        files=("config.json", _TRANSFORMERS_WEIGHTS),
         hop=320,
         paper_pooling="channels",
         citation="Kumar et al., High-Fidelity Audio Compression with Improved RVQGAN, NeurIPS 2023, arXiv:2306.06546",
@@ -242,6 +239,7 @@ _PRESETS = (
         files=("soundstream_variant_naturalspeech2.pt",),
         hop=200,
         min_samples=2200,
+        where="Get soundstream_variant_naturalspeech2.pt from https://huggingface.co/haydenshively/SoundStream.",
         citation="Zeghidour et al., SoundStream, IEEE/ACM TASLP 30, 2022, arXiv:2107.03312; Shively's weights",
         config={
             "architecture": {"channels": 58, "dimension": 256, "strides": [2, 4, 5, 5]},

@@ -11,13 +11,20 @@ import transformers
 
 from ..errors import WeightsError
 from .base import EncoderPreset
+from .checks import shown
 from .state import some
+from .torch_file import check_torch_file
 from .torchtools import seeded
+from .weights import MAX_JSON, Weights
+
+_COUNTS = ("num_hidden_layers", "num_adapter_layers", "num_feat_extract_layers", "n_codebooks")
+_MOST = 256  # layers and the like; the largest published model has 48
+_LONGEST = 64  # entries of a list
 
 
 def load_pretrained(
     preset: EncoderPreset,
-    folder: Path,
+    weights: Weights,
     model_class: type,
     dtype: torch.dtype = torch.float32,
     may_miss: Collection[str] = (),
@@ -27,7 +34,7 @@ def load_pretrained(
 
     Args:
         preset: the encoder, for messages.
-        folder: of the checkpoint; nothing else is read, and no network asked.
+        weights: a folder of transformers' own format; nothing else is read, and no network asked.
         model_class: of transformers.
         dtype: of the weights.
         may_miss: last parts of names of weights that the encoder does not use.
@@ -36,9 +43,14 @@ def load_pretrained(
     Raises:
         WeightsError: unreadable, unsafe or damaged weights, or of another model.
     """
+    folder = weights.folder
     again = f"Get it again from https://huggingface.co/{preset.source}."
     try:
+        for path in weights.checkpoints:
+            if path.suffix != ".safetensors":
+                check_torch_file(path)
         with quiet(), seeded(0):
+            _check_size(preset, weights, model_class)
             model, info = model_class.from_pretrained(
                 folder,
                 local_files_only=True,
@@ -47,6 +59,8 @@ def load_pretrained(
                 dtype=dtype,
                 **settings,
             )
+    except WeightsError:
+        raise
     # What a damaged file raises depends on where it is damaged: OSError, RuntimeError, UnpicklingError,
     # SafetensorError, ValueError, KeyError ...
     except Exception as error:
@@ -99,12 +113,35 @@ def read_json(preset: EncoderPreset, path: Path) -> dict[str, Any]:
         WeightsError: it cannot be read, or is something else.
     """
     try:
+        if path.stat().st_size > MAX_JSON:
+            raise ValueError(f"{path.stat().st_size} bytes, at most {MAX_JSON} expected")
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} cannot be read as JSON: {error}.") from error
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds a {type(content).__name__}, expected a JSON object of {preset.name}.")
     return content
+
+
+def _check_size(preset: EncoderPreset, weights: Weights, model_class: type) -> None:
+    """Compare what config.json describes with the bytes that are there; transformers would set the memory aside."""
+    path = weights.file("config.json")
+    settings = read_json(preset, path)
+    for name, value in settings.items():
+        most, number = (_LONGEST, len(value)) if isinstance(value, list) else (_MOST, value)
+        if (isinstance(value, list) or name in _COUNTS) and isinstance(number, int) and number > most:
+            raise WeightsError(
+                f"{path} is of no {preset.name}: {shown(name)} counts {number}, at most {most} expected."
+            )
+    with torch.device("meta"):
+        model = model_class(model_class.config_class.from_dict(settings))
+    described = sum(weight.numel() for weight in model.parameters())
+    held = sum(path.stat().st_size for path in weights.checkpoints)
+    if 2 * described > held:  # in half precision
+        raise WeightsError(
+            f"{path} describes {described:,} parameters, and the weights beside it have {held:,} bytes: they do not "
+            f"belong together, or are damaged. Get both from https://huggingface.co/{preset.source}."
+        )
 
 
 @contextmanager

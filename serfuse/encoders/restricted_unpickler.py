@@ -11,16 +11,19 @@ import math
 import pickle
 import zipfile
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 import torch
 
 from ..errors import WeightsError
+from .checks import shown
 
-MAX_PICKLE = 16 << 20
-"""Bytes of the pickle itself, without tensors; one of these models with its optimizer needs well under a million."""
+MAX_PICKLE = 4 << 20
+"""Bytes of the pickle itself, without tensors; one of these models with its optimizer needs well under a million.
+A byte can stand for an object of 64, so that this bounds the memory, and the time, that reading takes."""
 
 _STORAGES = {
     "FloatStorage": torch.float32,
@@ -39,28 +42,31 @@ _PARAMETER = "torch._utils._rebuild_parameter"
 _ORDERED = "collections.OrderedDict"
 
 # What settings and counters beside the weights are made of. They are stepped over, not built.
-_IGNORED = {
-    "ml_collections.config_dict.config_dict.ConfigDict",
-    "ml_collections.config_dict.config_dict.FrozenConfigDict",
-    "ml_collections.config_dict.config_dict.FieldReference",
-    "ml_collections.config_dict.config_dict.FrozenFieldReference",
-    "ml_collections.config_dict.config_dict._Op",
-    "argparse.Namespace",
-    "pathlib.PosixPath",
-    "collections.defaultdict",
-    "torch.device",
-    "torch.Size",
-    "numpy.dtype",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-    "_codecs.encode",
-    *(
-        f"{module}.{name}"
-        for module in ("builtins", "__builtin__")
-        for name in ("bool", "int", "long", "float", "str", "unicode", "bytes", "list", "tuple", "dict", "set")
-    ),
-}
-_ADMITTED = {_TENSOR, _PARAMETER, _ORDERED, *(f"torch.{name}" for name in _STORAGES), *_IGNORED}
+_IGNORED = frozenset(
+    {
+        "ml_collections.config_dict.config_dict.ConfigDict",
+        "ml_collections.config_dict.config_dict.FrozenConfigDict",
+        "ml_collections.config_dict.config_dict.FieldReference",
+        "ml_collections.config_dict.config_dict.FrozenFieldReference",
+        "ml_collections.config_dict.config_dict._Op",
+        "argparse.Namespace",
+        "pathlib.PosixPath",
+        "collections.defaultdict",
+        "torch.device",
+        "torch.Size",
+        "numpy.dtype",
+        "numpy.core.multiarray.scalar",
+        "numpy._core.multiarray.scalar",
+        "_codecs.encode",
+        *(
+            f"{module}.{name}"
+            for module in ("builtins", "__builtin__")
+            for name in ("bool", "int", "long", "float", "str", "unicode", "bytes", "list", "tuple", "dict", "set")
+        ),
+    }
+)
+WEIGHTS = frozenset({_TENSOR, _PARAMETER, _ORDERED, *(f"torch.{name}" for name in _STORAGES)})
+"""The names that a file of nothing but weights has need of."""
 
 # Those of protocol 2, in which torch.save writes, less the ones that name or build things in older ways.
 _OPCODES = (
@@ -93,17 +99,24 @@ class _Ignored:
 
 
 @dataclass(frozen=True)
-class _Storage:
+class Storage:
+    """Numbers that the file says it holds."""
+
     dtype: torch.dtype
     key: str
     count: int
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.count * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
 class _Tensor:
     """A tensor as the pickle describes it; no memory has been set aside."""
 
-    storage: _Storage
+    storage: Storage
     offset: int
     size: tuple[int, ...]
     stride: tuple[int, ...]
@@ -113,29 +126,41 @@ class _Tensor:
         return math.prod(self.size)
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """The file asks for something that a checkpoint has no need of."""
 
 
-class _Reader(pickle._Unpickler):
-    """The unpickler in Python: its memo cannot be made to claim memory, and its parts can be replaced."""
+class Reader(pickle._Unpickler):
+    """The unpickler in Python: its memo cannot be made to claim memory, and its parts can be replaced.
+
+    Attributes:
+        storages: what the tensors of the file are said to be made of.
+    """
 
     dispatch: ClassVar = {code[0]: pickle._Unpickler.dispatch[code[0]] for code in _OPCODES}
 
+    def __init__(self, stream: IO[bytes], admitted: Collection[str] = WEIGHTS | _IGNORED) -> None:
+        super().__init__(stream)
+        self.storages: list[Storage] = []
+        self._admitted = admitted
+
     def find_class(self, module: str, name: str) -> _Global:
         full = f"{module}.{name}"
-        if full not in _ADMITTED:
-            raise _Refused(f"it names {full}")
+        if full not in self._admitted:
+            raise Refused(f"it names {shown(full)}")
         return _Global(full)
 
-    def persistent_load(self, pid: Any) -> _Storage:
+    def persistent_load(self, pid: Any) -> Storage:
         match pid:
-            case ("storage", _Global(name), str(key), str(), int(count)) if count >= 0:
+            # Before torch 1.6 a sixth place followed, for views of a storage.
+            case ("storage", _Global(name), str(key), str(), int(count), *_) if count >= 0:
                 kind = name.removeprefix("torch.")
                 # A key is a number; anything else could point elsewhere in the archive.
                 if kind in _STORAGES and key.isascii() and key.isdigit():
-                    return _Storage(_STORAGES[kind], key, count)
-        raise _Refused("it describes a storage in an unknown way")
+                    storage = Storage(_STORAGES[kind], key, count)
+                    self.storages.append(storage)
+                    return storage
+        raise Refused("it describes a storage in an unknown way")
 
     def _call(self, function: Any, arguments: Any) -> Any:
         name = function.name if isinstance(function, _Global) else None
@@ -147,7 +172,7 @@ class _Reader(pickle._Unpickler):
             return arguments[0]
         if name in _IGNORED:
             return _Ignored()
-        raise _Refused(f"it calls {name or type(function).__name__.lstrip('_')}")
+        raise Refused(f"it calls {name or type(function).__name__.lstrip('_')}")
 
     def load_reduce(self) -> None:
         arguments = self.stack.pop()
@@ -156,7 +181,7 @@ class _Reader(pickle._Unpickler):
     def load_build(self) -> None:
         self.stack.pop()  # the state: a state dict's _metadata, or settings
         if not isinstance(self.stack[-1], OrderedDict | _Ignored):
-            raise _Refused(f"it sets attributes of a {type(self.stack[-1]).__name__.lstrip('_')}")
+            raise Refused(f"it sets attributes of a {type(self.stack[-1]).__name__.lstrip('_')}")
 
     def load_setitem(self) -> None:
         _check_keys(self.stack[-2:-1])
@@ -191,7 +216,7 @@ def read_checkpoint(path: Path, entry: str = "model") -> dict[str, torch.Tensor]
     try:
         with zipfile.ZipFile(path) as archive:
             return _read(path, archive, entry)
-    except _Refused as error:
+    except Refused as error:
         raise WeightsError(f"{path} was refused: {error}, which weights have no need of. {advice}") from error
     except WeightsError:
         raise
@@ -216,7 +241,7 @@ def _read(path: Path, archive: zipfile.ZipFile, entry: str) -> dict[str, torch.T
     if f"{folder}/byteorder" in archive.namelist() and _member(archive, f"{folder}/byteorder", 16) != b"little":
         raise WeightsError(f"{path} was written on a big-endian machine, which is not supported.")
 
-    content = _Reader(io.BytesIO(_member(archive, pickles[0], MAX_PICKLE))).load()
+    content = Reader(io.BytesIO(_member(archive, pickles[0], MAX_PICKLE))).load()
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds a {type(content).__name__.lstrip('_')}, expected a dict of weights.")
     state = content.get(entry, content)
@@ -224,7 +249,7 @@ def _read(path: Path, archive: zipfile.ZipFile, entry: str) -> dict[str, torch.T
         state = {}
     tensors = {name: value for name, value in state.items() if isinstance(name, str) and isinstance(value, _Tensor)}
     if not tensors or len(tensors) < len(state):
-        listed = ", ".join(map(str, list(content)[:6])) or "nothing"
+        listed = ", ".join(shown(str(name)) for name in list(content)[:6]) or "nothing"
         raise WeightsError(f"{path} holds no weights under {entry!r}. It holds: {listed}.")
 
     size = path.stat().st_size
@@ -238,18 +263,20 @@ def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     info = archive.getinfo(name)
     # torch stores without compression, so compressed members can only be there to swell.
     if info.compress_type != zipfile.ZIP_STORED:
-        raise _Refused(f"{name} is compressed")
+        raise Refused(f"{shown(name)} is compressed")
     if info.file_size > limit:
-        raise _Refused(f"{name} has {info.file_size} bytes, more than {limit}")
+        raise Refused(f"{shown(name)} has {info.file_size} bytes, more than {limit}")
     return archive.read(info)
 
 
 def _tensor(archive: zipfile.ZipFile, folder: str, name: str, described: _Tensor) -> torch.Tensor:
     storage = described.storage
-    expected = storage.count * storage.dtype.itemsize
+    expected = storage.size
     data = _member(archive, f"{folder}/data/{storage.key}", expected)
     if len(data) < expected:
-        raise WeightsError(f"The checkpoint holds {len(data)} bytes of {name}, expected {expected}. Get it again.")
+        raise WeightsError(
+            f"The checkpoint holds {len(data)} bytes of {shown(name)}, expected {expected}. Get it again."
+        )
     if described.count == 0:
         return torch.empty(described.size, dtype=storage.dtype)
     flat = torch.frombuffer(bytearray(data), dtype=storage.dtype)
@@ -258,18 +285,18 @@ def _tensor(archive: zipfile.ZipFile, folder: str, name: str, described: _Tensor
 
 def _described(arguments: Any) -> _Tensor:
     match arguments:
-        case (_Storage() as storage, int(offset), tuple(size), tuple(stride), *_):
+        case (Storage() as storage, int(offset), tuple(size), tuple(stride), *_):
             whole = all(type(number) is int and number >= 0 for number in (offset, *size, *stride))
             if whole and len(size) == len(stride) <= 8:
                 tensor = _Tensor(storage, offset, size, stride)
                 last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
                 if tensor.count == 0 or (last < storage.count and tensor.count <= storage.count):
                     return tensor
-    raise _Refused("it describes a tensor that does not fit its storage")
+    raise Refused("it describes a tensor that does not fit its storage")
 
 
 def _check_keys(keys: list[Any]) -> None:
     # Hashing a tuple that is nested a million deep would exhaust the C stack.
     for key in keys:
         if not isinstance(key, str | int | float | None):
-            raise _Refused(f"it uses a {type(key).__name__.lstrip('_')} as a key")
+            raise Refused(f"it uses a {type(key).__name__.lstrip('_')} as a key")

@@ -48,6 +48,5 @@ def _from_file(preset: EncoderPreset, path: Path) -> SoundStreamEncoder:
     }
     with torch.device("meta"):
         model = SoundStreamEncoder(**{**preset.config["architecture"], **widths})
-    model.to_empty(device="cpu")
     load_part(preset, model, state, "encoder.", path)
     return model

@@ -55,6 +55,5 @@ def _from_file(preset: EncoderPreset, path: Path) -> SEANetEncoder:
         )
     with torch.device("meta"):
         model = SEANetEncoder(**{**preset.config["architecture"], **widths})
-    model.to_empty(device="cpu")
     load_part(preset, model, state, "encoder.", path)
     return model

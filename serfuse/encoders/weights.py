@@ -13,6 +13,8 @@ from .base import EncoderPreset, LoadRequest
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_REQUEST = re.compile(r"hub:(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?")
 _BLOCK = 1 << 20
+MAX_JSON = 1 << 20
+"""Bytes of a checkpoint's JSON file; the largest of the published ones, an index of shards, has a tenth of it."""
 _HUB_SECONDS = 10.0  # for the hub to answer at all
 
 # (path, mtime_ns, size) -> hex; hashing mms-1b's 3.9 GB takes seconds and must happen once per process.
@@ -41,6 +43,14 @@ class Weights:
     def folder(self) -> Path:
         """The folder that holds the first file."""
         return next(iter(self.files.values())).parent
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """The files with the tensors themselves, every shard of them."""
+        paths = [path for path in self.files.values() if path.suffix != ".json"]
+        for index in [path for path in self.files.values() if path.name.endswith(".index.json")]:
+            paths += _shards(index)
+        return paths
 
     def file(self, name: str) -> Path:
         """The file that serves the entry in which `name` is one of the alternatives.
@@ -197,8 +207,13 @@ def _local_id(files: dict[str, Path]) -> str:
 def _shards(index: Path) -> list[Path]:
     """Files that a sharded checkpoint's index names."""
     try:
-        names = set(json.loads(index.read_text())["weight_map"].values())
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        if index.stat().st_size > MAX_JSON:
+            raise ValueError(f"{index.stat().st_size} bytes, at most {MAX_JSON} expected")
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        beyond = sorted(name for name in names if Path(name).name != name)
+        if beyond:
+            raise ValueError(f"{beyond[0][:80]!r} is not the name of a file beside it")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise WeightsError(f"{index} is not the index of a sharded checkpoint: {error!r}.") from error
     absent = sorted(name for name in names if not (index.parent / name).is_file())
     if absent:

@@ -55,7 +55,7 @@ class XVector(Encoder):
         self.preset = preset
         self.weights_id = weights_id
         self.options = dict(options or {})
-        self._device = device
+        self.device = device
         self._model = model.to(device).eval().requires_grad_(False)
         # On the CPU whatever the device, so that the input of the network is the same.
         self._fbank = Fbank(sample_rate=preset.sample_rate, n_mels=preset.config["in_channels"]).eval()
@@ -68,7 +68,7 @@ class XVector(Encoder):
         with inference():
             bands = self._fbank(torch.from_numpy(batch))
             bands = bands - bands.mean(dim=1, keepdim=True)
-            return list(self._model(bands.to(self._device)).float().cpu().numpy())
+            return list(self._model(bands.to(self.device)).float().cpu().numpy())
 
 
 def load(preset: EncoderPreset, request: LoadRequest) -> XVector:

@@ -58,14 +58,16 @@ def comma_separated(runs: list[Run]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     figures = (*SCORES, *LOSSES)
-    heads = ["run", "corpus", "synthetic", "model", "a", "b", "split", "folds", "repeats", "seed", "clips"]
+    heads = ["run", "corpus", "synthetic", "model", "a", "b", "random_weights"]
+    heads += ["split", "folds", "repeats", "seed", "clips"]
     heads += [f"{name}_{what}" for name in figures for what in ("mean", "std", "pooled", "low", "high")]
     classes = sorted({name for run in runs for name in run.classes})
     heads += [f"{what}_{name}" for name in classes for what in ("support", "recall")]
     writer.writerow([*heads, "printed_accuracy", "printed_macro_f1", "printed_in"])
     for run in runs:
         keys = [key["encoder"] for key in run.config["embeddings"].values()]
-        cells = [run.name, run.corpus, run.synthetic, run.model, keys[0], keys[1] if len(keys) > 1 else "", run.split]
+        cells = [run.name, run.corpus, run.synthetic, run.model, keys[0], keys[1] if len(keys) > 1 else ""]
+        cells += [" ".join(run.random_weights), run.split]
         cells += [len(run.metrics["folds"]), run.config["split"]["repeats"], run.config["seed"]]
         cells.append(run.metrics["pooled"]["clips"])
         for name in figures:

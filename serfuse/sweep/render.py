@@ -58,19 +58,22 @@ def _bars(cells: Sequence[str]) -> str:
 
 
 def comma(table: Table) -> str:
-    """One line per row, five columns per figure; numbers in per cent with full precision, empty where missing."""
+    """One line per row, five columns per figure; numbers in per cent with full precision, empty where missing.
+
+    The last column names the encoders of the row that have random weights.
+    """
     parts = ("measured", "low", "high", "printed", "best")
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     names = [" ".join(filter(None, (h.corpus, h.model, h.metric))) for h in table.heads]
-    writer.writerow(["block", "row", *(f"{name} {part}" for name in names for part in parts)])
+    writer.writerow(["block", "row", *(f"{name} {part}" for name in names for part in parts), "random weights"])
     for block in table.blocks:
         for line in block.lines:
             cells: list[str] = []
             for f in line.figures:
                 cells += ["" if v is None else repr(round(v, 6)) for v in (f.measured, f.low, f.high, f.printed)]
                 cells.append("" if f.measured is None else str(int(f.best)))
-            writer.writerow([block.title or "", line.label, *cells])
+            writer.writerow([block.title or "", line.label, *cells, " ".join(line.random_weights)])
     return out.getvalue()
 
 

@@ -1,6 +1,6 @@
 """The table of a sweep: measured figures with their intervals beside the printed ones, in the paper's layout."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,10 +53,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Line:
-    """One row: its name and a figure for each column."""
+    """One row: its name and a figure for each column; `random_weights` are its encoders that were never trained."""
 
     label: str
     figures: tuple[Figure, ...]
+    random_weights: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,10 @@ def make(plan: Plan, ledger: Ledger, progress: Callable[[int, int], None] | None
             columns += _column(grid, rows, column, [found[row, column] for row in rows])
             if progress:
                 progress(number * len(grid.columns) + place + 1, len(grid.blocks) * len(grid.columns))
-        lines = tuple(Line(row.label, tuple(column[i] for column in columns)) for i, row in enumerate(rows))
+        lines = tuple(
+            Line(row.label, tuple(column[i] for column in columns), _random(found[row, c] for c in grid.columns))
+            for i, row in enumerate(rows)
+        )
         if lines:
             blocks.append(Block(title, lines))
     return Table(grid.spec.title, grid.spec.rows_heading, heads, tuple(blocks), tuple(_notes(plan, found)))
@@ -283,7 +287,7 @@ def _notes(plan: Plan, cells: dict[tuple[Row, Column], _Cell]) -> list[str]:
 def _warnings(planned: Sequence[Planned]) -> list[str]:
     datasets = [one.dataset for one in planned if one.dataset is not None]
     found = []
-    random = sorted({key.encoder for dataset in datasets for key in dataset.keys.values() if key.random})
+    random = _random_encoders(planned)
     if random:
         found.append(
             f"WARNING: random weights in {', '.join(random)}; the figures say nothing about the published models."
@@ -295,6 +299,15 @@ def _warnings(planned: Sequence[Planned]) -> list[str]:
             "about emotion."
         )
     return found
+
+
+def _random(cells: Iterable[_Cell]) -> tuple[str, ...]:
+    return _random_encoders([planned for cell in cells for planned in cell.planned])
+
+
+def _random_encoders(planned: Sequence[Planned]) -> tuple[str, ...]:
+    datasets = [one.dataset for one in planned if one.dataset is not None]
+    return tuple(sorted({key.encoder for dataset in datasets for key in dataset.keys.values() if key.random}))
 
 
 def _percent(value: float | None) -> float | None:

@@ -175,8 +175,18 @@ def test_random_weights_are_called_random(serfuse, make_store, tmp_path: Path) -
     clips = store.clips("standin")
     matrix = np.random.default_rng(0).normal(size=(len(clips), 8))
     store.append("standin", EmbeddingKey("wavlm", weights="random:0"), list(clips["id"]), list(clips["audio"]), matrix)
-    done = serfuse("cv", "--head", "svm", "--a", "wavlm", "--folds", "2")
-    assert done.exit_code == 0 and "random weights" in done.output
+    done = serfuse("cv", "--head", "svm", "--a", "wavlm", "--folds", "2", "--out", "random")
+    assert done.exit_code == 0 and "WARNING: an encoder has random weights" in done.output
+    assert "svm: wavlm (random weights), standin" in done.output, "the title, which the figures bear too"
+    assert json.loads(Path("random/metrics.json").read_text("utf-8"))["random_weights"] == ["wavlm"]
+
+    trained = serfuse("cv", "--head", "svm", "--a", "hubert", "--folds", "2", "--out", "trained")
+    assert "random weights" not in trained.output
+    assert json.loads(Path("trained/metrics.json").read_text("utf-8"))["random_weights"] == []
+    for arguments in ([], ["--json"]):
+        compared = serfuse("compare", "trained", "random", *arguments)
+        assert "WARNING: random has random weights (wavlm)" in compared.output, compared.output
+        assert "trained has random weights" not in compared.output
 
 
 def test_loso_and_speaker_splits_name_no_leak(serfuse, store) -> None:

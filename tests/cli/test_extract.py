@@ -108,6 +108,18 @@ def test_an_encoder_without_weights_does_not_stop_the_others(serfuse, monkeypatc
     assert "not here" in report["encoders"][0]["error"] and report["encoders"][1]["reused"] == 6
 
 
+def test_a_model_says_that_it_is_loading_before_its_first_clip(serfuse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("SERFUSE_WEIGHTS", "nowhere")
+    monkeypatch.setenv("HF_HUB_CACHE", "nowhere")
+    done = serfuse("--encoder", "hubert", "--encoder", "counting")
+    assert done.stderr.index("hubert: loading the weights ...") < done.stderr.index(
+        "hubert: not extracted. The weights"
+    )
+    assert "counting: loading" not in done.stderr
+    assert "loading" not in serfuse("--encoder", "hubert", "--quiet").stderr
+
+
 def test_random_weights_say_so_wherever_they_are_shown(serfuse) -> None:
     done = serfuse("--encoder", "counting", "--weights", "random", "--seed", "3")
     assert "RANDOM WEIGHTS (random:3): never trained" in done.stdout

@@ -39,7 +39,8 @@ def load(weights, **request):
 
 
 def test_golden_values(checkpoint):
-    # Of `small_state()` and `speechlike`, float32, one thread; a change in either path shows.
+    # Recorded from serfuse itself (torch 2.11, CPU, one thread) with `small_state` and `speechlike`: a change shows.
+    # That the numbers are right is shown by the whole path in other people's parts, below.
     frames = load(checkpoint).frames(speechlike(24_000))
     assert frames.shape == (38, 80)
     assert frames.dtype == np.float32
@@ -98,6 +99,61 @@ def test_mixer_is_transformers_mamba():
     tokens = torch.randn(3, 251, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         torch.testing.assert_close(ours(tokens), theirs(tokens), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["official", "freq"])
+def test_whole_path_against_other_peoples_parts(checkpoint, layout):
+    """librosa's mel spectrogram, numpy, and transformers' Mamba, put together from the description alone."""
+    import librosa
+    from torch.nn import functional
+    from transformers import MambaConfig
+    from transformers.models.mamba.modeling_mamba import MambaMixer
+
+    clip, state, dim = speechlike(40_000), small_state(), SMALL["dim"]
+    mel = librosa.feature.melspectrogram(
+        y=clip,
+        sr=16_000,
+        n_fft=400,
+        hop_length=160,
+        n_mels=80,
+        fmin=50,
+        fmax=8000,
+        htk=True,
+        norm=None,
+        pad_mode="reflect",
+    )
+    logs = np.log(mel.T + 1.1920929e-07)
+    logs = (logs - logs.mean()) / (logs.std(ddof=1) + 1e-8)
+    chunks = np.pad(logs, ((0, -len(logs) % 200), (0, 0))).reshape(-1, 200, 80)
+
+    config = MambaConfig(
+        hidden_size=dim, state_size=4, conv_kernel=4, expand=3, time_step_rank=1, num_hidden_layers=SMALL["depth"]
+    )
+    expected = []
+    with torch.no_grad():
+        for chunk in chunks:
+            patches = chunk.reshape(50, 4, 5, 16).transpose(0, 2, 1, 3).reshape(250, 64)  # time-major tokens
+            tokens = torch.from_numpy(patches).float() @ state["patch_embed.proj.weight"].reshape(dim, 64).T
+            tokens = tokens + state["patch_embed.proj.bias"]
+            tokens = torch.cat([state["cls_token"][0], tokens]) + state["pos_embed"][0]
+            for number in range(SMALL["depth"]):
+                mixer, prefix = MambaMixer(config, layer_idx=number).eval(), f"blocks.{number}."
+                own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+                mixer.load_state_dict({name.removeprefix("mixer."): own[name] for name in own if "mixer." in name})
+                normed = functional.layer_norm(tokens, (dim,), own["norm.weight"], own["norm.bias"], eps=1e-6)
+                tokens = tokens + mixer(normed[None])[0]
+            tokens = functional.layer_norm(
+                tokens, (dim,), state["encoder_norm.weight"], state["encoder_norm.bias"], eps=1e-6
+            )
+            tokens = tokens[1:].numpy()
+            if layout == "official":  # tokens (t f), read as (f t)
+                expected.append(tokens.reshape(5, 50, dim).transpose(1, 0, 2).reshape(50, 5 * dim))
+            else:
+                expected.append(tokens.reshape(50, 5 * dim))
+    frames = load(checkpoint, options={"layout": layout}).frames(clip)
+    expected = np.concatenate(expected)[: -(-len(logs) // 4)]
+    assert frames.shape == expected.shape == (63, 5 * dim)
+    np.testing.assert_allclose(frames, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["tiny", "small", "base"])

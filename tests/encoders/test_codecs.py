@@ -1,5 +1,6 @@
 """What holds for the encoder of every codec, on small checkpoints in the publisher's own format."""
 
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -61,6 +62,15 @@ def test_a_small_checkpoint_tells_its_own_size(name, encoder, checkpoint, facts)
     assert encoder.preset.vector_size == facts.small
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
     assert encoders.weights_status(name, checkpoint) == (True, str(folder))
+
+
+def test_loads_without_a_network(name, checkpoint, monkeypatch):
+    def refuse(*_args, **_more):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    assert load(name, checkpoint).weights_id.startswith("sha256:")
 
 
 def test_a_batch_is_as_its_clips_alone(encoder):
@@ -132,6 +142,8 @@ def test_absent_weights_say_where_to_get_them_and_where_to_put_them(name, tmp_pa
         ({"options": {"loudness": 1}}, "has no option loudness"),
         ({"dtype": "float16"}, "computes in float32"),
         ({"device": "abacus"}, "Unknown device"),
+        ({"device": "mps"}, "Unknown device 'mps'. Use auto, cpu, cuda or cuda:N"),
+        ({"layer": "\u00b2"}, "no layers to choose from"),
     ],
 )
 def test_what_it_does_not_have_is_refused(name, checkpoint, request_, message):

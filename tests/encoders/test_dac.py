@@ -91,8 +91,9 @@ def test_pad_to(checkpoint):
     assert alone.preset.min_samples == 319 and len(alone.frames(tone(319))) == 1
     with pytest.raises(AudioError, match="Too short"):
         alone.frames(tone(318))
-    with pytest.raises(ConfigError, match="pad_to of dac is a number of samples"):
-        load(NAME, checkpoint, options={"pad_to": "some"})
+    for value in ("some", "\u00b2", 0, 1.5, 10**12):
+        with pytest.raises(ConfigError, match="pad_to of dac is a number of samples, 1 to 16000"):
+            load(NAME, checkpoint, options={"pad_to": value})
 
 
 def test_the_older_format_loads_too(checkpoint, encoder, tmp_path):
@@ -141,6 +142,11 @@ def test_unreadable(checkpoint, tmp_path):
     with pytest.raises(WeightsError, match="cannot be read as JSON"):
         load(NAME, tmp_path)
     (tmp_path / "config.json").write_text((checkpoint / "config.json").read_text())
+    with pytest.raises(WeightsError, match="the weights beside it have 7 bytes"):
+        load(NAME, tmp_path)
+    content = bytearray((checkpoint / "model.safetensors").read_bytes())
+    content[8:16] = b"nothing!"  # where its header begins
+    (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(WeightsError, match="could not be read"):
         load(NAME, tmp_path)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from serfuse.encoders.restricted_unpickler import read_checkpoint
+from serfuse.encoders.restricted_unpickler import MAX_PICKLE, read_checkpoint
 from serfuse.errors import WeightsError
 
 
@@ -210,6 +210,19 @@ def test_many_tensors_on_one_storage_cannot_swell(tmp_path):
     torch.save({"model": {str(number): base[:9_999] for number in range(50)}}, tmp_path / "x.pth")
     with pytest.raises(WeightsError, match="claims 1999800 bytes"):
         read_checkpoint(tmp_path / "x.pth")
+
+
+def test_names_from_the_file_reach_a_message_short_and_without_control_characters(tmp_path):
+    path = _archive(tmp_path / "x.pth", _named("\x1b[2Jos", "s" * 100_000, "true"))
+    with pytest.raises(WeightsError, match="was refused") as error:
+        read_checkpoint(path)
+    assert "\x1b" not in str(error.value) and len(str(error.value)) < 1000
+
+
+def test_a_pickle_too_long_for_weights_is_refused(tmp_path):
+    path = _archive(tmp_path / "x.pth", b"\x80\x02](" + b"}" * MAX_PICKLE + b"e.")
+    with pytest.raises(WeightsError, match=f"more than {MAX_PICKLE}"):
+        read_checkpoint(path)
 
 
 def test_compressed_members_are_refused(tmp_path):

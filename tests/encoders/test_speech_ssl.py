@@ -7,8 +7,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import transformers
@@ -63,6 +65,23 @@ def damaged(folders: dict[str, Path], tmp_path: Path) -> Callable[[Callable[[Pat
     return make
 
 
+def change_config(**settings: object) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+
+    return apply
+
+
+def as_index(content: object) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        text = content if isinstance(content, str) else json.dumps(content)
+        (folder / "model.safetensors.index.json").write_text(text)
+
+    return apply
+
+
 def change_state(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
         state = load_file(folder / "model.safetensors")
@@ -111,7 +130,7 @@ def test_layers_are_transformers_hidden_states(name, folders, loaded) -> None:
 
 
 def test_a_layer_that_is_not_there(folders) -> None:
-    for layer in ("4", "-1", "first"):
+    for layer in ("4", "-1", "first", "\u00b2"):
         with pytest.raises(ConfigError, match=r"layers 1 to 3 \(0 is the input of the first one\) and 'last'"):
             load("wav2vec2", folders["wav2vec2"], layer=layer)
     with pytest.raises(ConfigError, match="layers 1 to 48"):
@@ -149,6 +168,15 @@ def test_shortest_clip(name, loaded) -> None:
 def test_what_is_no_clean_mono_is_refused(waveform, message, loaded) -> None:
     with pytest.raises(AudioError, match=message):
         loaded["wav2vec2"].frames(waveform)
+
+
+def test_a_clip_too_long_for_the_memory_is_refused_by_name(loaded, monkeypatch) -> None:
+    """WavLM's attention holds matrices of frames by frames: ten minutes would take 200 GiB, and the process with it."""
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=100_000))
+    with pytest.raises(AudioError, match=r"Too long for wavlm here: its attention needs about 0\.0 GiB for 1\.0 s"):
+        loaded["wavlm"].frames(speechlike(16_000))
+    assert len(loaded["wavlm"].frames(speechlike(4_000))) == 12
+    assert len(loaded["hubert"].frames(speechlike(16_000))) == 49, "fused attention holds no such matrices"
 
 
 def test_digital_silence_is_finite(loaded) -> None:
@@ -242,7 +270,7 @@ def test_no_weights_here(name, nowhere) -> None:
             rf"0 weights are missing, 1 weights are of another shape \({WEIGHT}\)",
         ),
         (change_state(lambda state: state[WEIGHT].fill_(float("nan"))), "NaN or infinite numbers in 1 weights"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b""), "could not be read as a checkpoint"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b""), "the weights beside it have 0 bytes"),
         (
             lambda folder: (folder / "model.safetensors").write_bytes(
                 (folder / "model.safetensors").read_bytes()[:-1000]
@@ -258,6 +286,16 @@ def test_no_weights_here(name, nowhere) -> None:
         ),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be read as JSON"),
         (lambda folder: (folder / "config.json").write_text("[]"), "holds a list, expected a JSON object"),
+        (lambda folder: (folder / "config.json").write_text("[" * 100_000), "cannot be read as JSON"),
+        (lambda folder: (folder / "config.json").write_text(" " * (1 << 21)), "2097152 bytes, at most 1048576"),
+        # transformers would set 140 GB aside, and build layers for minutes, before it saw what the weights are
+        (change_config(hidden_size=40_000, intermediate_size=40_000), r"describes 35,202,044,336 parameters, and"),
+        (change_config(num_hidden_layers=100_000), "num_hidden_layers counts 100000, at most 256 expected"),
+        (change_config(conv_dim=[16] * 65), "conv_dim counts 65, at most 64 expected"),
+        (change_config(hidden_size="many"), "could not be read as a checkpoint of wav2vec2"),
+        (as_index({"weight_map": {"a": "../../secret"}}), r"'\.\./\.\./secret' is not the name of a file beside it"),
+        (as_index({"weight_map": {"a": "absent.safetensors"}}), "names files that are not beside it: absent"),
+        (as_index("[" * 100_000), "is not the index of a sharded checkpoint: RecursionError"),
     ],
     ids=lambda value: value[:25] if isinstance(value, str) else "",
 )
@@ -289,7 +327,9 @@ def test_a_pickle_runs_nothing(damaged, tmp_path) -> None:
         (folder / "model.safetensors").unlink()
         torch.save({**state, "x": _Hostile(tmp_path / "ran")}, folder / "pytorch_model.bin")
 
-    with pytest.raises(WeightsError, match=r"Weights only load failed\. Get it again"):
+    with pytest.raises(
+        WeightsError, match=r"it names _?io\.open, which weights have no need of; nothing in it was run\. Get it again"
+    ):
         load("wav2vec2", damaged(poison))
     assert not (tmp_path / "ran").exists()
 

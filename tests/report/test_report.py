@@ -235,6 +235,10 @@ def test_what_a_reader_must_know_comes_first(folders: list[Path], tmp_path: Path
     warnings = " ".join(words.warnings(run))
     assert len(words.warnings(run)) == 3
     assert "synthetic" in warnings and "random weights" in warnings and "ignores encodec" in warnings
+    for suffix in (".md", ".tex"):
+        assert "(hubert: random weights)" in tables.FORMATS[suffix]([run]), suffix
+    (row,) = csv.DictReader(io.StringIO(tables.comma_separated([run])))
+    assert row["random_weights"] == "hubert"
     drawn = page.render([run])
     assert drawn.index("The speech is synthetic") < drawn.index("Results")
 

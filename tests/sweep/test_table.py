@@ -1,11 +1,14 @@
 """Figures, intervals, marks and notes of a table."""
 
+import csv
+import io
+
 import numpy as np
 import pytest
 
 from serfuse import results
 from serfuse.embedding_key import EmbeddingKey
-from serfuse.sweep import driver, table
+from serfuse.sweep import driver, render, table
 from serfuse.sweep.ledger import Ledger
 
 
@@ -91,6 +94,10 @@ def test_random_weights_and_synthetic_speech_are_said(make_plan, store, folder, 
     ids, matrix = store.load("emodb", key)
     hashes = [store.present("emodb", key)[name] for name in ids]
     store.append("emodb", EmbeddingKey("xvector", weights="random:0"), ids, hashes, matrix)
-    notes = table.make(make_plan(blocks=[{"rows": ["xvector", "dac"]}]), Ledger(folder)).notes
+    made = table.make(make_plan(blocks=[{"rows": ["xvector", "dac"]}]), Ledger(folder))
+    assert [line.random_weights for line in made.blocks[0].lines] == [("xvector",), ()]
+    rows = list(csv.DictReader(io.StringIO(render.render(made, "csv"))))
+    assert [row["random weights"] for row in rows] == ["xvector", ""]
+    notes = made.notes
     assert any(note.startswith("WARNING: random weights in xvector") for note in notes)
     assert any("Missing: 2 of 2" in note for note in notes)
