@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from serfuse import encoders
 from serfuse.encoders import LoadRequest, audiomamba
 from serfuse.encoders.audiomamba_model import Mixer
+from serfuse.encoders.compiled import import_librosa
 from serfuse.errors import AudioError, ConfigError, WeightsError
 
 SMALL = {"dim": 16, "depth": 2, "state": 4, "conv": 4, "expand": 3}
@@ -104,13 +105,12 @@ def test_mixer_is_transformers_mamba():
 @pytest.mark.parametrize("layout", ["official", "freq"])
 def test_whole_path_against_other_peoples_parts(checkpoint, layout):
     """librosa's mel spectrogram, numpy, and transformers' Mamba, put together from the description alone."""
-    import librosa
     from torch.nn import functional
     from transformers import MambaConfig
     from transformers.models.mamba.modeling_mamba import MambaMixer
 
     clip, state, dim = speechlike(40_000), small_state(), SMALL["dim"]
-    mel = librosa.feature.melspectrogram(
+    mel = import_librosa().feature.melspectrogram(
         y=clip,
         sr=16_000,
         n_fft=400,
