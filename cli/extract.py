@@ -428,5 +428,5 @@ def _free_memory() -> None:
     """Give a large model's memory back before the next one is loaded."""
     gc.collect()
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
+    if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -1,5 +1,6 @@
 """Checks that every encoder makes of what it is asked for."""
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -99,7 +100,7 @@ def resolve_device(device: str) -> str:
     import torch
 
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return "cuda" if _cuda_devices() else "cpu"
     try:
         wanted = torch.device(device)
     except RuntimeError:
@@ -107,12 +108,21 @@ def resolve_device(device: str) -> str:
     if wanted is None or wanted.type not in ("cpu", "cuda"):
         raise ConfigError(f"Unknown device {device!r}. Use auto, cpu, cuda or cuda:N.")
     if wanted.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        count = _cuda_devices()
         if not count:
             raise ConfigError(f"Device {device!r} was asked for, but there is no CUDA device here. Use --device cpu.")
         if (wanted.index or 0) >= count:
             raise ConfigError(f"Device {device!r} was asked for, but there are cuda:0 to cuda:{count - 1} here.")
     return device
+
+
+def _cuda_devices() -> int:
+    """How many there are. Where there is none, torch warns of it once TensorFlow has looked for some as well."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "CUDA initialization", UserWarning)
+        return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def shown(text: str, limit: int = 80) -> str:

@@ -115,3 +115,12 @@ def test_importing_and_asking_loads_no_library_that_computes() -> None:
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_looking_for_a_gpu_after_tensorflow_has_is_no_warning() -> None:
+    code = (
+        "import warnings, tensorflow as tf; tf.config.list_physical_devices(); warnings.simplefilter('error')\n"
+        "from serfuse.encoders.checks import resolve_device; print(resolve_device('auto') in ('cpu', 'cuda'))"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() == "True", done.stderr
