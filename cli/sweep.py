@@ -140,6 +140,7 @@ def _run(
     quiet: bool,
 ) -> "State":
     """Start the engine, run, and show how it goes."""
+    from serfuse import processors
     from serfuse.sweep import driver
     from serfuse.sweep import engine as engines
     from serfuse.sweep import memory as memories
@@ -153,14 +154,15 @@ def _run(
         jobs, engine = 1, "processes"  # nothing to run: no cluster for that
     if engine == "processes":
         jobs = jobs or max(1, len(engines.gpus()))
-    chosen = threads or max(1, engines.cores() // (jobs or engines.cores()))
+    cores = processors.cores()
+    chosen = threads or max(1, cores // (jobs or cores))
     if threads:
         ledger.set_threads(threads)
     chosen = ledger.threads(chosen)
-    if engine == "processes" and not quiet and jobs > 1 and jobs * chosen > engines.cores():
+    if engine == "processes" and not quiet and jobs > 1 and jobs * chosen > cores:
         click.echo(
-            f"{jobs} processes of {chosen} threads each, as in the first call, share {engines.cores()} cores. "
-            f"--threads {max(1, engines.cores() // jobs)} is faster, but changes the last digits of what is to come.",
+            f"{jobs} processes of {chosen} threads each, as in the first call, share {cores} cores. "
+            f"--threads {max(1, cores // jobs)} is faster, but changes the last digits of what is to come.",
             err=True,
         )
     with terminated_like_interrupted():

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import fitting, folds, leakage, metrics, models, sensitivity
+from . import fitting, folds, leakage, metrics, models, processors, sensitivity
 from .config import Config
 from .errors import ConfigError, StoreError
 from .folds import Fold
@@ -74,6 +74,7 @@ class FoldResult:
         neighbours: see `sensitivity.neighbour_dependence`; empty unless the model depends on the batch.
         penultimate: `(N, F)` of the test clips, rows as in `predictions`.
         seconds: wall time of training and prediction.
+        threads: of each operation; the last digits depend on it. 0 where that is not known.
         model: the trained `keras.Model`, `None` for scikit-learn.
     """
 
@@ -85,6 +86,7 @@ class FoldResult:
     neighbours: dict[str, Any]
     penultimate: np.ndarray
     seconds: float
+    threads: int = 0
     model: Any = None
 
 
@@ -250,6 +252,7 @@ def run_fold(
         neighbours=sensitivity.neighbour_dependence(fitted, test, truth) if depends else {},
         penultimate=fitted.penultimate(test),
         seconds=time.perf_counter() - start,
+        threads=processors.threads(fitting.library(config)),
         model=getattr(fitted, "model", None),
     )
 

@@ -60,6 +60,12 @@ def backend_name() -> str:
     return os.environ.get("KERAS_BACKEND", "tensorflow")
 
 
+def library(config: Config) -> str:
+    """What trains the model of a configuration: "scikit-learn", or the backend of Keras."""
+    found = models.get(config.model).library
+    return backend_name() if found == "keras" else found
+
+
 @contextmanager
 def _notices_held_back() -> Iterator[None]:
     """Send file descriptor 2 elsewhere for a moment, and show what was written if something fails.

@@ -49,6 +49,7 @@ def write(folder: Path, result: FoldResult, fingerprint: str, extra: dict[str, A
             "sensitivity": result.sensitivity,
             "neighbours": result.neighbours,
             "seconds": result.seconds,
+            "threads": result.threads,
             **(extra or {}),
         }
         (temporary / "fold.json").write_text(json.dumps(facts, indent=1), "utf-8")
@@ -92,6 +93,7 @@ def read(folder: Path, fold: Fold, fingerprint: str) -> FoldResult | None:
             neighbours=facts["neighbours"],
             penultimate=np.load(path / "penultimate.npy", allow_pickle=False),
             seconds=float(facts["seconds"]),
+            threads=int(facts.get("threads", 0)),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(

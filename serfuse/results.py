@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from . import __version__, config, figures, fitting, models
+from . import __version__, config, figures, fitting
 from .crossval import Dataset, FoldResult, Result
 from .durable import write_text
 from .embedding_key import EmbeddingKey
@@ -24,7 +24,7 @@ from .folds import Fold
 _VERSIONED = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn", "scipy", "pandas")
 _MAX_METRICS_BYTES = 64 << 20  # a fold takes three kilobytes
 # of `description`, beside the settings
-_RECORDED = ("embeddings", "corpus", "versions", "backend")
+_RECORDED = ("embeddings", "corpus", "versions", "backend", "threads")
 FILES = ("config.yaml", "folds.csv", "predictions.csv", "history.csv", "metrics.json")
 
 
@@ -76,13 +76,15 @@ def _versions() -> tuple[tuple[str, str], ...]:
     return tuple(found.items())
 
 
-def description(result_config: config.Config, dataset: Dataset) -> dict[str, Any]:
-    """What `config.yaml` holds: the configuration with every default, the embeddings' keys, the versions."""
+def description(result_config: config.Config, dataset: Dataset, threads: Iterable[int] = ()) -> dict[str, Any]:
+    """What `config.yaml` holds: the configuration with every default, the embeddings' keys, the versions.
+
+    Args:
+        threads: those that the folds are, or were, trained with; a number for each where they differ.
+    """
     values = yaml.safe_load(config.dump(result_config))
     values["data"]["corpus"] = dataset.corpus
-    backend = models.get(result_config.model).library
-    if backend == "keras":
-        backend = fitting.backend_name()
+    numbers = sorted(set(threads))
     return {
         **values,
         "embeddings": {name: key.to_dict() for name, key in dataset.keys.items()},
@@ -96,7 +98,8 @@ def description(result_config: config.Config, dataset: Dataset) -> dict[str, Any
             "synthetic": bool(dataset.info.get("synthetic", False)),
         },
         "versions": versions(),
-        "backend": backend,
+        "backend": fitting.library(result_config),
+        **({"threads": numbers[0] if len(numbers) == 1 else numbers} if numbers else {}),
     }
 
 
@@ -130,9 +133,11 @@ def folds_table(parts: Iterable[Fold]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def write_start(out: Path, result_config: config.Config, dataset: Dataset, parts: list[Fold]) -> None:
-    """Write down what is about to be run, before the first epoch."""
-    text = yaml.safe_dump(description(result_config, dataset), sort_keys=False, allow_unicode=True)
+def write_start(
+    out: Path, result_config: config.Config, dataset: Dataset, parts: list[Fold], threads: Iterable[int]
+) -> None:
+    """Write down what is about to be run, before the first epoch; `threads` as for `description`."""
+    text = yaml.safe_dump(description(result_config, dataset, threads), sort_keys=False, allow_unicode=True)
     write_text(out / "config.yaml", text)
     write_csv(out / "folds.csv", folds_table(parts))
 

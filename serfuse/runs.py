@@ -3,10 +3,10 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from . import crossval, fitting, fold_files, leakage, models, results
+from . import crossval, fitting, fold_files, leakage, models, processors, results
 from .config import Config
 from .crossval import Dataset, FoldResult, Result
 from .durable import LOCK, locked
@@ -16,9 +16,13 @@ from .folds import Fold
 FINISHED_FOLDS = ".folds"
 
 
-def fingerprint(config: Config, dataset: Dataset) -> str:
-    """A hash of everything that decides the result of any fold: configuration, embeddings, clips, labels, versions."""
-    description = results.description(config, dataset)
+def fingerprint(config: Config, dataset: Dataset, threads: Iterable[int] = ()) -> str:
+    """A hash of everything that decides the result of any fold: configuration, embeddings, clips, labels, versions.
+
+    Args:
+        threads: of each operation. A sweep keeps their number for its whole folder and leaves them out here.
+    """
+    description = results.description(config, dataset, threads)
     text = json.dumps({**description, "clips": dataset.digest}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -80,14 +84,15 @@ def _execute(
     on_epoch: Callable[[Fold, int, Mapping[str, float]], None] | None,
 ) -> Result:
     """`execute`, once the folder is there and nobody else works in it."""
-    mark = fingerprint(config, dataset)
+    threads = [processors.threads(fitting.library(config))]
+    mark = fingerprint(config, dataset, threads)
     kept = out / FINISHED_FOLDS
     before = {fold_files.name(fold): fold_files.read(kept, fold, mark) for fold in parts}
     done = sum(result is not None for result in before.values())
     if not done:
         shutil.rmtree(kept, ignore_errors=True)
     results.clear(out, keep_models=done > 0)
-    results.write_start(out, config, dataset, parts)
+    results.write_start(out, config, dataset, parts, threads)
 
     def finish(result: FoldResult) -> None:
         if before[fold_files.name(result.fold)] is None:
@@ -119,7 +124,7 @@ def free_folder(root: Path, config: Config, dataset: Dataset) -> Path:
     """
     parts = [dataset.corpus, config.model, *(key.encoder for key in dataset.keys.values()), config.split.name]
     base = "-".join(parts) + f"-seed{config.seed}"
-    mark = fingerprint(config, dataset)
+    mark = fingerprint(config, dataset, [processors.threads(fitting.library(config))])
     candidate, number = root / base, 2
     while (candidate / "metrics.json").exists() or _marks(candidate) - {mark}:
         candidate, number = root / f"{base}-{number}", number + 1

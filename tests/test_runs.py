@@ -240,3 +240,21 @@ def test_repeats_keep_every_model_under_its_own_name(dataset: crossval.Dataset, 
 def test_read_metrics_of_something_else_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no finished run"):
         results.read_metrics(tmp_path)
+
+
+def test_the_number_of_threads_is_part_of_a_run(
+    dataset: crossval.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last digits depend on it, so it is written down, and folds of another number are not taken up."""
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    for model, number in (("fcn", 3), ("svm", 5)):
+        runs.execute(make(model), dataset, tmp_path / model)
+        assert results.read_description(tmp_path / model)["threads"] == number
+    mark = runs.fingerprint(make(), dataset, [3])
+    fold = crossval.plan(make(), dataset)[0]
+    result = crossval.run_fold(make(), dataset, fold)
+    result.model = None
+    fold_files.write(tmp_path / "kept", result, mark)
+    assert fold_files.read(tmp_path / "kept", fold, mark).threads == 3
+    assert fold_files.read(tmp_path / "kept", fold, runs.fingerprint(make(), dataset, [2])) is None

@@ -27,13 +27,6 @@ class Engine(Protocol):
         ...
 
 
-def cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def gpus() -> list[str]:
     """NVIDIA GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them, found without any library."""
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -142,7 +142,7 @@ class Ledger:
         result = crossval.cross_validate(config, dataset, parts, recall=recall)
         try:
             (out / "fingerprint").unlink(missing_ok=True)  # what is half rewritten is not finished
-            results.write_start(out, config, dataset, parts)
+            results.write_start(out, config, dataset, parts, [fold.threads for fold in result.folds if fold.threads])
             results.write_tables(out, result)
             durable.write_text(out / "fingerprint", planned.fingerprint + "\n")
         except (OSError, SerfuseError) as error:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import processors
 from ..errors import ConfigError, RunError, SerfuseError
-from . import engine, memory, worker
+from . import memory, worker
 from .plan import CachedStore, Datasets, Unit
 from .worker import Outcome, Task
 
@@ -201,7 +202,7 @@ def _room(machine: Mapping[str, float], threads: int, gpu: int) -> int:
 def _connect(ray: Any, jobs: int | None, threads: int, address: str | None, limit: int | None) -> None:
     settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
-        number = (jobs or max(1, engine.cores() // threads)) * threads
+        number = (jobs or max(1, processors.cores() // threads)) * threads
         settings.update(address="local", num_cpus=number, include_dashboard=False, _memory=limit)
     else:
         settings.update(address=address)
