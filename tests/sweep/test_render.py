@@ -34,7 +34,8 @@ def test_csv_has_every_number_and_reads_back(shown: Table) -> None:
     first = {name: rows[0][f"Emo_DB CNN F1 {name}"] for name in ("measured", "low", "high", "printed", "best")}
     assert first == {"measured": "63.456", "low": "60.0", "high": "66.66", "printed": "64.7", "best": "1"}
     assert rows[1]["CREMA-D FCN Acc low"] == "" and rows[2]["CREMA-D FCN Acc measured"] == ""
-    assert len(rows[0]) == 2 + 5 * 8
+    assert len(rows[0]) == 3 + 5 * 8
+    assert [row["random weights"] for row in rows] == ["", "", ""]
 
 
 def test_markdown_has_as_many_cells_in_every_line(shown: Table) -> None:
