@@ -48,7 +48,7 @@ def intervals(runs: list[Run]) -> str:
             axes.plot([100 * bounds["low"], 100 * bounds["high"]], [place, place], color=COLOURS[0], linewidth=2.5)
         axes.plot(100 * value, place, "o", color=COLOURS[0], markersize=6)
         chance = 100 / len(run.classes)  # corpora differ in their number of emotions
-        axes.plot([chance, chance], [place - 0.5, place + 0.5], color="grey", linestyle=":", linewidth=1.2)
+        axes.plot([chance, chance], [place - 0.3, place + 0.18], color="grey", linestyle=":", linewidth=1.2)
         for row in run.published:
             axes.plot(row.accuracy, place, "x", color=COLOURS[3], markersize=8, markeredgewidth=2)
         name = plain(f"{run.title}: {run.inputs} ({run.split})", 66)
