@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 import yaml
 
+from serfuse import processors
 from serfuse.corpora.base import Clip, Corpus
 from serfuse.embedding_key import EmbeddingKey
 from serfuse.store import AudioFacts, EmbeddingStore
-from serfuse.sweep import engine
 
 EMOTIONS = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")
 SPEAKERS, TAKES, SIZE, EPOCHS = 10, 8, 768, 20
@@ -184,7 +184,7 @@ def _report(found: dict[str, Measured], units: int) -> str:
             f"{100 * statistics.quantiles(between, n=10)[-1]:.2f} %). Rate of the loop over that of one worker, "
             f"less 1: {100 * overhead:.1f} %. Throughput of two workers against one: {gain:.2f} times.",
         ]
-    machine = f"{engine.cores()} cores, Python {platform.python_version()}, {platform.machine()}"
+    machine = f"{processors.cores()} cores, Python {platform.python_version()}, {platform.machine()}"
     return "\n".join([*lines, "", f"{machine}, load {os.getloadavg()[0]:.1f} at the end.", ""])
 
 

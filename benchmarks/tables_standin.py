@@ -18,10 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
+from serfuse import processors
 from serfuse.corpora.base import Clip, Corpus
 from serfuse.embedding_key import EmbeddingKey
 from serfuse.store import AudioFacts, EmbeddingStore
-from serfuse.sweep import driver, engine, grid, ledger, memory, plan, render, spec, table
+from serfuse.sweep import driver, grid, ledger, memory, plan, render, spec, table
 from serfuse.sweep.processes import ProcessEngine
 
 _SIX = ("anger", "disgust", "fear", "happiness", "neutral", "sadness")
@@ -159,8 +160,8 @@ def _report(lines: list[str], cells: int, units: int) -> str:
             "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
             *lines,
             "",
-            f"{cells} cells, {units} units. {engine.cores()} cores, Python {platform.python_version()}, Keras backend "
-            f"{os.environ.get('KERAS_BACKEND', 'tensorflow')}.",
+            f"{cells} cells, {units} units. {processors.cores()} cores, Python {platform.python_version()}, Keras "
+            f"backend {os.environ.get('KERAS_BACKEND', 'tensorflow')}.",
             "",
         ]
     )

@@ -95,7 +95,7 @@ def run(task: Task, dataset: Dataset, checked: dict[str, str] | None = None) -> 
             "resident_bytes": memory.resident(os.getpid()),
             "host": socket.gethostname(),
             "worker": os.getpid(),
-            "threads": int(os.environ.get("OMP_NUM_THREADS") or 0),
+            "threads": result.threads,
             "start_up_seconds": round(ready - begun, 3),
         }
         return Outcome(task.unit, result, facts=facts)
