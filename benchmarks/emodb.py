@@ -181,7 +181,7 @@ def results_table(out: Path) -> str:
 
 def fusion_table(out: Path, rows: dict[str, str], split: str) -> str:
     """One line per model: accuracy, what shuffling each input does, and paired differences."""
-    from serfuse.compare import compare
+    from serfuse.runs.compare import compare
 
     folders = {row: out / fusion_name(row, split) for row in rows}
     found = {row: metrics(folder) for row, folder in folders.items()}

@@ -57,9 +57,9 @@ def main() -> None:
 
 def measure(batches: list[int], repeats: int) -> list[dict]:
     """All comparisons on the backend of this process."""
-    from serfuse import fitting
+    from serfuse.experiment import backend
 
-    fitting.set_up_backend()
+    backend.set_up_backend()
     import keras
     import numpy as np
     import torch

@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from serfuse import processors
 from serfuse.corpora.base import Clip, Corpus
-from serfuse.embedding_key import EmbeddingKey
+from serfuse.experiment import threads as processors
 from serfuse.store import AudioFacts, EmbeddingStore
+from serfuse.store.key import EmbeddingKey
 
 EMOTIONS = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")
 SPEAKERS, TAKES, SIZE, EPOCHS = 10, 8, 768, 20
@@ -69,18 +69,19 @@ def sweep_file(path: Path, model: str, units: int) -> None:
 
 def bare(store: Path, sweep: Path) -> None:
     """The plain loop; prints a JSON line with the seconds of each unit. Runs in a process of its own."""
-    from serfuse import crossval, fitting, models
+    from serfuse import models
+    from serfuse.experiment import backend, cross_validation
     from serfuse.sweep import grid, spec
 
     content, _ = spec.read(str(sweep))
     configs = [experiment.config for experiment in grid.expand(content).experiments]
     if models.get(configs[0].model).library == "keras":
-        fitting.set_up_backend()
-    dataset = crossval.load_dataset(configs[0], EmbeddingStore(store))
+        backend.set_up_backend()
+    dataset = cross_validation.load_dataset(configs[0], EmbeddingStore(store))
     moments = []
     for config in configs:
-        for fold in crossval.plan(config, dataset):
-            crossval.run_fold(config, dataset, fold)
+        for fold in cross_validation.plan(config, dataset):
+            cross_validation.run_fold(config, dataset, fold)
             moments.append(time.time())
     print(json.dumps(moments))
 

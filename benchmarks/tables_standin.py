@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from serfuse import processors
 from serfuse.corpora.base import Clip, Corpus
-from serfuse.embedding_key import EmbeddingKey
+from serfuse.experiment import threads
 from serfuse.store import AudioFacts, EmbeddingStore
+from serfuse.store.key import EmbeddingKey
 from serfuse.sweep import driver, grid, ledger, memory, plan, render, spec, table
 from serfuse.sweep.processes import ProcessEngine
 
@@ -160,7 +160,7 @@ def _report(lines: list[str], cells: int, units: int) -> str:
             "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
             *lines,
             "",
-            f"{cells} cells, {units} units. {processors.cores()} cores, Python {platform.python_version()}, Keras "
+            f"{cells} cells, {units} units. {threads.cores()} cores, Python {platform.python_version()}, Keras "
             f"backend {os.environ.get('KERAS_BACKEND', 'tensorflow')}.",
             "",
         ]

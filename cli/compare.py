@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from serfuse.compare import Comparison
+    from serfuse.runs.compare import Comparison
 
 
 @click.command("compare")
@@ -22,7 +22,7 @@ def command(runs: tuple[Path, ...], metric: str, confidence: float, as_json: boo
     (same corpus, split, folds and seed). For every pair: the difference with an interval from a bootstrap over
     speakers, McNemar's exact test, the corrected resampled t-test over folds, and each p after Holm's correction.
     """
-    from serfuse import compare
+    from serfuse.runs import compare
 
     found = compare.compare(list(runs), metric=metric, confidence=confidence)
     if as_json:

@@ -14,7 +14,7 @@ from .signals import terminated_like_interrupted
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from serfuse.crossval import Result
+    from serfuse.experiment.cross_validation import Result
 
 _PAPERS = {"hyfuse": "HYFuse", "parrot": "PARROT"}
 
@@ -74,8 +74,9 @@ def command(
     folder keeps the configuration, folds, predictions, metrics, figures and models. An interrupted run goes on where
     it stopped when the same command is given again.
     """
-    from serfuse import config as configs
-    from serfuse import fitting, models
+    from serfuse import models
+    from serfuse.experiment import backend
+    from serfuse.experiment import config as configs
 
     values = _values(configs, fusion, head, config_file)
     flags: dict[str, Any] = {
@@ -94,12 +95,13 @@ def command(
     config = configs.from_dict(values)
 
     if models.get(config.model).library == "keras":
-        fitting.set_up_backend()
-    from serfuse import crossval, runs
+        backend.set_up_backend()
+    from serfuse.experiment import cross_validation
+    from serfuse.runs import execution
     from serfuse.store import EmbeddingStore, default_root
 
-    dataset = crossval.load_dataset(config, EmbeddingStore(store or default_root()))
-    out = out or runs.free_folder(Path("runs"), config, dataset)
+    dataset = cross_validation.load_dataset(config, EmbeddingStore(store or default_root()))
+    out = out or execution.free_folder(Path("runs"), config, dataset)
     try:
         with terminated_like_interrupted() as check:
             result = run(config, dataset, out, overwrite=overwrite, quiet=quiet or as_json, check=check)
@@ -121,9 +123,9 @@ def _values(configs: Any, fusion: str | None, head: str | None, config_file: Pat
     if fusion and head:
         raise click.UsageError("Give --fusion MODEL for a pair, or --head MODEL for one representation, not both.")
     if config_file is not None:
-        from serfuse import results
+        from serfuse.runs import run_folder
 
-        values = results.settings_of(configs.read_yaml(config_file))
+        values = run_folder.settings_of(configs.read_yaml(config_file))
         if named and named != values.get("model"):
             raise click.UsageError(f"{config_file} is for the model {values.get('model')!r}, not {named!r}.")
         return values
@@ -148,7 +150,8 @@ def run(
     check: Callable[[], None] = lambda: None,
 ) -> "Result":
     """`runs.execute` with progress on the screen; `check` is called after every epoch and fold."""
-    from serfuse import models, runs
+    from serfuse import models
+    from serfuse.runs import execution
 
     trains_in_epochs = models.get(config.model).library == "keras"
     epochs = config.training.epochs if trains_in_epochs else 1
@@ -175,7 +178,7 @@ def run(
             progress.update(completed=finished * epochs, note=f"fold {result.fold.index}: {accuracy:.1%}")
             check()
 
-        return runs.execute(
+        return execution.execute(
             config,
             dataset,
             out,
@@ -200,11 +203,11 @@ def table(result: "Result") -> "Table":
     """Figures per fold, mean, spread, interval, and the printed figure where there is one."""
     from rich.table import Table
 
-    from serfuse import results
     from serfuse.metrics import SCORES
+    from serfuse.runs import run_folder
 
     metrics, keys = result.metrics, ("accuracy", "macro_f1", "uar")
-    found = Table(title=results.run_title(result), title_justify="left", title_style="bold")
+    found = Table(title=run_folder.run_title(result), title_justify="left", title_style="bold")
     found.add_column("fold")
     for key in keys:
         found.add_column(SCORES.get(key).title, justify="right")
@@ -223,7 +226,7 @@ def table(result: "Result") -> "Table":
 
 def remarks(result: "Result") -> list[str]:
     """Plain sentences under the table."""
-    from serfuse import published
+    from serfuse.published import results as published
 
     metrics, dataset = result.metrics, result.dataset
     lines = [result.audit.sentences()[0], _further(metrics)]

@@ -36,11 +36,13 @@ def command(out: Path, epochs: int, seed: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from serfuse import config as configs
-    from serfuse import encoders, extract, fitting
+    from serfuse import encoders
+    from serfuse.audio.padding import PadPolicy
     from serfuse.corpora import synthetic
     from serfuse.encoders.base import LoadRequest
-    from serfuse.padding import PadPolicy
+    from serfuse.experiment import backend
+    from serfuse.experiment import config as configs
+    from serfuse.extraction import extract
     from serfuse.store import EmbeddingStore
 
     console = Console(highlight=False)
@@ -65,8 +67,8 @@ def command(out: Path, epochs: int, seed: int) -> None:
         )
 
     console.rule("3. Cross-validate", align="left")
-    fitting.set_up_backend()
-    from serfuse import crossval
+    backend.set_up_backend()
+    from serfuse.experiment import cross_validation
 
     from . import cv
 
@@ -79,7 +81,7 @@ def command(out: Path, epochs: int, seed: int) -> None:
             values, {"data.a": a, "data.b": b, "split.name": split, "training.epochs": epochs, "seed": seed}
         )
         config = configs.from_dict(values)
-        dataset = crossval.load_dataset(config, store)
+        dataset = cross_validation.load_dataset(config, store)
         folder = out / "runs" / "-".join(filter(None, (model, a, b, split)))
         console.print(f"[bold]{model}[/bold] on {' + '.join(filter(None, (a, b)))}, split {split}")
         result = cv.run(config, dataset, folder, overwrite=True)

@@ -17,7 +17,7 @@ from .signals import terminated_like_interrupted
 if TYPE_CHECKING:
     from serfuse.corpora.base import Corpus
     from serfuse.encoders.base import LoadRequest
-    from serfuse.extract import ExtractReport
+    from serfuse.extraction.extract import ExtractReport
     from serfuse.store import AudioFacts, EmbeddingStore
 
 PAPER_PAD = "5.0"
@@ -79,7 +79,7 @@ def command(
     loses nothing: the same command goes on. Clips that cannot be used are listed with the reason, and the exit code
     is 1 then, unless --skip-bad.
     """
-    from serfuse.padding import PadPolicy
+    from serfuse.audio.padding import PadPolicy
     from serfuse.store import EmbeddingStore
 
     requests = load_requests(
@@ -129,8 +129,8 @@ class _Run:
 
     def prepare(self, reader: str, data: Path | None, name: str | None) -> None:
         """Read the corpus, look at its files, and give its clips to the store."""
-        from serfuse import survey
-        from serfuse.corpora.spread import spread
+        from serfuse.corpora.subset import spread
+        from serfuse.extraction import survey
 
         whole = read_corpus(reader, data, name, quiet=self.out.quiet)
         self.store.check_writable(whole.name)
@@ -174,7 +174,8 @@ class _Run:
         _free_memory()
 
     def _extract(self, name: str, request: "LoadRequest") -> "ExtractReport":
-        from serfuse import encoders, extract
+        from serfuse import encoders
+        from serfuse.extraction import extract
 
         self.out.loading(name, request)
         encoder = encoders.load(name, request)

@@ -13,8 +13,8 @@ from .progress import Progress
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from serfuse.bundle import Card
-    from serfuse.prediction import Prediction
+    from serfuse.prediction.bundle import Card
+    from serfuse.prediction.predictor import Prediction
 
 
 @click.command()
@@ -48,15 +48,15 @@ def command(
     the training clips were: an encoder or weights that would give other numbers are refused. A file that cannot be
     used is listed with the reason, and the exit code is 1 then.
     """
-    from serfuse import bundle, prediction
+    from serfuse.prediction import bundle, predictor
 
     if as_csv and as_json:
         raise click.UsageError("Give --csv or --json, not both.")
     paths = _files(audio)
     card = bundle.read_card(model)
-    wanted = prediction.requests(card, _weights(weights, card), device)
+    wanted = predictor.requests(card, _weights(weights, card), device)
     with Progress("encoding", unit="file", quiet=quiet or as_json or as_csv) as progress:
-        found = prediction.predict(model, paths, wanted, progress.callback)
+        found = predictor.predict(model, paths, wanted, progress.callback)
     if as_json:
         content = {"model": card.model_dump(mode="json"), "predictions": [item.to_dict() for item in found]}
         click.echo(json.dumps(content, ensure_ascii=False))

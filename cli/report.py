@@ -29,7 +29,7 @@ def command(
     table beside the printed figures, intervals, paired verdicts, confusion matrices, t-SNE, learning curves, accuracy
     per speaker, and the most confident mistakes with their sound. It needs no network.
     """
-    from serfuse.durable import write_text
+    from serfuse.atomic_io import write_text
     from serfuse.errors import RunError
     from serfuse.report import page, tables
     from serfuse.report import runs as folders

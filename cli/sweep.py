@@ -140,7 +140,7 @@ def _run(
     quiet: bool,
 ) -> "State":
     """Start the engine, run, and show how it goes."""
-    from serfuse import processors
+    from serfuse.experiment import threads as processors
     from serfuse.sweep import driver
     from serfuse.sweep import engine as engines
     from serfuse.sweep import memory as memories
@@ -203,7 +203,7 @@ def _table(planned: "Plan", ledger: "Ledger", quiet: bool) -> "Table":
 
 
 def _write_tables(found: "Table", ledger: "Ledger") -> None:
-    from serfuse.durable import write_text
+    from serfuse.atomic_io import write_text
     from serfuse.sweep import render
     from serfuse.sweep.ledger import TABLES
 

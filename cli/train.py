@@ -28,8 +28,8 @@ def command(run: Path, out: Path | None, store: Path | None, overwrite: bool, as
     every clip is trained on, but for the part that early stopping looks at. What to expect of the model is what the
     run found, and the file keeps that with it.
     """
-    from serfuse import bundle, training
     from serfuse.errors import ModelFileError
+    from serfuse.prediction import bundle, training
     from serfuse.store import EmbeddingStore, default_root
 
     out = out or Path(f"{run.resolve().name}.serfuse")

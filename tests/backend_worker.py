@@ -28,14 +28,14 @@ if BACKEND == "torch":
 
     torch.set_num_threads(1)
 
-from serfuse import fitting  # noqa: E402 - the backend is chosen above
+from serfuse.experiment import backend  # noqa: E402
 
-fitting.set_up_backend()
+backend.set_up_backend()
 import keras  # noqa: E402
 from keras import ops  # noqa: E402
 from keras.src.testing import TestCase  # noqa: E402
 
-from serfuse import models, poincare, transport  # noqa: E402
+from serfuse import models  # noqa: E402
 from serfuse.layers import (  # noqa: E402
     ClipNorm,
     ExpMap0,
@@ -46,6 +46,7 @@ from serfuse.layers import (  # noqa: E402
     ReferenceSet,
     SinkhornTransport,
 )
+from serfuse.ops import poincare, transport  # noqa: E402
 
 keras.config.disable_traceback_filtering()
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from serfuse.corpora.base import Clip, Corpus
-from serfuse.embedding_key import EmbeddingKey
 from serfuse.store import AudioFacts, EmbeddingStore
+from serfuse.store.key import EmbeddingKey
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A script that starts the tests in the background has Ctrl-C ignored, in them and in what they start.

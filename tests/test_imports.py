@@ -35,34 +35,53 @@ def _uses(path: Path, *modules: str) -> list[str]:
     return [name for name in _imports(path) for module in modules if name == module or name.startswith(module + ".")]
 
 
-def test_nothing_below_imports_the_command_line() -> None:
-    for path in _files("serfuse"):
-        assert not _uses(path, "serfuse.cli", "click", "rich"), path
+# From the ground up: a role may import those before it, and nothing behind it.
+ROLES = (
+    *("errors", "registry", "atomic_io", "audio", "corpora", "encoders", "store", "extraction"),
+    *("splits", "metrics", "ops", "layers", "models", "published", "experiment", "runs", "prediction", "report"),
+    "sweep",
+)
+# Stand beside what is before them rather than on it.
+APART = {
+    **dict.fromkeys(("splits", "metrics", "ops", "layers", "models"), ("audio", "corpora", "encoders", "store")),
+    **dict.fromkeys(("experiment", "runs"), ("audio", "corpora", "encoders", "extraction")),
+    "layers": ("registry", "atomic_io", "audio", "corpora", "encoders", "store", "splits", "metrics"),
+    "report": ("encoders", "extraction", "prediction"),
+    "sweep": ("prediction", "extraction"),
+}
 
 
-@pytest.mark.parametrize("folder", ["serfuse/encoders", "serfuse/corpora"])
-def test_encoders_and_corpora_never_import_keras(folder: str) -> None:
+def _roles(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists())
+
+
+def test_every_module_has_its_place_in_the_order() -> None:
+    assert [role for role in _roles(ROOT / "serfuse") if role != "__init__"] == sorted(ROLES)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_dependencies_point_downwards(role: str) -> None:
+    above = ROLES[ROLES.index(role) + 1 :]
+    forbidden = [f"serfuse.{name}" for name in (*above, *APART.get(role, ()))]
+    for path in _files(f"serfuse/{role}") or [ROOT / f"serfuse/{role}.py"]:
+        assert not _uses(path, "serfuse.cli", "click", "rich", *forbidden), path
+
+
+@pytest.mark.parametrize("folder", ["serfuse/encoders", "serfuse/corpora", "serfuse/extraction", "serfuse/store"])
+def test_what_makes_embeddings_never_imports_keras(folder: str) -> None:
     for path in _files(folder):
-        assert not _uses(path, "keras", "tensorflow", "serfuse.models", "serfuse.crossval", "serfuse.layers"), path
+        assert not _uses(path, "keras", "tensorflow"), path
 
 
-def test_training_never_imports_torch_nor_encoders() -> None:
-    training = ["crossval.py", "fitting.py", "runs.py", "results.py", "sensitivity.py", "fold_files.py", "config.py"]
-    files = [ROOT / "serfuse" / name for name in training] + _files("serfuse/models") + _files("serfuse/layers")
-    for path in [*files, ROOT / "serfuse/poincare.py", ROOT / "serfuse/transport.py"]:
-        assert not _uses(path, "torch", "transformers", "serfuse.encoders", "serfuse.corpora", "serfuse.extract"), path
+@pytest.mark.parametrize("role", ["splits", "metrics", "ops", "layers", "models", "experiment", "runs"])
+def test_training_never_imports_torch(role: str) -> None:
+    for path in _files(f"serfuse/{role}"):
+        assert not _uses(path, "torch", "transformers"), path
 
 
-def test_layers_stand_on_keras_and_the_pure_functions_alone() -> None:
-    for path in [
-        *_files("serfuse/layers"),
-        ROOT / "serfuse/poincare.py",
-        ROOT / "serfuse/transport.py",
-        ROOT / "serfuse/float64.py",
-    ]:
-        own = [name for name in _imports(path) if name.startswith("serfuse")]
-        allowed = ("serfuse.layers", "serfuse.poincare", "serfuse.transport", "serfuse.float64", "serfuse.errors")
-        assert all(name == "serfuse" or name.startswith(allowed) for name in own), (path, own)
+@pytest.mark.parametrize("role", ["ops", "layers"])
+def test_layers_stand_on_keras_alone(role: str) -> None:
+    for path in _files(f"serfuse/{role}"):
         assert not _uses(path, "tensorflow", "torch", "jax"), path
 
 

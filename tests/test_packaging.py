@@ -96,7 +96,7 @@ def test_a_wheel_holds_the_command_line_and_the_configurations(tmp_path: Path) -
     assert done.returncode == 0, done.stderr[-2000:]
     name = next(line for line in done.stdout.splitlines() if line.startswith("wheel:"))[6:]
     inside = zipfile.ZipFile(tmp_path / name).namelist()
-    assert {"serfuse/cli/cv.py", "serfuse/configs/hyfuse.yaml", "serfuse/data/published_results.csv"} <= set(inside)
-    assert "serfuse/data/published_sources.csv" in inside
+    assert {"serfuse/cli/cv.py", "serfuse/configs/hyfuse.yaml", "serfuse/published/results.csv"} <= set(inside)
+    assert "serfuse/published/sources.csv" in inside
     assert {f"serfuse/configs/tables/{name}.yaml" for name in spec.shipped_names()} <= set(inside)
     assert not [path for path in inside if path.split("/")[0] not in ("serfuse", name.split("-py3")[0] + ".dist-info")]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CorpusError
-from . import voices
+from . import synthetic_voice
 from .assemble import assemble
 from .base import Clip, Corpus
 from .emotions import canonical
@@ -202,13 +202,13 @@ def _rng(*numbers: int) -> np.random.Generator:
 
 def _sentence(seed: int, text: int) -> list[tuple[str, str]]:
     rng = _rng(seed, 0, text)
-    return voices.sentence(rng, int(rng.integers(*_SYLLABLES, endpoint=True)))
+    return synthetic_voice.sentence(rng, int(rng.integers(*_SYLLABLES, endpoint=True)))
 
 
-def _voice(seed: int, speaker: int) -> voices.Voice:
+def _voice(seed: int, speaker: int) -> synthetic_voice.Voice:
     rng = _rng(seed, 1, speaker)
     higher = speaker % 2
-    return voices.Voice(
+    return synthetic_voice.Voice(
         pitch=float((200.0 if higher else 115.0) * np.exp(0.10 * rng.standard_normal())),
         pitch_range=float(2.0 * np.exp(0.2 * rng.standard_normal())),
         tract=float((1.15 if higher else 1.0) * np.exp(0.04 * rng.standard_normal())),
@@ -221,7 +221,7 @@ def _voice(seed: int, speaker: int) -> voices.Voice:
 
 
 def _clip(
-    voice: voices.Voice, text: list[tuple[str, str]], emotion: str, sample_rate: int, rng: np.random.Generator
+    voice: synthetic_voice.Voice, text: list[tuple[str, str]], emotion: str, sample_rate: int, rng: np.random.Generator
 ) -> np.ndarray:
     """One sentence, spoken with some strength of an emotion and some variation that means nothing."""
     strength = float(np.clip(rng.normal(0.8, 0.35), 0.0, 1.5))
@@ -236,8 +236,10 @@ def _clip(
         "level": 1.5 * rng.standard_normal(),
         "tilt": 0.7 * rng.standard_normal(),
     }
-    spoken = voices.changed(voices.changed(voice, **style), **{name: float(value) for name, value in varied.items()})
-    return voices.speak(text, spoken, sample_rate, rng)
+    spoken = synthetic_voice.changed(
+        synthetic_voice.changed(voice, **style), **{name: float(value) for name, value in varied.items()}
+    )
+    return synthetic_voice.speak(text, spoken, sample_rate, rng)
 
 
 def _write(path: Path, wave: np.ndarray, sample_rate: int) -> None:

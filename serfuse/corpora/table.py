@@ -17,8 +17,8 @@ from ..errors import CorpusError
 from .assemble import assemble
 from .base import Clip, Corpus
 from .emotions import canonical
-from .rows import MAX_ROWS, Row, Table, open_table
-from .tree import clips_of
+from .folder_tree import clips_of
+from .table_rows import MAX_ROWS, Row, Table, open_table
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "path": ("path", "file", "wav", "audio", "filename", "filepath", "file_path", "audio_path"),
@@ -59,7 +59,7 @@ def read(
         aliases: names of emotions beyond the usual ones: `{"cheer": "happiness"}`.
         skip: emotions to leave out, as the table writes them: `("xxx", "other")`.
         extra: columns to keep in `Clip.extra`.
-        layout: of a folder tree, see `serfuse.corpora.tree.clips_of`.
+        layout: of a folder tree, see `serfuse.corpora.folder_tree.clips_of`.
         max_rows: most rows a table may have.
 
     Ids are those of the table, or the paths relative to `base` (with `#start-end` for a segment).

@@ -10,8 +10,8 @@ from typing import Any
 from ..registry import Registry, unknown_name
 from . import pooling
 from .base import Encoder, EncoderPreset, LoadRequest
+from .checkpoints.locate import find_weights
 from .presets import PRESETS
-from .weights import find_weights
 
 ENCODERS: Registry[Callable[[EncoderPreset, LoadRequest], Encoder]] = Registry(
     "encoder",

@@ -10,11 +10,11 @@ import torchaudio
 from ..errors import ConfigError
 from .audiomamba_model import CHUNK_FRAMES, MELS, PATCH_FRAMES, AudioMamba
 from .base import Encoder, EncoderPreset, LoadRequest
+from .checkpoints.restricted_unpickler import read_checkpoint
+from .checkpoints.state_dict import load_part, read_state
 from .checks import check_batch
-from .opening import open_request
-from .restricted_unpickler import read_checkpoint
-from .state import load_part, read_state
-from .torchtools import inference, seeded
+from .resolve import open_request
+from .torch_inference import inference, seeded
 
 LAYOUTS = ("official", "freq")
 

@@ -8,7 +8,7 @@ import torch
 
 from .base import Encoder, EncoderPreset
 from .checks import check_batch
-from .torchtools import inference
+from .torch_inference import inference
 
 
 class TorchCodec(Encoder):

@@ -7,12 +7,12 @@ import transformers
 
 from ..errors import ConfigError
 from .base import EncoderPreset, LoadRequest
+from .checkpoints.locate import Weights
+from .checkpoints.transformers_folder import check_model, load_pretrained, quiet
 from .checks import resized
 from .codec import TorchCodec
-from .opening import open_request
-from .pretrained import check_model, load_pretrained, quiet
-from .torchtools import seeded
-from .weights import Weights
+from .resolve import open_request
+from .torch_inference import seeded
 
 _SHORTEST = 319  # samples that give one frame without filling up
 _MOST = 16000  # of pad_to, a second

@@ -8,12 +8,12 @@ import torch
 
 from ..errors import WeightsError
 from .base import EncoderPreset, LoadRequest
+from .checkpoints.locate import sha256
+from .checkpoints.state_dict import load_part, read_state, tensor_size
 from .checks import resized
 from .codec import TorchCodec
-from .opening import open_request
-from .state import load_part, read_state, tensor_size
-from .torchtools import seeded
-from .weights import sha256
+from .resolve import open_request
+from .torch_inference import seeded
 
 _FIRST = "encoder.model.0.conv.conv.weight_v"
 _LAST = "encoder.model.15.conv.conv.weight_v"

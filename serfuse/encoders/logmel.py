@@ -6,9 +6,9 @@ import numpy as np
 
 from ..errors import ConfigError
 from .base import Encoder, EncoderPreset, LoadRequest
+from .checkpoints.locate import resolve
 from .checks import check_waveform, resized, resolve_dtype, resolve_layer, resolve_options
-from .compiled import import_librosa
-from .weights import resolve
+from .numba_cache import import_librosa
 
 WINDOW = 400
 """Samples of one frame (25 ms at 16 kHz)."""

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..errors import ConfigError, WeightsError
 from .base import Encoder, EncoderPreset, LoadRequest
+from .checkpoints.locate import resolve
 from .checks import check_waveform, resolve_dtype, resolve_layer, resolve_options
-from .weights import resolve
 
 _IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TensorFlow Lite file
 _LARGEST = 64 << 20  # bytes; the published file has 1.8 million

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from .base import Encoder, EncoderPreset, LoadRequest
+from .checkpoints.locate import resolve
 from .checks import check_waveform, resolve_dtype, resolve_layer, resolve_options
-from .compiled import import_librosa
-from .weights import resolve
+from .numba_cache import import_librosa
 
 FRAME = 1024
 """Samples of one frame (64 ms at 16 kHz): four periods of the lowest voice."""

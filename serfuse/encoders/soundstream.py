@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 
 from .base import EncoderPreset, LoadRequest
+from .checkpoints.state_dict import load_part, read_state, tensor_size
 from .checks import resized
 from .codec import TorchCodec
-from .opening import open_request
+from .resolve import open_request
 from .soundstream_model import SoundStreamEncoder
-from .state import load_part, read_state, tensor_size
-from .torchtools import seeded
+from .torch_inference import seeded
 
 _FIRST = "encoder.layers.0.conv.weight"
 _LAST = "encoder.layers.5.conv.weight"

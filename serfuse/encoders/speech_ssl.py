@@ -11,11 +11,11 @@ import transformers
 
 from ..errors import AudioError, WeightsError
 from .base import Encoder, EncoderPreset, LoadRequest
+from .checkpoints.locate import Weights
+from .checkpoints.transformers_folder import check_model, load_pretrained, quiet, read_json
 from .checks import DTYPES, check_batch, resized, resolve_layer
-from .opening import open_request
-from .pretrained import check_model, load_pretrained, quiet, read_json
-from .torchtools import inference, seeded
-from .weights import Weights
+from .resolve import open_request
+from .torch_inference import inference, seeded
 
 # model_type of config.json -> configuration class, model class, attention implementation. WavLM's gated
 # relative positions have no fused form.

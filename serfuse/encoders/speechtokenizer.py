@@ -6,12 +6,12 @@ import torch
 
 from ..errors import WeightsError
 from .base import EncoderPreset, LoadRequest
+from .checkpoints.state_dict import load_part, read_state, tensor_size
 from .checks import resized
 from .codec import TorchCodec
-from .opening import open_request
+from .resolve import open_request
 from .seanet import SEANetEncoder
-from .state import load_part, read_state, tensor_size
-from .torchtools import seeded
+from .torch_inference import seeded
 
 _FIRST = "encoder.model.0.conv.conv.weight_v"
 _LAST = "encoder.model.15.conv.conv.weight_v"

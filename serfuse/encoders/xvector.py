@@ -14,10 +14,10 @@ from speechbrain.lobes.models.Xvector import Xvector
 from speechbrain.nnet.pooling import StatisticsPooling
 
 from .base import Encoder, EncoderPreset, LoadRequest
+from .checkpoints.state_dict import load_part, read_state
 from .checks import check_batch
-from .opening import open_request
-from .state import load_part, read_state
-from .torchtools import inference, seeded
+from .resolve import open_request
+from .torch_inference import inference, seeded
 
 NOISE_SEED = 0
 """Seed of the noise that statistics pooling adds."""

@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 
-from .. import poincare
-from .precise import VectorLayer, positive
+from ..ops import poincare
+from .base import VectorLayer, positive
 
 
 @keras.saving.register_keras_serializable(package="serfuse")

@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 
-from .. import poincare
-from .precise import PairLayer
+from ..ops import poincare
+from .base import PairLayer
 
 
 @keras.saving.register_keras_serializable(package="serfuse")

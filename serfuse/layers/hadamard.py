@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from .precise import PairLayer
+from .base import PairLayer
 
 
 @keras.saving.register_keras_serializable(package="serfuse")

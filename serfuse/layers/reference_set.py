@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from .precise import PreciseLayer
+from .base import PreciseLayer
 
 
 @keras.saving.register_keras_serializable(package="serfuse")

@@ -5,9 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from .. import transport
-from ..float64 import larger
-from .precise import PreciseLayer, positive, shapes_of, whole
+from ..ops import transport
+from ..ops.float64 import larger
+from .base import PreciseLayer, positive, shapes_of, whole
 
 LEAST_EPSILON = 1e-6  # below, the logarithms that the plan is made of have no digits left in float32
 MOST_ITERATIONS = 1000  # the loop is unrolled: a model file that asks for a million would never be done

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .. import intervals
+from . import intervals
 from .base import Counts
 from .table import SCORES
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import intervals
 from ..errors import RunError
+from . import intervals
 from .confusion import confusion_by_cluster, scores
 from .evaluation import defined, evaluate
 from .probabilities import checked, probability_columns

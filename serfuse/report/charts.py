@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..figures import COLOURS, draw_confusion, draw_tsne, new_figure, plain
+from ..runs.figures import COLOURS, draw_confusion, draw_tsne, new_figure, plain
 from .runs import Run
 
 # On a phone a figure is some 340 pixels wide: with a width of 4.8 inches a letter of 9 points has 9 pixels there.

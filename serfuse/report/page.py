@@ -4,10 +4,12 @@ from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
-from .. import __version__, compare
+from .. import __version__
 from ..errors import RunError
+from ..runs import compare
 from ..store import EmbeddingStore
-from . import alternatives, charts, folds, mistakes, tables, words
+from . import alt_texts, charts, fold_tables, mistakes, tables
+from . import sentences as words
 from .runs import Run
 
 
@@ -39,31 +41,31 @@ def render(
             (
                 "Confusion matrix",
                 "Rows: the true emotion, in per cent; small print: clips",
-                alternatives.confusion(run),
+                alt_texts.confusion(run),
                 charts.confusion(run),
             ),
             (
                 "Penultimate layer, by emotion",
                 "t-SNE of the test clips of one fold",
-                alternatives.tsne(run),
+                alt_texts.tsne(run),
                 charts.tsne(run, "label"),
             ),
             (
                 f"Penultimate layer, by {run.speaker_kind}",
-                alternatives.tsne_by_speaker(run),
-                alternatives.tsne_by_speaker(run),
+                alt_texts.tsne_by_speaker(run),
+                alt_texts.tsne_by_speaker(run),
                 charts.tsne(run, "speaker"),
             ),
             (
                 "Learning curves",
                 "Thin: each fold; bold: the median of the folds still training",
-                alternatives.curves(run),
+                alt_texts.curves(run),
                 charts.curves(run),
             ),
             (
                 f"Accuracy per {run.speaker_kind}",
                 "Dashed: accuracy over all clips",
-                alternatives.speakers(run),
+                alt_texts.speakers(run),
                 charts.speakers(run),
             ),
         ]
@@ -78,9 +80,9 @@ def render(
                     for place, (head, caption, text, drawn) in enumerate(figures)
                     if drawn
                 ],
-                "summary": folds.summary(run),
-                "fold_heads": folds.heads(run),
-                "folds": folds.rows(run),
+                "summary": fold_tables.summary(run),
+                "fold_heads": fold_tables.heads(run),
+                "folds": fold_tables.rows(run),
                 "mistakes": mistakes.worst(run, store, sound_bytes=mistakes.SOUND_BYTES // len(runs)),
                 "settings": _settings(run),
                 "classes": _per_class(run),
@@ -94,12 +96,12 @@ def render(
         heads=tables.HEADS,
         rows=list(zip(tables.rows(runs), [section["id"] for section in sections], strict=True)),
         overview=Markup(charts.apart(charts.intervals(runs), "all-")),
-        overview_text=alternatives.intervals(runs),
+        overview_text=alt_texts.intervals(runs),
         printed_note=words.printed_note(runs),
         gaps=words.gaps(runs),
         comparisons=_comparisons(runs),
         units=" or ".join(sorted({f"{run.metrics['interval']['unit']}s" for run in runs})),
-        figure_titles=folds.titles(),
+        figure_titles=fold_tables.titles(),
         sections=sections,
         version=__version__,
         notes=sorted({run.metrics["interval"]["note"] for run in runs}),

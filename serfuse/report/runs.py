@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .. import fold_files, published, results
 from ..errors import ConfigError, RunError, UnknownNameError
-from ..published import Published
-from . import schema, twins
+from ..published import results as published
+from ..published.results import Published
+from ..runs import fold_files, run_folder, schema
+from . import distinguish
 
 _MAX_BYTES = 256 << 20  # of predictions; a large corpus with many repeats has a tenth of this
 
@@ -109,7 +110,7 @@ def read(folders: list[Path]) -> list[Run]:
     names = _unique([folder.resolve() for folder in folders])
     runs = [_read(folder, name) for folder, name in zip(folders, names, strict=True)]
     seen = [(run.corpus, run.model, run.inputs, run.split) for run in runs]
-    texts = twins.told_apart(seen, [run.config for run in runs], names)
+    texts = distinguish.told_apart(seen, [run.config for run in runs], names)
     return [replace(run, twin=text) for run, text in zip(runs, texts, strict=True)]
 
 
@@ -125,8 +126,8 @@ def _unique(folders: list[Path]) -> list[str]:
 
 
 def _read(folder: Path, name: str) -> Run:
-    metrics = results.read_metrics(folder)
-    config = results.read_description(folder)
+    metrics = run_folder.read_metrics(folder)
+    config = run_folder.read_description(folder)
     schema.check(metrics, config, str(folder))
     try:
         predictions = _predictions(folder / "predictions.csv", metrics)

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ..latex import escape
 from ..metrics import LOSSES, SCORES
+from .latex import escape
 from .runs import Run
-from .words import gaps, interval, percent, printed, printed_note, warnings
+from .sentences import gaps, interval, percent, printed, printed_note, warnings
 
 HEADS = ("corpus", "model", "representations", "split", "accuracy", "std", "pooled 95 %", "macro-F1", "UAR", "printed")
 

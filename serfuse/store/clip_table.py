@@ -8,12 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..atomic_io import write_atomic
 from ..corpora.base import Clip
-from ..durable import write_atomic
 from ..errors import StoreError
 from . import parquet
-from .facts import AudioFacts, FileStamp
 from .json_file import first_line
+from .records import AudioFacts, FileStamp
 
 _COLUMNS = ("id", "path", "emotion", "speaker", "text", "fold", "seconds", "audio", "start", "end")
 STAMP_COLUMNS = ("_size", "_mtime_ns", "_ctime_ns", "_file_seconds")

@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..durable import locked, make_folder, remove_stale, write_atomic, write_text
-from ..embedding_key import EmbeddingKey
+from ..atomic_io import locked, make_folder, remove_stale, write_atomic, write_text
 from ..errors import StoreError
 from . import json_file, parquet
-from .facts import Skipped
+from .key import EmbeddingKey
+from .records import Skipped
 
 FORMAT = 1
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

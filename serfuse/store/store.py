@@ -24,15 +24,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from ..atomic_io import locked, make_folder, remove_stale, write_text
 from ..corpora.base import Corpus
-from ..durable import locked, make_folder, remove_stale, write_text
-from ..embedding_key import EmbeddingKey
 from ..encoders import ENCODERS
 from ..errors import StoreError
 from ..registry import unknown_name
-from . import choice, clip_table, json_file
-from .facts import AudioFacts, FileStamp, Skipped
+from . import clip_table, json_file, selection
+from .key import EmbeddingKey
 from .key_folder import FORMAT, NAME, KeyFolder, read_key, to_matrix
+from .records import AudioFacts, FileStamp, Skipped
 
 
 def default_root() -> Path:
@@ -214,7 +214,7 @@ class EmbeddingStore:
         keys = self.keys(corpus)
         named = [key for key in keys if key.folder == encoder]
         keys = named or [key for key in keys if key.encoder == encoder]
-        fitting = [key for key in keys if all(choice.fits(key, name, value) for name, value in wanted.items())]
+        fitting = [key for key in keys if all(selection.fits(key, name, value) for name, value in wanted.items())]
         current = [key for key in fitting if named or key.current]
         if len(current) == 1:
             return current[0]
@@ -224,7 +224,7 @@ class EmbeddingStore:
                 f"The store {self.root} holds several embeddings of corpus {corpus!r} that fit {asked}:\n"
                 + "\n".join(f"  {key.describe()}" for key in current)
                 + "\nName one in full (for example "
-                f"{current[0].folder}), or say more about it (for example {choice.difference(encoder, current)})."
+                f"{current[0].folder}), or say more about it (for example {selection.difference(encoder, current)})."
             )
         held = keys or self.keys(corpus)
         if not keys and encoder not in ENCODERS:
@@ -242,7 +242,7 @@ class EmbeddingStore:
         words = ["serfuse", "extract", "--corpus", source.get("corpus", corpus), "--data", source.get("data", "DIR")]
         if source.get("name"):
             words += ["--name", source["name"]]
-        return shlex.join([*choice.command(words, encoder, settings or {}), "--store", str(self.root)])
+        return shlex.join([*selection.command(words, encoder, settings or {}), "--store", str(self.root)])
 
     def present(self, corpus: str, key: EmbeddingKey) -> dict[str, str]:
         """The clips that have a row, and of which audio: `{clip id: audio identity}`.
@@ -308,7 +308,7 @@ class EmbeddingStore:
         if not place:
             raise StoreError(
                 f"The store {self.root} holds no embedding of {key.folder} that belongs to the present audio of "
-                f"corpus {corpus!r}. Make them with: {self.command(corpus, key.encoder, choice.settings_of(key))}"
+                f"corpus {corpus!r}. Make them with: {self.command(corpus, key.encoder, selection.settings_of(key))}"
             )
         ids = sorted(place)
         matrices = [to_matrix(part) for _, part in parts]
@@ -356,7 +356,7 @@ class EmbeddingStore:
             lines = [
                 f"  {keys[name].folder} lacks {len(lacking)}: {', '.join(lacking[:5])}"
                 + (" ..." if len(lacking) > 5 else "")
-                + f"\n    {self.command(corpus, keys[name].encoder, choice.settings_of(keys[name]))}"
+                + f"\n    {self.command(corpus, keys[name].encoder, selection.settings_of(keys[name]))}"
                 for name, lacking in unexplained.items()
             ]
             raise StoreError(

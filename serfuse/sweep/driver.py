@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import fold_files
-from ..crossval import FoldResult
+from ..experiment.cross_validation import FoldResult
+from ..runs import fold_files
 from .claims import Claims
 from .engine import Engine
 from .ledger import CLAIMS, Done, Ledger, ReplacedError

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from .. import config as configs
-from ..config import Config
-from ..crossval import parse_input
 from ..errors import ConfigError
+from ..experiment import config as configs
+from ..experiment.config import Config
+from ..experiment.cross_validation import parse_input
 from .spec import SweepFile
 
 AXES = ("corpus", "model", "encoder", "a", "b", "row", "block", "seed")

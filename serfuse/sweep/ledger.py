@@ -1,6 +1,6 @@
 """The folder of a sweep: one run folder per cross-validation, a log, and the table.
 
-<folder>/runs/<experiment>/.folds/r0f1/   one finished unit, whole or not there (`serfuse.fold_files`)
+<folder>/runs/<experiment>/.folds/r0f1/   one finished unit, whole or not there (`serfuse.runs.fold_files`)
 <folder>/runs/<experiment>/metrics.json   ... with config.yaml, folds.csv, predictions.csv, history.csv: all of
                                           them once every fold is finished, as `serfuse cv` leaves them
 <folder>/log.jsonl                        one line for each start, finish and failure of a unit
@@ -21,11 +21,14 @@ from typing import Any
 
 import pandas as pd
 
-from .. import crossval, durable, fold_files, results
-from ..crossval import FoldResult
+from .. import atomic_io
 from ..errors import RunError, SerfuseError
-from ..folds import Fold
-from ..runs import FINISHED_FOLDS
+from ..experiment import cross_validation
+from ..experiment.cross_validation import FoldResult
+from ..runs import fold_files
+from ..runs import run_folder as results
+from ..runs.execution import FINISHED_FOLDS
+from ..splits.folds import Fold
 from .plan import Planned, Unit
 
 LOG = "log.jsonl"
@@ -139,12 +142,12 @@ class Ledger:
                 )
             return found
 
-        result = crossval.cross_validate(config, dataset, parts, recall=recall)
+        result = cross_validation.cross_validate(config, dataset, parts, recall=recall)
         try:
             (out / "fingerprint").unlink(missing_ok=True)  # what is half rewritten is not finished
             results.write_start(out, config, dataset, parts, [fold.threads for fold in result.folds if fold.threads])
             results.write_tables(out, result)
-            durable.write_text(out / "fingerprint", planned.fingerprint + "\n")
+            atomic_io.write_text(out / "fingerprint", planned.fingerprint + "\n")
         except (OSError, SerfuseError) as error:
             raise DiskFullError(_cannot_write(out, error)) from error
         return out
@@ -221,7 +224,7 @@ class Ledger:
 
     def set_threads(self, number: int) -> None:
         """Remember the threads of each unit."""
-        durable.write_text(self.folder / "sweep.json", json.dumps({"threads": number}) + "\n")
+        atomic_io.write_text(self.folder / "sweep.json", json.dumps({"threads": number}) + "\n")
 
 
 def _accuracy(result: FoldResult) -> float:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import crossval, fold_files, runs
-from ..config import Config
-from ..crossval import Dataset, parse_input
 from ..encoders import ENCODERS
 from ..errors import SerfuseError, SplitError, StoreError, UnknownNameError
-from ..folds import Fold
+from ..experiment import cross_validation
+from ..experiment.config import Config
+from ..experiment.cross_validation import Dataset, parse_input
+from ..runs import execution, fold_files
+from ..splits.folds import Fold
 from ..store import EmbeddingKey, EmbeddingStore
 from .grid import Experiment, Grid
 
@@ -83,7 +84,7 @@ class Datasets:
         if place in self._found:
             self._found[place] = self._found.pop(place)
         else:
-            self._found[place] = crossval.load_dataset(config, self.store)
+            self._found[place] = cross_validation.load_dataset(config, self.store)
             while self._keep is not None and len(self._found) > self._keep:
                 del self._found[next(iter(self._found))]
         return self._found[place]
@@ -230,14 +231,14 @@ def make(grid: Grid, store: EmbeddingStore, progress: Callable[[int, int], None]
         place = (dataset.corpus, config.split, config.seed, config.training.validation_fraction, dataset.digest)
         if place not in split:
             try:
-                split[place] = tuple(crossval.plan(config, dataset))
+                split[place] = tuple(cross_validation.plan(config, dataset))
             except SplitError as error:
                 unsplit[place] = error
                 split[place] = ()
         if place in unsplit:
             planned.append(Planned(experiment, problem=str(unsplit[place])))
             continue
-        planned.append(Planned(experiment, dataset, split[place], runs.fingerprint(config, dataset)))
+        planned.append(Planned(experiment, dataset, split[place], execution.fingerprint(config, dataset)))
     if progress:
         progress(len(planned), len(planned))
     if unsplit and not any(one.parts for one in planned):

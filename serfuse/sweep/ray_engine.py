@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import processors
 from ..errors import ConfigError, RunError, SerfuseError
+from ..experiment import threads as processors
 from . import memory, worker
 from .plan import CachedStore, Datasets, Unit
 from .worker import Outcome, Task

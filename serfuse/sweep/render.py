@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from ..errors import ConfigError
-from ..latex import escape
+from ..report.latex import escape
 from .table import Figure, Head, Table
 
 MISSING = "–"

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from .. import config as configs
 from .. import models
 from ..errors import ConfigError, UnknownNameError
+from ..experiment import config as configs
 from ..metrics import SCORES
 
 MAX_EXPERIMENTS = 100_000

@@ -6,8 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from .. import compare, metrics, models, published
+from .. import metrics, models
 from ..errors import RunError
+from ..published import results
+from ..runs import compare
 from .grid import Column, Experiment, Grid, Row
 from .ledger import Ledger
 from .plan import Plan, Planned
@@ -205,14 +207,14 @@ def _column(grid: Grid, rows: Sequence[Row], column: Column, cells: Sequence[_Ce
     return found
 
 
-def _printed(grid: Grid, row: Row, column: Column) -> published.Published | None:
+def _printed(grid: Grid, row: Row, column: Column) -> results.Published | None:
     """The paper's own figures of a cell."""
     where = grid.spec.published
     if where is None:
         return None
     names = models.get(grid.spec.model_name(row.model or column.model)).published_as
     a, b = row.encoders[0], row.encoders[1] if len(row.encoders) > 1 else ""
-    for result in published.results():
+    for result in results.results():
         if (
             (result.paper, result.table, result.corpus) == (where.paper, where.table, column.corpus)
             and (result.paper, result.model) in names
@@ -225,8 +227,8 @@ def _printed(grid: Grid, row: Row, column: Column) -> published.Published | None
 def _best(cells: Sequence[_Cell], metric: str) -> int | None:
     """The row that is distinguishably above each of the others, if there is one.
 
-    Distinguishable means `serfuse.compare`'s bootstrap over speakers, Holm-corrected for the number of other rows. With
-    a row missing there is no best one.
+    Distinguishable means `serfuse.runs.compare`'s bootstrap over speakers, Holm-corrected for the number of other
+    rows. With a row missing there is no best one.
     """
     if len(cells) < 2 or not all(cell.complete for cell in cells):
         return None
@@ -258,7 +260,7 @@ def _notes(plan: Plan, cells: dict[tuple[Row, Column], _Cell]) -> list[str]:
         mean = " or ".join(str(number) for number in folds)
         notes.append(f"Measured: mean of {mean} folds in per cent, with the {100 * CONFIDENCE:g} % interval.")
     if spec.published:
-        source = published.sources()[spec.published.paper]
+        source = results.sources()[spec.published.paper]
         notes.append(
             f"Printed: Table {spec.published.table} of {source.short}, whose folds and seeds are not published; see "
             "docs/sweeps.md on what can be compared."

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import crossval, fitting, models, runs
-from ..config import Config
-from ..crossval import Dataset, FoldResult
+from .. import models
 from ..errors import RunError, SerfuseError
-from ..folds import Fold
+from ..experiment import backend, cross_validation
+from ..experiment.config import Config
+from ..experiment.cross_validation import Dataset, FoldResult
+from ..runs import execution
+from ..splits.folds import Fold
 from . import memory
 
 
@@ -84,11 +86,11 @@ def run(task: Task, dataset: Dataset, checked: dict[str, str] | None = None) -> 
     begun = time.perf_counter()
     try:
         if models.get(task.config.model).library == "keras":
-            fitting.set_up_backend()
+            backend.set_up_backend()
         ready = time.perf_counter()
         _check(task, dataset, {} if checked is None else checked)
         memory.start_peak()
-        result = crossval.run_fold(task.config, dataset, task.fold)
+        result = cross_validation.run_fold(task.config, dataset, task.fold)
         result.model = None
         facts = {
             "peak_bytes": memory.peak(),
@@ -115,7 +117,7 @@ def _check(task: Task, dataset: Dataset, checked: dict[str, str]) -> None:
     """
     experiment = task.unit.partition("/")[0]
     if experiment not in checked:
-        checked[experiment] = runs.fingerprint(task.config, dataset)
+        checked[experiment] = execution.fingerprint(task.config, dataset)
     if checked[experiment] != task.fingerprint:
         raise RunError(
             f"Data or library versions of this worker ({socket.gethostname()}) are not those that the sweep was "

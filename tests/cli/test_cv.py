@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 from serfuse.cli import main
 from serfuse.cli.progress import Progress
 from serfuse.corpora.base import Clip, Corpus
-from serfuse.embedding_key import EmbeddingKey
 from serfuse.store import AudioFacts, EmbeddingStore, Skipped
+from serfuse.store.key import EmbeddingKey
 
 MakeStore = Callable[..., EmbeddingStore]
 FAST = ["--folds", "2", "--epochs", "2"]
@@ -144,9 +144,9 @@ def test_the_printed_figure_stands_beside_the_measured_one(serfuse, tmp_path: Pa
         store.append("emodb", EmbeddingKey(encoder), ids, audio, rng.normal(size=(len(ids), 16)))
     done = serfuse("cv", "--fusion", "hyfuse", "--a", "wavlm", "--b", "encodec", *FAST)
     assert done.exit_code == 0, done.output
-    from serfuse import published
+    from serfuse.published import results
 
-    (row,) = published.find("emodb", "hyfuse", "wavlm", "encodec")
+    (row,) = results.find("emodb", "hyfuse", "wavlm", "encodec")
     assert f"Printed in HYFuse, Table 2: accuracy {row.accuracy:.2f} %" in done.output
 
 

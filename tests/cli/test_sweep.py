@@ -100,9 +100,9 @@ def test_only_and_set_narrow_and_change(serfuse: Callable[..., Result]) -> None:
 def test_the_files_keep_what_earlier_calls_finished_and_the_threads_too(
     serfuse: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from serfuse import processors
+    from serfuse.experiment import threads
 
-    monkeypatch.setattr(processors, "cores", lambda: 2)
+    monkeypatch.setattr(threads, "cores", lambda: 2)
     first = serfuse("small.yaml", "--only", "row=H", "--only", "seed=0")
     assert first.exit_code == 0 and "  H " in first.stdout and "dac" not in first.stdout
     assert "threads each" not in first.stderr

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from serfuse import encoders
 from serfuse.encoders import LoadRequest, audiomamba
 from serfuse.encoders.audiomamba_model import Mixer
-from serfuse.encoders.compiled import import_librosa
+from serfuse.encoders.numba_cache import import_librosa
 from serfuse.errors import AudioError, ConfigError, WeightsError
 
 SMALL = {"dim": 16, "depth": 2, "state": 4, "conv": 4, "expand": 3}

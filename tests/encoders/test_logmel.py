@@ -6,7 +6,7 @@ from checkpoints import speechlike
 
 from serfuse import encoders
 from serfuse.encoders import LoadRequest
-from serfuse.encoders.compiled import import_librosa
+from serfuse.encoders.numba_cache import import_librosa
 from serfuse.encoders.pooling import pool
 from serfuse.errors import AudioError, ConfigError, WeightsError
 

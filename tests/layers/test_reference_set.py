@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from serfuse import fitting
+from serfuse.experiment import backend
 
-fitting.set_up_backend()
+backend.set_up_backend()
 import keras  # noqa: E402 - the backend is chosen above
 
 from serfuse.layers import ReferenceSet  # noqa: E402

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from serfuse import fitting
+from serfuse.experiment import backend
 
-fitting.set_up_backend()
+backend.set_up_backend()
 import keras  # noqa: E402 - the backend is chosen above
 
-from serfuse import models, transport  # noqa: E402
+from serfuse import models  # noqa: E402
 from serfuse.layers import SinkhornTransport  # noqa: E402
+from serfuse.ops import transport  # noqa: E402
 
 
 def normal(*shape, seed=0):

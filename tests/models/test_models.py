@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from serfuse import config as configs
-from serfuse import fitting, models
+from serfuse import models
 from serfuse.errors import ConfigError, UnknownNameError
+from serfuse.experiment import backend, fitting
+from serfuse.experiment import config as configs
 from serfuse.models import branch
 
-fitting.set_up_backend()
+backend.set_up_backend()
 import keras  # noqa: E402 - the backend is chosen above
 
 KERAS_MODELS = [name for name in models.names() if models.get(name).library == "keras"]

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from serfuse import config as configs
-from serfuse import crossval, runs
 from serfuse.corpora.base import Clip, Corpus
-from serfuse.embedding_key import EmbeddingKey
+from serfuse.experiment import config as configs
+from serfuse.experiment import cross_validation
+from serfuse.runs import execution
 from serfuse.store import AudioFacts, EmbeddingStore
+from serfuse.store.key import EmbeddingKey
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +46,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if model != "svm":
             values |= {"training.epochs": 2}
         config = configs.from_dict(configs.assign(configs.shipped(model), values))
-        runs.execute(config, crossval.load_dataset(config, store), root / name)
+        execution.execute(config, cross_validation.load_dataset(config, store), root / name)
     return root
 
 

@@ -14,12 +14,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from serfuse import paired_runs, results
 from serfuse.cli import main
 from serfuse.errors import RunError
-from serfuse.report import alternatives, mistakes, page, tables, words
-from serfuse.report import folds as fold_table
+from serfuse.report import alt_texts, mistakes, page, sentences, tables
+from serfuse.report import fold_tables as fold_table
 from serfuse.report import runs as folders_of
+from serfuse.runs import paired_runs, run_folder
 from serfuse.store import EmbeddingStore
 
 
@@ -38,14 +38,14 @@ def test_the_table_holds_what_the_run_folders_hold(folders: list[Path]) -> None:
 
 
 def test_the_printed_figure_is_beside_the_measured_one(folders: list[Path]) -> None:
-    from serfuse import published
+    from serfuse.published import results as published
 
     (row,) = published.find("emodb", "concat", "hubert", "encodec")
     found = folders_of.read(folders)
     assert tables.rows(found)[2][9] == f"{row.accuracy:.2f} / {row.macro_f1:.2f} (HYFuse, Table {row.table})"
     for text in (tables.markdown(found), tables.latex(found), page.render(found[2:])):
         assert "five random folds that mix speakers" in text, "what the printed figures are"
-    assert words.printed_note([replace(found[0], published=[])]) == ""
+    assert sentences.printed_note([replace(found[0], published=[])]) == ""
     (line,) = csv.DictReader(io.StringIO(tables.comma_separated(found[2:])))
     assert (float(line["printed_accuracy"]), float(line["printed_macro_f1"])) == (row.accuracy, row.macro_f1)
 
@@ -70,7 +70,7 @@ def test_markdown_and_latex_are_tables_of_the_same_width(folders: list[Path]) ->
 
 def test_the_gap_between_splits_is_in_words(folders: list[Path]) -> None:
     found = folders_of.read(folders)
-    (sentence,) = words.gaps(found)
+    (sentence,) = sentences.gaps(found)
     values = [100 * metrics(folder)["mean"]["accuracy"] for folder in folders[:2]]
     for value in values:
         assert f"{value:.1f} %" in sentence
@@ -78,15 +78,15 @@ def test_the_gap_between_splits_is_in_words(folders: list[Path]) -> None:
     assert "new speakers" in sentence and "known speakers" in sentence
     easier, harder = (f"{value:.1f} %" for value in sorted(values, reverse=True))
     assert sentence.index(easier) < sentence.index(harder), "what the others are less than comes first"
-    assert words.gaps(found[::-1]) == [sentence]
-    assert words.gaps(found[1:]) == [], "one split is no gap"
+    assert sentences.gaps(found[::-1]) == [sentence]
+    assert sentences.gaps(found[1:]) == [], "one split is no gap"
 
 
 def test_voice_types_are_called_that_in_the_gap(folders: list[Path]) -> None:
     found = folders_of.read(folders[:2])
     for run in found:
         run.config["corpus"]["speaker_kind"] = "voice type"
-    (sentence,) = words.gaps(found)
+    (sentence,) = sentences.gaps(found)
     assert "(new voice types)" in sentence and "of known voice types" in sentence and "speaker" not in sentence
 
 
@@ -173,11 +173,11 @@ def test_the_page_shows_every_figure_of_every_fold_and_what_it_shares(folders: l
 def test_what_the_figures_show_is_told_in_words(folders: list[Path]) -> None:
     (run,) = folders_of.read(folders[2:])
     matrix = run.metrics["pooled"]["confusion"]
-    assert f"anger is found in {matrix[0][0] / sum(matrix[0]):.0%}" in alternatives.confusion(run)
+    assert f"anger is found in {matrix[0][0] / sum(matrix[0]):.0%}" in alt_texts.confusion(run)
     right = (run.predictions["label"] == run.predictions["predicted"]).groupby(run.predictions["speaker"]).mean()
-    assert f"to {100 * right.max():.0f} %" in alternatives.speakers(run)
-    assert "2 epochs" in alternatives.curves(run) and alternatives.curves(folders_of.read(folders[:1])[0]) == ""
-    assert f"({words.interval(run.metrics['intervals']['accuracy'])})" in alternatives.intervals([run])
+    assert f"to {100 * right.max():.0f} %" in alt_texts.speakers(run)
+    assert "2 epochs" in alt_texts.curves(run) and alt_texts.curves(folders_of.read(folders[:1])[0]) == ""
+    assert f"({sentences.interval(run.metrics['intervals']['accuracy'])})" in alt_texts.intervals([run])
 
 
 def test_the_page_of_voice_types_never_says_speaker(folders: list[Path], tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_the_confidence_of_a_mistake_is_that_of_what_was_predicted(folders: list
 
 
 def test_what_a_reader_must_know_comes_first(folders: list[Path], tmp_path: Path) -> None:
-    assert words.warnings(folders_of.read(folders[:1])[0]) == []
+    assert sentences.warnings(folders_of.read(folders[:1])[0]) == []
     folder = tmp_path / "run"
     shutil.copytree(folders[2], folder)
     text = (folder / "config.yaml").read_text("utf-8").replace("synthetic: false", "synthetic: true")
@@ -232,8 +232,8 @@ def test_what_a_reader_must_know_comes_first(folders: list[Path], tmp_path: Path
     found["sensitivity"]["b"]["changed"] = 0.004
     (folder / "metrics.json").write_text(json.dumps(found), "utf-8")
     (run,) = folders_of.read([folder])
-    warnings = " ".join(words.warnings(run))
-    assert len(words.warnings(run)) == 3
+    warnings = " ".join(sentences.warnings(run))
+    assert len(sentences.warnings(run)) == 3
     assert "synthetic" in warnings and "random weights" in warnings and "ignores encodec" in warnings
     for suffix in (".md", ".tex"):
         assert "(hubert: random weights)" in tables.FORMATS[suffix]([run]), suffix
@@ -322,7 +322,7 @@ def test_files_that_are_too_large_are_not_read(folders: list[Path], tmp_path: Pa
     monkeypatch.setattr(folders_of, "_MAX_BYTES", 100)
     with pytest.raises(RunError, match=r"predictions.csv is larger than"):
         folders_of.read(folders[:1])
-    monkeypatch.setattr(results, "_MAX_METRICS_BYTES", 100)
+    monkeypatch.setattr(run_folder, "_MAX_METRICS_BYTES", 100)
     with pytest.raises(RunError, match=r"metrics.json is larger than"):
         folders_of.read(folders[:1])
 
@@ -395,7 +395,7 @@ def test_splits_of_other_settings_are_no_gap_and_a_run_that_cannot_be_paired_is_
     config = (other / "config.yaml").read_text("utf-8")
     assert "seed: 0" in config
     (other / "config.yaml").write_text(config.replace("seed: 0", "seed: 1"), "utf-8")
-    assert words.gaps(folders_of.read([folders[0], other])) == []
+    assert sentences.gaps(folders_of.read([folders[0], other])) == []
     cut = tmp_path / "cut"
     shutil.copytree(folders[0], cut)
     lines = (cut / "predictions.csv").read_text("utf-8").splitlines(keepends=True)

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from serfuse import folds
 from serfuse.errors import SplitError
-from serfuse.splits import cremad_tfds
+from serfuse.splits import cremad_tfds, folds
 
 
 def test_cremad_tfds_is_the_published_split(tables):

@@ -9,8 +9,9 @@ from clip_tables import small
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serfuse import folds, splits
+from serfuse import splits
 from serfuse.errors import SplitError, UnknownNameError
+from serfuse.splits import folds
 
 GROUPED = {"speaker": ["speaker"], "loso": ["speaker"], "text": ["text"], "speaker-text": ["speaker", "text"]}
 CASES = [

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from clip_tables import small
 
-from serfuse import folds
 from serfuse.errors import SplitError
+from serfuse.splits import folds
 
 
 def test_given_folds_are_taken_as_they_are_in_natural_order():

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from serfuse import fold_files, results
-from serfuse.compare import compare
-from serfuse.embedding_key import EmbeddingKey
+from serfuse.runs import fold_files, run_folder
+from serfuse.runs.compare import compare
+from serfuse.store.key import EmbeddingKey
 from serfuse.sweep import driver, table
 from serfuse.sweep.ledger import DiskFullError, Ledger
 
@@ -30,8 +30,8 @@ def test_every_unit_runs_once_and_leaves_a_run_folder(make_plan, store, folder, 
     assert sum(": accuracy " in text for text in news) == 3
     for planned in plan.planned:
         run = ledger.run_folder(planned)
-        assert all((run / name).is_file() for name in results.FILES)
-        metrics = results.read_metrics(run)
+        assert all((run / name).is_file() for name in run_folder.FILES)
+        metrics = run_folder.read_metrics(run)
         accuracies = [done.accuracy for done in progress.folds(planned)]
         assert metrics["mean"]["accuracy"] == pytest.approx(sum(accuracies) / 5)
     assert compare([ledger.run_folder(planned) for planned in plan.planned]).clips == 36
@@ -42,16 +42,17 @@ def test_every_unit_runs_once_and_leaves_a_run_folder(make_plan, store, folder, 
 
 
 def test_a_run_folder_is_what_cv_makes(make_plan, store, folder, inline, tmp_path) -> None:
-    from serfuse import crossval, runs
+    from serfuse.experiment import cross_validation
+    from serfuse.runs import execution
 
     plan = make_plan(("row=wavlm",))
     driver.run(plan, Ledger(folder), inline(store))
     config = plan.planned[0].experiment.config
-    runs.execute(config, crossval.load_dataset(config, store), tmp_path / "cv")
+    execution.execute(config, cross_validation.load_dataset(config, store), tmp_path / "cv")
     ours, theirs = Ledger(folder).run_folder(plan.planned[0]), tmp_path / "cv"
     for name in ("predictions.csv", "folds.csv", "config.yaml", "history.csv"):
         assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
-    a, b = results.read_metrics(ours), results.read_metrics(theirs)
+    a, b = run_folder.read_metrics(ours), run_folder.read_metrics(theirs)
     assert {**a, "seconds": 0} == {**b, "seconds": 0}
 
 
@@ -74,12 +75,12 @@ def test_what_failed_is_tried_again_then_reported_and_stops_nothing(make_plan, s
 
 
 def test_a_unit_that_raises_names_what_was_raised(make_plan, store, folder, inline, monkeypatch) -> None:
-    from serfuse import crossval
+    from serfuse.experiment import cross_validation
 
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("by nothing")
 
-    monkeypatch.setattr(crossval, "run_fold", broken)
+    monkeypatch.setattr(cross_validation, "run_fold", broken)
     progress = driver.run(make_plan(("row=hubert",)), Ledger(folder), inline(store), retries=0)
     assert len(progress.failed) == 5
     assert all("ZeroDivisionError: by nothing" in error for error in progress.failed.values())
@@ -258,7 +259,7 @@ def test_a_run_folder_half_rewritten_for_other_data_is_not_finished(
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(results, "write_tables", killed)
+    monkeypatch.setattr(run_folder, "write_tables", killed)
     with pytest.raises(KeyboardInterrupt):
         driver.run(other, ledger, inline(relabelled))
     assert not ledger.finished(plan.planned[0]) and not ledger.finished(other.planned[0])

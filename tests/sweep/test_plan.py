@@ -2,9 +2,10 @@
 
 import pytest
 
-from serfuse import crossval, runs
-from serfuse.embedding_key import EmbeddingKey
 from serfuse.errors import SplitError
+from serfuse.experiment import cross_validation
+from serfuse.runs import execution
+from serfuse.store.key import EmbeddingKey
 from serfuse.sweep.plan import CachedStore
 
 
@@ -13,10 +14,10 @@ def test_a_plan_reads_no_vectors_and_has_the_fingerprints_of_the_runs(make_plan,
     assert len(found.units) == 15 and not found.missing
     assert len({unit.name for unit in found.units}) == 15
     for planned in found.planned:
-        dataset = crossval.load_dataset(planned.experiment.config, store)
+        dataset = cross_validation.load_dataset(planned.experiment.config, store)
         assert planned.dataset.arrays["a"].shape == (len(dataset.clips), 0)
-        assert planned.fingerprint == runs.fingerprint(planned.experiment.config, dataset)
-        for ours, theirs in zip(planned.parts, crossval.plan(planned.experiment.config, dataset), strict=True):
+        assert planned.fingerprint == execution.fingerprint(planned.experiment.config, dataset)
+        for ours, theirs in zip(planned.parts, cross_validation.plan(planned.experiment.config, dataset), strict=True):
             assert list(ours.train) == list(theirs.train) and list(ours.test) == list(theirs.test)
 
 

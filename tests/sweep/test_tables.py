@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from serfuse import models, published
+from serfuse import models
+from serfuse.published import results
 from serfuse.store import EmbeddingStore
 from serfuse.sweep import grid, plan, spec, table
 from serfuse.sweep.ledger import Ledger
@@ -84,7 +85,7 @@ def test_the_four_tables_are_the_366_results_with_their_pairs_in_the_printed_ord
             a, b = (*experiment.row.encoders, "")[:2]
             where = content.published
             cells.append((where.paper, where.table, experiment.column.corpus, names[where.paper], a, b))
-    printed = [(r.paper, r.table, r.corpus, r.model, r.encoder_a, r.encoder_b) for r in published.results()]
+    printed = [(r.paper, r.table, r.corpus, r.model, r.encoder_a, r.encoder_b) for r in results.results()]
     assert len(cells) == len(set(cells)) == 366
     assert set(cells) == set(printed)
 

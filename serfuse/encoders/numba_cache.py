@@ -1,0 +1,76 @@
+"""librosa, whose compiled parts are built by one process at a time.
+
+librosa has numba compile functions when it is imported, and keeps them in a folder for the next time. Two processes
+that do so at once, or one that is killed half-way, can leave parts that do not belong together, and every process that
+calls them afterwards dies with a segmentation fault (numba issue 10128). So serfuse keeps them in a folder of its own,
+behind a lock, and begins that folder anew unless a note in it says that it was finished.
+"""
+
+import atexit
+import hashlib
+import importlib
+import os
+import shutil
+import sys
+import tempfile
+from contextlib import nullcontext
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+
+from ..atomic_io import locked, make_folder, write_text
+from ..errors import StoreError
+
+_PARTS = ("util", "core", "filters", "sequence", "feature", "onset")  # those that serfuse calls
+FINISHED = "finished"
+"""Name of the file that says so; it holds the number of the process that compiled."""
+
+
+@cache
+def import_librosa() -> ModuleType:
+    """The package, with the parts that serfuse calls. The first import on a machine takes some 15 s."""
+    package = importlib.import_module("librosa")
+    if "librosa.util.utils" in sys.modules:  # the caller has imported it already, in its own way
+        return package
+    from numba import config
+
+    folder = _folder()
+    note = folder / FINISHED
+    before = config.CACHE_DIR
+    with nullcontext() if note.exists() else locked(folder):
+        if not note.exists():
+            _empty(folder)
+        config.CACHE_DIR = str(folder)
+        try:
+            for part in _PARTS:
+                importlib.import_module(f"librosa.{part}")
+        finally:
+            config.CACHE_DIR = before
+        if not note.exists():
+            write_text(note, f"{os.getpid()}\n")
+    return package
+
+
+def _folder() -> Path:
+    """Where the compiled parts for these versions and this processor are kept."""
+    from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
+
+    versions = [f"{name} {metadata.version(name)}" for name in ("librosa", "numba", "llvmlite", "numpy")]
+    machine = [sys.version, sys.executable, get_host_cpu_name(), get_host_cpu_features().flatten()]
+    digest = hashlib.sha256("\n".join([*versions, *machine]).encode()).hexdigest()[:16]
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    try:
+        root = Path(given).expanduser() if given else Path.home() / ".cache" / "serfuse" / "numba"
+        make_folder(root / digest)
+        return root / digest
+    except (StoreError, RuntimeError):  # read-only, or no home: nothing can be kept, and nobody else can interfere
+        private = Path(tempfile.mkdtemp(prefix="serfuse-numba-"))
+        atexit.register(shutil.rmtree, private, ignore_errors=True)
+        return private
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)

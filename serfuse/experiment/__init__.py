@@ -1,0 +1,1 @@
+"""One experiment: its configuration, its data, its folds trained and measured."""

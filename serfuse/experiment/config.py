@@ -1,0 +1,251 @@
+"""One experiment as a file: what is read, how it is split, what is trained and how.
+
+A configuration is plain YAML with the keys of `Config`. Unknown keys and values out of range are errors that name
+the key. `configs/` holds one file per model; `serfuse cv` starts from the file of the model and lets every key be
+overridden on the command line.
+"""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .. import models
+from ..errors import ConfigError
+
+MAX_CONFIG_BYTES = 1 << 16
+_MAX_DEPTH = 20  # of sections in sections; the deepest that serfuse writes are four
+_SHOWN_PROBLEMS = 20
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataConfig(_Section):
+    """Which rows of the store are used."""
+
+    corpus: str | None = Field(None, description="a corpus of the store; may be left out when it holds one")
+    a: str | None = Field(None, description="first encoder, optionally with selectors: 'hubert@pooling=time,layer=6'")
+    b: str | None = Field(None, description="second encoder, for a fusion")
+    pooling: str | None = Field(None, description="pooling of both, needed when the store holds several")
+
+
+class SplitConfig(_Section):
+    """How clips are split."""
+
+    name: str = Field("random", description="see `serfuse.splits.folds`")
+    folds: int = Field(5, ge=2, le=1000)
+    repeats: int = Field(1, ge=1, le=1000, description="times the whole split is drawn anew")
+    folder: str | None = Field(None, description="for 'given': an EmoBox folder with fold_1, fold_2 ... of the corpus")
+
+
+class TrainingConfig(_Section):
+    """How a neural model is trained. Both papers: Adam, cross-entropy, batch 32, 50 epochs, early stopping."""
+
+    optimizer: Literal["adam"] = "adam"
+    learning_rate: float = Field(1e-3, gt=0, le=10)
+    batch_size: int = Field(32, ge=1, le=65536)
+    epochs: int = Field(50, ge=1, le=100_000)
+    patience: int | None = Field(10, ge=1, description="epochs without a better validation loss; null: never stop")
+    validation_fraction: float = Field(
+        0.1,
+        ge=0,
+        lt=0.9,
+        description="part of the training folds that early stopping looks at, never the test fold",
+    )
+
+
+class Config(_Section):
+    """Everything that decides the result of a cross-validation, next to the stored embeddings themselves."""
+
+    model: str
+    options: dict[str, Any] = Field(default_factory=dict, description="the model's own settings")
+    data: DataConfig = Field(default_factory=DataConfig)
+    split: SplitConfig = Field(default_factory=SplitConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    seed: int = Field(0, ge=0, lt=2**31)
+
+    def model_options(self) -> models.Options:
+        """The validated settings of the model.
+
+        Raises:
+            ConfigError: an unknown key or a bad value among `options`.
+        """
+        try:
+            return models.get(self.model).options(**self.options)
+        except ValidationError as error:
+            raise ConfigError(explain(error, f"options of the model {self.model!r}", "options.")) from None
+
+
+def explain(error: ValidationError, where: str, prefix: str = "") -> str:
+    """What pydantic found wrong, one line per key, for a `ConfigError`.
+
+    Args:
+        where: the file, or the part of a configuration that it concerns; empty for settings from everywhere.
+        prefix: stands before each key.
+    """
+    lines = []
+    problems = error.errors()
+    for problem in problems[:_SHOWN_PROBLEMS]:
+        key = prefix + ".".join(str(part) for part in problem["loc"])
+        received = "" if problem["type"] in ("missing", "extra_forbidden") else f" (received {problem['input']!r})"
+        message = "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"]
+        lines.append(f"  {key}: {message}{received}")
+    if len(problems) > _SHOWN_PROBLEMS:
+        lines.append(f"  ... and {len(problems) - _SHOWN_PROBLEMS} more")
+    return f"Bad configuration{f' in {where}' if where else ''}:\n" + "\n".join(lines)
+
+
+def from_dict(values: dict[str, Any], where: str = "") -> Config:
+    """A validated configuration.
+
+    Raises:
+        ConfigError: listing every unknown key and bad value.
+    """
+    try:
+        config = Config(**values)
+    except ValidationError as error:
+        raise ConfigError(explain(error, where)) from None
+    models.MODELS.get(config.model)
+    config.model_options()
+    return config
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, read without executing anything.
+
+    Raises:
+        ConfigError: missing, not a file, too large, or refused by `parse_yaml`.
+    """
+    try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ConfigError(f"Cannot read the configuration {path}: it is not a file.")
+        with path.open("rb") as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+        if len(data) > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes; a configuration is a short text file.")
+        text = data.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"Cannot read the configuration {path}: {reason}.") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> dict[str, Any]:
+    """The mapping in a YAML text.
+
+    Raises:
+        ConfigError: not YAML, uses aliases (they can expand without bound), is nested too deeply, has a key twice or
+            one that is not text, or is not a mapping.
+    """
+    try:
+        values = _load(text)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number of thousands of digits, the 31st of February
+        raise ConfigError(f"{where} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where} must hold `key: value` lines, received {type(values).__name__}.")
+    return values
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only. PyYAML would take the last of two equal keys, and `on` and `1` for keys that are not text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:str":
+                shown = repr(key.value) if isinstance(key, yaml.ScalarNode) else "one that is a list or a mapping"
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: keys must be text, received {shown}. Quote it.")
+            if key.value in seen:
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: the key {key.value!r} stands there twice.")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _load(text: str) -> Any:
+    """The value of a YAML text, in bounded time.
+
+    Raises:
+        yaml.YAMLError: not YAML, or YAML that a configuration does not need.
+        ValueError: a scalar that Python cannot hold.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise yaml.YAMLError(f"more than {_MAX_DEPTH} levels of lists or sections in each other.")
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError(f"it uses aliases (*{event.anchor}), which configurations do not need. Write it out.")
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def shipped(name: str) -> dict[str, Any]:
+    """The configuration file that ships for a model (`configs/<name>.yaml`)."""
+    file = resources.files("serfuse.configs") / f"{name}.yaml"
+    return parse_yaml(file.read_text("utf-8"), f"configs/{name}.yaml")
+
+
+def _plain(value: str) -> Any:
+    """A value of `--set key=value`: YAML 1.1 scalars, and the `1e-4` that YAML 1.1 takes for a text."""
+    parsed = _load(value)
+    if isinstance(parsed, str):
+        try:
+            return float(parsed)
+        except ValueError:
+            return parsed
+    return parsed
+
+
+def override(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+    """A copy of `values` with every `a.b=value` of `assignments` applied.
+
+    Raises:
+        ConfigError: an assignment without `=`, or through a key that is no section.
+    """
+    parsed = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set takes key=value, such as training.learning_rate=1e-4; received {assignment!r}.")
+        try:
+            parsed[key.strip()] = _plain(value)
+        except (yaml.YAMLError, ValueError):
+            shown = value if len(value) <= 80 else f"{value[:80]}..."
+            raise ConfigError(f"--set {key.strip()}: {shown!r} is not a plain value.") from None
+    return assign(values, parsed)
+
+
+def assign(values: dict[str, Any], parsed: dict[str, Any]) -> dict[str, Any]:
+    """A copy of `values` with every dotted key of `parsed` set.
+
+    Raises:
+        ConfigError: a key leads through a value.
+    """
+    changed = _copy(values)
+    for key, value in parsed.items():
+        section = changed
+        *parents, last = key.split(".")
+        for parent in parents:
+            section = section.setdefault(parent, {})
+            if not isinstance(section, dict):
+                raise ConfigError(f"{key}: {parent!r} is a value, not a section.")
+        section[last] = value
+    return changed
+
+
+def _copy(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, dict) else value for key, value in values.items()}
+
+
+def dump(config: Config) -> str:
+    """The configuration as YAML, every default written out."""
+    values = config.model_dump(mode="json")
+    values["options"] = config.model_options().model_dump(mode="json")
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

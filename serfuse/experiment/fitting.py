@@ -1,0 +1,230 @@
+"""Fit one model to the training part of one fold, and ask it about other clips."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from .. import models
+from ..errors import RunError
+from .backend import backend_name, set_up_backend
+from .config import Config
+
+Arrays = Mapping[str, np.ndarray]
+_INFERENCE_BATCH = 128
+
+
+class Fitted(Protocol):
+    """A trained model, whichever library it came from."""
+
+    parameters: int
+    history: list[dict[str, float]]
+
+    def probabilities(self, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
+        """Class probabilities `(N, classes)`, float64, rows summing to 1."""
+        ...
+
+    def predict(self, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
+        """Class numbers `(N,)`."""
+        ...
+
+    def penultimate(self, arrays: Arrays) -> np.ndarray:
+        """What t-SNE draws: `(N, F)`."""
+        ...
+
+
+def library(config: Config) -> str:
+    """What trains the model of a configuration: "scikit-learn", or the backend of Keras."""
+    found = models.get(config.model).library
+    return backend_name() if found == "keras" else found
+
+
+def fit(
+    config: Config,
+    training: Arrays,
+    labels: np.ndarray,
+    validation: Arrays,
+    validation_labels: np.ndarray,
+    classes: int,
+    seed: int,
+    on_epoch: Callable[[int, Mapping[str, float]], None] | None = None,
+) -> Fitted:
+    """Train the model of `config` on one training part.
+
+    Args:
+        training: `{"a": (N, D_a), ...}` float32.
+        labels: `(N,)` class numbers.
+        validation: the inner validation part, for early stopping only; may be empty.
+        validation_labels: `(V,)`.
+        classes: number of classes of the corpus, also those that are absent from this part.
+        seed: decides initial weights, shuffling and dropout.
+        on_epoch: called with the epoch (from 1) and its figures.
+
+    Raises:
+        RunError: the loss is no longer finite.
+    """
+    model = models.get(config.model)
+    if model.library == "scikit-learn":
+        return _fit_sklearn(model, config, training, labels, classes, seed)
+    return _fit_keras(model, config, training, labels, validation, validation_labels, classes, seed, on_epoch)
+
+
+@dataclass
+class _KerasFitted:
+    model: Any
+    history: list[dict[str, float]]
+    parameters: int
+
+    def probabilities(self, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
+        return probabilities(self.model, arrays, batch_size)
+
+    def predict(self, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
+        return self.probabilities(arrays, batch_size).argmax(axis=1)
+
+    def penultimate(self, arrays: Arrays) -> np.ndarray:
+        import keras
+
+        inner = keras.Model(self.model.inputs, self.model.get_layer("penultimate").output)
+        return _forward(inner, arrays, _INFERENCE_BATCH)
+
+
+def probabilities(network: Any, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
+    """Class probabilities `(N, classes)` of a Keras network, float64, rows summing to 1."""
+    found = _forward(network, arrays, batch_size or _INFERENCE_BATCH).astype("float64")
+    return found / found.sum(axis=1, keepdims=True)
+
+
+def without_optimizer(network: Any) -> Any:
+    """The same layers as a model that was never compiled: its file is a third as large."""
+    import keras
+
+    return keras.Model({tensor.name: tensor for tensor in network.inputs}, network.outputs[0], name=network.name)
+
+
+def _forward(network: Any, arrays: Arrays, batch_size: int) -> np.ndarray:
+    """Outputs of a network in inference mode, in batches."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return np.asarray(network.predict(dict(arrays), batch_size=batch_size, verbose=0))
+    # Tracing a graph, as `predict` does, takes longer than a fold's test clips do.
+    count = len(next(iter(arrays.values())))
+    parts = []
+    for start in range(0, count, batch_size):
+        batch = {name: array[start : start + batch_size] for name, array in arrays.items()}
+        parts.append(keras.ops.convert_to_numpy(network(batch, training=False)))
+    return np.concatenate(parts)
+
+
+def _fit_keras(
+    model: models.Model,
+    config: Config,
+    training: Arrays,
+    labels: np.ndarray,
+    validation: Arrays,
+    validation_labels: np.ndarray,
+    classes: int,
+    seed: int,
+    on_epoch: Callable[[int, Mapping[str, float]], None] | None,
+) -> _KerasFitted:
+    set_up_backend()
+    import keras
+
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    network = model.build(training, classes, config.model_options(), seed)
+    settings = config.training
+    network.compile(
+        optimizer=keras.optimizers.Adam(settings.learning_rate),
+        loss=keras.losses.SparseCategoricalCrossentropy(),
+        metrics=["accuracy"],
+        # Compiling a fold's three functions with XLA takes longer than most folds train.
+        jit_compile=False,
+    )
+    history: list[dict[str, float]] = []
+
+    def remember(epoch: int, logs: Mapping[str, float] | None) -> None:
+        figures = {name: float(value) for name, value in (logs or {}).items()}
+        history.append({"epoch": epoch + 1, **figures})
+        if not np.isfinite(figures.get("loss", np.nan)):
+            raise RunError(
+                f"The training loss of {config.model!r} became {figures.get('loss')} in epoch {epoch + 1}. "
+                "Use a smaller training.learning_rate, or look for extreme values in the embeddings."
+            )
+        if on_epoch:
+            on_epoch(epoch + 1, figures)
+
+    callbacks: list[Any] = [keras.callbacks.LambdaCallback(on_epoch_end=remember)]
+    has_validation = len(validation_labels) > 0
+    if has_validation and settings.patience is not None:
+        callbacks.append(
+            keras.callbacks.EarlyStopping(
+                monitor="val_loss", patience=settings.patience, restore_best_weights=True, start_from_epoch=0
+            )
+        )
+    network.fit(
+        dict(training),
+        labels,
+        validation_data=(dict(validation), validation_labels) if has_validation else None,
+        batch_size=settings.batch_size,
+        epochs=settings.epochs,
+        shuffle=True,
+        callbacks=callbacks,
+        verbose=0,
+    )
+    trainable = int(sum(np.prod(weight.shape) for weight in network.trainable_weights))
+    return _KerasFitted(network, history, trainable)
+
+
+@dataclass
+class _SklearnFitted:
+    estimator: Any
+    calibrated: Any
+    columns: Sequence[int]
+    classes: int
+    parameters: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def probabilities(self, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
+        full = np.zeros((len(arrays["a"]), self.classes))
+        full[:, self.columns] = self.calibrated.predict_proba(arrays["a"])
+        return full
+
+    def predict(self, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
+        return self.estimator.predict(arrays["a"])
+
+    def penultimate(self, arrays: Arrays) -> np.ndarray:
+        return np.asarray(self.estimator[:-1].transform(arrays["a"]))
+
+
+def _fit_sklearn(
+    model: models.Model, config: Config, training: Arrays, labels: np.ndarray, classes: int, seed: int
+) -> _SklearnFitted:
+    """Labels come from the estimator itself; probabilities from Platt scaling inside the training part.
+
+    The two can disagree on a few clips, as they do in scikit-learn's own `SVC(probability=True)`. The folds of that
+    scaling are stratified by emotion alone, whatever the split: grouped by speaker they leave each of its models so
+    many fewer voices that the probabilities come out too low, for no better log loss.
+    """
+    from sklearn.base import clone
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.model_selection import StratifiedKFold
+
+    estimator = model.build(training, classes, config.model_options(), seed)
+    counts = np.bincount(labels, minlength=classes)
+    folds = int(min(5, counts[counts > 0].min()))
+    if folds < 2:
+        raise RunError(
+            f"An emotion (number {int(np.where(counts == 1)[0][0]) + 1} in alphabetical order) has a single clip in a "
+            f"training part; {config.model!r} needs two to estimate probabilities. Add clips of it or leave it out."
+        )
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    calibrated = CalibratedClassifierCV(clone(estimator), method="sigmoid", cv=splitter, ensemble=False)
+    calibrated.fit(training["a"], labels)
+    estimator.fit(training["a"], labels)
+    return _SklearnFitted(estimator, calibrated, [int(c) for c in estimator.classes_], classes)

@@ -1,0 +1,1 @@
+"""From a corpus and an encoder to rows in the store."""

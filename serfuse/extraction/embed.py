@@ -1,0 +1,72 @@
+"""From waveforms to vectors: frames of a frozen encoder, pooled."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..encoders import pooling as poolings
+from ..encoders.base import Encoder
+from ..errors import AudioError, SerfuseError
+
+
+def embed(encoder: Encoder, waveforms: Sequence[np.ndarray | Exception], pooling: str) -> list[np.ndarray | Exception]:
+    """One vector, or the reason why there is none, per waveform.
+
+    Args:
+        encoder: loaded.
+        waveforms: float32 `(samples,)` at the encoder's rate, of any lengths; a reason why there is no waveform stays
+            what it is. Those of equal length go through the encoder together.
+        pooling: see `serfuse.encoders.pooling`.
+
+    Raises:
+        SerfuseError: the weights or the settings are at fault, not a clip.
+    """
+    outcomes: list[np.ndarray | Exception] = list(waveforms)
+    by_length: dict[int, list[int]] = {}
+    for place, waveform in enumerate(waveforms):
+        if not isinstance(waveform, Exception):
+            by_length.setdefault(len(waveform), []).append(place)
+    for places in by_length.values():
+        for place, frames in zip(places, _frames(encoder, [waveforms[place] for place in places]), strict=True):
+            outcomes[place] = frames if isinstance(frames, Exception) else _pool(frames, pooling, encoder)
+    return outcomes
+
+
+def _frames(encoder: Encoder, waveforms: list[np.ndarray]) -> list[np.ndarray | Exception]:
+    """Frames of clips of equal length. When a batch fails, its clips are tried alone, so that one cannot spoil all."""
+    try:
+        if len(waveforms) == 1:
+            return [encoder.frames(waveforms[0])]
+        frames = encoder.frames_batch(waveforms)
+        if len(frames) != len(waveforms):
+            raise RuntimeError(f"frames_batch gave {len(frames)} results for {len(waveforms)} clips")
+        return list(frames)
+    except AudioError as error:
+        failure: Exception = error
+    except SerfuseError:
+        raise  # about the weights or the settings, not about this clip
+    except Exception as error:
+        # Whatever a library says about one input must not take the others along.
+        failure = error
+    if len(waveforms) == 1:
+        return [failure]
+    return [_frames(encoder, [waveform])[0] for waveform in waveforms]
+
+
+def _pool(frames: np.ndarray, pooling: str, encoder: Encoder) -> np.ndarray | Exception:
+    try:
+        vector = poolings.pool(frames, pooling, encoder.preset)
+    except ValueError as error:
+        return error
+    bad = int((~np.isfinite(vector)).sum())
+    if bad:
+        return ArithmeticError(f"{bad} of the {len(vector)} values of its embedding are not finite")
+    return vector
+
+
+def reason(error: Exception) -> str:
+    """Why a clip has no vector, for people."""
+    text = str(error).strip()
+    if isinstance(error, SerfuseError | ArithmeticError):
+        return text
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

@@ -1,0 +1,95 @@
+"""What a corpus' audio is, found out without decoding it."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from .. import audio
+from ..audio.padding import PadPolicy
+from ..corpora.base import Clip, Corpus
+from ..errors import AudioError, CorpusError
+from ..store import AudioFacts, EmbeddingStore, FileStamp
+
+ProgressCallback = Callable[[int, int, str | None, float | None], None]
+"""`progress(done, total, note, fraction)`: clips done and in all, a remark, the part of the work that is done."""
+
+_READERS = 4
+_BEYOND_SECONDS = 0.001  # by which a segment's end, rounded, may lie behind the end of its file
+# A file that changed this recently could change again without its time changing (FAT keeps two seconds).
+_UNSETTLED_SECONDS = 2.5
+
+
+def survey(corpus: Corpus, store: EmbeddingStore, progress: ProgressCallback | None = None) -> dict[str, AudioFacts]:
+    """Find out what each clip's audio is, without decoding it.
+
+    A file whose size and times are as the store remembers them is not read again.
+
+    Returns:
+        the facts by clip id. A file that cannot be used is no error here; its `problem` says why.
+
+    Raises:
+        StoreError: the store's table of this corpus is damaged.
+    """
+    known = store.known_files(corpus.name)
+    files = {str(Path(clip.path).absolute()): None for clip in corpus.clips}
+    looked: dict[str, AudioFacts] = {}
+    with ThreadPoolExecutor(_READERS) as pool:
+        for done, (path, facts) in enumerate(
+            zip(files, pool.map(lambda path: _look(path, known.get(path)), files), strict=True), start=1
+        ):
+            looked[path] = facts
+            if progress:
+                progress(done, len(files), None, None)
+    return {clip.id: _of_clip(clip, looked[str(Path(clip.path).absolute())]) for clip in corpus.clips}
+
+
+def resolve_pad(pad: PadPolicy | str, facts: Mapping[str, AudioFacts]) -> PadPolicy:
+    """The pad policy with the length that "max" means for these clips.
+
+    Raises:
+        ConfigError: not a policy.
+        CorpusError: "max", and no clip's length is known.
+    """
+    policy = PadPolicy.parse(pad) if isinstance(pad, str) else pad
+    if policy.resolved:
+        return policy
+    lengths = [item.seconds for item in facts.values() if item.problem is None and not math.isnan(item.seconds)]
+    if not lengths:
+        raise CorpusError("--pad max needs the length of the longest clip, but no clip of the corpus can be read.")
+    return policy.resolve(max(lengths))
+
+
+def _look(path: str, known: tuple[FileStamp, str, float] | None) -> AudioFacts:
+    """Facts of a whole file."""
+    try:
+        stamp = FileStamp.of(Path(path))
+    except (OSError, ValueError):
+        stamp = None
+    if stamp is not None and known is not None and known[0] == stamp:
+        return AudioFacts(known[1], known[2], stamp, known[2])
+    try:
+        digest = audio.content_hash(path)
+    except AudioError as error:
+        return AudioFacts(None, problem=str(error))
+    settled = stamp is not None and time.time_ns() - max(stamp.mtime_ns, stamp.ctime_ns) > _UNSETTLED_SECONDS * 1e9
+    try:
+        seconds = audio.info(path).seconds
+    except AudioError as error:
+        return AudioFacts(digest, math.nan, stamp, math.nan, settled, str(error))
+    return AudioFacts(digest, seconds, stamp, seconds, settled)
+
+
+def _of_clip(clip: Clip, whole: AudioFacts) -> AudioFacts:
+    """Facts of a clip, which may be a part of its file."""
+    if clip.start is None and clip.end is None:
+        return whole
+    start = clip.start or 0.0
+    end = whole.file_seconds if clip.end is None else clip.end
+    audio_id = None if whole.audio is None else f"{whole.audio}@{start:.6f}-{'' if clip.end is None else f'{end:.6f}'}"
+    seconds = end - start
+    # A part that cannot be read has no length: --pad max must not follow a slip of the pen.
+    inside = start >= 0 and not end > whole.file_seconds + _BEYOND_SECONDS
+    return replace(whole, audio=audio_id, seconds=seconds if seconds > 0 and inside else math.nan)

@@ -1,0 +1,1 @@
+"""Pure functions of `keras.ops`: the Poincare ball, optimal transport."""

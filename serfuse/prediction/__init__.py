@@ -1,0 +1,1 @@
+"""A trained model in one file, and its answers on new audio."""

@@ -1,0 +1,333 @@
+"""Is one run above another? Paired statistics over the predictions of several runs.
+
+Three answers are given, because they answer different questions:
+
+* the difference with a bootstrap over speakers: would it hold for other speakers like these, the trained models being
+  what they are? This one decides.
+* McNemar's exact test over clips: as if every clip were independent. It is what the field reports; where models
+  differ from speaker to speaker it finds differences too often.
+* the corrected resampled t-test over folds and repeats (Nadeau and Bengio 2003): would it hold for other training sets
+  and seeds?
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import metrics
+from ..errors import RunError
+from ..metrics import intervals, paired_tests
+from . import paired_runs
+from .paired_runs import PairedRun
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class RunScore:
+    """One run's pooled figure with its interval."""
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One run against another; differences are `a` minus `b`, between -1 and 1.
+
+    Attributes:
+        a: name of the one run.
+        b: name of the other.
+        difference: of the pooled figure.
+        low: lower end of its interval.
+        high: upper end.
+        p: of the bootstrap over speakers; below 1 - confidence exactly where the interval leaves out 0. `None`
+            with one cluster only.
+        only_a: clips (of the first repeat) that only `a` gets right.
+        only_b: clips (of the first repeat) that only `b` gets right.
+        same: share of the predictions that are the same in both.
+        p_mcnemar: exact McNemar test of `only_a` against `only_b`.
+        t: statistic of the corrected resampled t-test; `None` with fewer than two folds, or folds that do not differ.
+        rounds: number of differences that go into it.
+        p_t: its p.
+        holm: the three p adjusted for the number of pairs: "p", "p_mcnemar", "p_t".
+    """
+
+    a: str
+    b: str
+    difference: float
+    low: float | None
+    high: float | None
+    p: float | None
+    only_a: int
+    only_b: int
+    same: float
+    p_mcnemar: float
+    t: float | None
+    rounds: int
+    p_t: float | None
+    holm: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several runs on the same clips and folds.
+
+    Attributes:
+        metric: a name of `serfuse.metrics.SCORES`.
+        confidence: nominal coverage of the intervals.
+        runs: in the order given.
+        pairs: every run with every later one.
+        clips: distinct tested clips.
+        repeats: how often each is tested.
+        clusters: how many clusters were drawn from.
+        unit: what a cluster is: "speaker", "voice type", or "clip" where speakers are unknown.
+        notes: what a reader must know.
+    """
+
+    metric: str
+    confidence: float
+    runs: tuple[RunScore, ...]
+    pairs: tuple[Pair, ...]
+    clips: int
+    repeats: int
+    clusters: int
+    unit: str
+    notes: tuple[str, ...]
+
+    def sentences(self) -> list[str]:
+        """One plain sentence per pair, the better run first."""
+        return [_sentence(pair, self) for pair in self.pairs]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, the sentences included, in types that JSON holds."""
+        result = asdict(self)
+        for key in ("runs", "pairs", "notes"):
+            result[key] = list(result[key])
+        result["sentences"] = self.sentences()
+        return result
+
+
+def compare(
+    runs: Sequence["Path | str | pd.DataFrame"],
+    *,
+    metric: str = "accuracy",
+    confidence: float = 0.95,
+    names: Sequence[str] | None = None,
+    speaker_kind: str | None = None,
+    draws: int = intervals.DRAWS,
+    seed: int = 0,
+) -> Comparison:
+    """Compares runs that were tested on the same clips in the same folds.
+
+    Args:
+        runs: run folders, or tables of predictions (`clip`, `label`, `predicted`, and where known `speaker`, `fold`,
+            `repeat`).
+        metric: a name of `serfuse.metrics.SCORES`.
+        confidence: nominal coverage of the intervals; 1 - confidence is the level of the verdicts.
+        names: what to call the runs; by default their folders' names.
+        speaker_kind: what the speaker column holds; by default what the first run folder's configuration says.
+        draws: bootstrap draws.
+        seed: of the bootstrap.
+
+    Raises:
+        RunError: fewer than two runs, a run that cannot be read, or runs that were not tested on the same clips
+            and folds; the message says which clip and which fold.
+    """
+    if metric not in metrics.SCORES:
+        raise RunError(f"Unknown metric {metric!r}. Choose one of: {', '.join(metrics.SCORES)}.")
+    if not 0 < confidence < 1:
+        raise RunError(f"The confidence is {confidence}; expected a number between 0 and 1, such as 0.95.")
+    if len(runs) < 2:
+        raise RunError(f"{len(runs)} run given; a comparison needs at least two.")
+    read = paired_runs.named([paired_runs.read(run, i) for i, run in enumerate(runs)], names)
+    for other in read[1:]:
+        paired_runs.check(read[0], other)
+
+    first = read[0].table
+    kind = speaker_kind or read[0].speaker_kind
+    speakers = [None if value == "" else value for value in first["speaker"]]
+    clusters = intervals.Clusters.of(speakers, first["clip"].tolist(), kind)
+    size, classes = first["clip"].nunique(), read[0].classes
+    values, drawn = [], []
+    for run in read:
+        matrices = metrics.confusion_by_cluster(run.table["label"], run.table["predicted"], classes, clusters)
+        values.append(float(metrics.scores(matrices.sum(axis=0))[metric]))
+        flat = intervals.sums(matrices.reshape(clusters.number, -1), draws, seed)
+        drawn.append(metrics.scores(flat.reshape(-1, len(classes), len(classes)))[metric])
+
+    scores = []
+    for run, value, draw in zip(read, values, drawn, strict=True):
+        low, high = intervals.bounded(value, draw, clusters.number, size, confidence)
+        scores.append(RunScore(run.name, value, _defined(low), _defined(high)))
+    pairs = []
+    for i, j in combinations(range(len(read)), 2):
+        a, b = read[i], read[j]
+        low, high, p = intervals.difference(values[i] - values[j], drawn[i] - drawn[j], clusters.number, confidence)
+        only_a, only_b = _discordant(a.table, b.table)
+        t, rounds, p_t = _resampled_t(a, b, metric)
+        pairs.append(
+            Pair(
+                a=a.name,
+                b=b.name,
+                difference=values[i] - values[j],
+                low=_defined(low),
+                high=_defined(high),
+                p=_defined(p),
+                only_a=only_a,
+                only_b=only_b,
+                same=float((a.table["predicted"].to_numpy() == b.table["predicted"].to_numpy()).mean()),
+                p_mcnemar=paired_tests.mcnemar(only_a, only_b),
+                t=t,
+                rounds=rounds,
+                p_t=p_t,
+                holm={},
+            )
+        )
+    pairs = _holm(pairs)
+    repeats = int(first["repeat"].nunique())
+    return Comparison(
+        metric=metric,
+        confidence=confidence,
+        runs=tuple(scores),
+        pairs=tuple(pairs),
+        clips=size,
+        repeats=repeats,
+        clusters=clusters.number,
+        unit=clusters.unit,
+        notes=tuple(_notes(read, pairs, clusters, confidence, kind, repeats)),
+    )
+
+
+# --- tests --------------------------------------------------------------------------------------------------
+
+
+def _resampled_t(a: PairedRun, b: PairedRun, metric: str) -> tuple[float | None, int, float | None]:
+    """(t, rounds, p) over the folds of all repeats.
+
+    Repeats that test the very same folds again (leave one speaker out) are no further rounds; they are averaged.
+    """
+    rounds: dict[frozenset[str], list[float]] = {}
+    tests, trains = [], []
+    sizes, others = _training_sizes(a), _training_sizes(b)
+    for (repeat, fold), part in a.table.groupby(["repeat", "fold"], sort=True):
+        other = b.table.loc[part.index]
+        value = _score(part, a.classes, metric) - _score(other, a.classes, metric)
+        rounds.setdefault(frozenset(part["clip"]), []).append(value)
+        tests.append(len(part))
+        # Their inner validation parts may differ; the smaller training part makes the more careful test.
+        trains.append(min(sizes.get((repeat, fold), 0), others.get((repeat, fold), 0)))
+    if min(trains) == 0:
+        return None, len(rounds), None
+    t, p = paired_tests.corrected_resampled_t(
+        [float(np.mean(v)) for v in rounds.values()], float(np.mean(tests) / np.mean(trains))
+    )
+    return t, len(rounds), p
+
+
+def _training_sizes(run: PairedRun) -> Mapping[tuple[int, int], int]:
+    if run.parts is not None:
+        train = run.parts[run.parts["part"] == "train"]
+        return train.groupby(["repeat", "fold"]).size().to_dict()
+    tested = run.table.groupby(["repeat", "fold"]).size()
+    whole = run.table.groupby("repeat").size()
+    return {key: int(whole[key[0]] - number) for key, number in tested.items()}
+
+
+def _score(table: "pd.DataFrame", classes: Sequence[str], metric: str) -> float:
+    one = intervals.Clusters(np.zeros(len(table), dtype=int), 1, "fold")
+    matrix = metrics.confusion_by_cluster(table["label"], table["predicted"], classes, one)[0]
+    return float(metrics.scores(matrix)[metric])
+
+
+def _discordant(a: "pd.DataFrame", b: "pd.DataFrame") -> tuple[int, int]:
+    """Clips of the first repeat that only the one, only the other gets right."""
+    first = (a["repeat"] == a["repeat"].min()).to_numpy()
+    right_a = (a["predicted"] == a["label"]).to_numpy()[first]
+    right_b = (b["predicted"] == b["label"]).to_numpy()[first]
+    return int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
+
+
+def _holm(pairs: list[Pair]) -> list[Pair]:
+    from statsmodels.stats.multitest import multipletests
+
+    adjusted: list[dict[str, float | None]] = [{} for _ in pairs]
+    for name in ("p", "p_mcnemar", "p_t"):
+        known = [i for i, pair in enumerate(pairs) if getattr(pair, name) is not None]
+        found = [getattr(pairs[i], name) for i in known]
+        # One pair needs no adjustment. With many, statsmodels collects garbage, which takes a large process a second.
+        if len(found) > 1:
+            found = multipletests(found, method="holm")[1]
+        for place in adjusted:
+            place[name] = None
+        for i, value in zip(known, found, strict=True):
+            adjusted[i][name] = float(value)
+    return [Pair(**{**asdict(pair), "holm": holm}) for pair, holm in zip(pairs, adjusted, strict=True)]
+
+
+# --- sentences ----------------------------------------------------------------------------------------------
+
+
+def _sentence(pair: Pair, whole: Comparison) -> str:
+    level = f"{100 * (1 - whole.confidence):.3g} %"
+    if pair.same == 1:
+        return f"{pair.a} and {pair.b} give the same predictions for all {whole.clips} clips."
+    above, below, sign = (pair.a, pair.b, 1) if pair.difference >= 0 else (pair.b, pair.a, -1)
+    relation = "is level with" if pair.difference == 0 else "is above"
+    points = f" by {100 * abs(pair.difference):.1f} points" if pair.difference else ""
+    if pair.p is None or pair.low is None or pair.high is None:
+        title = metrics.SCORES.get(whole.metric).title
+        return f"{above} {relation} {below}{points} of {title}; one cluster gives no interval."
+    low, high = sorted((sign * pair.low, sign * pair.high))
+    interval = f"({100 * whole.confidence:g} % interval {100 * low:.1f} to {100 * high:.1f})"
+    adjusted = pair.holm["p"]
+    alpha = 1 - whole.confidence
+    if adjusted is not None and adjusted < alpha:
+        verdict = f"distinguishable at {level}"
+        if len(whole.pairs) > 1:
+            verdict += f", also after Holm's correction for {len(whole.pairs)} pairs"
+    elif pair.p < alpha:
+        verdict = f"distinguishable at {level} alone, but not after Holm's correction for {len(whole.pairs)} pairs"
+    else:
+        verdict = f"not distinguishable at {level}"
+    return f"{above} {relation} {below}{points} {interval}: {verdict}."
+
+
+def _notes(
+    runs: Sequence[PairedRun],
+    pairs: Sequence[Pair],
+    clusters: intervals.Clusters,
+    confidence: float,
+    kind: str,
+    repeats: int,
+) -> list[str]:
+    notes = [
+        f"WARNING: {run.name} has random weights ({', '.join(run.random_weights)}); its figures say nothing about the "
+        "published model."
+        for run in runs
+        if run.random_weights
+    ]
+    notes.append(metrics.interval_note(clusters, confidence, kind))
+    if clusters.unit != "clip":
+        notes.append(
+            f"McNemar's test counts clips as independent; where the runs differ from {kind} to {kind} it finds "
+            f"differences too often. The verdict is the interval's."
+        )
+    if repeats > 1:
+        notes.append(f"McNemar's test uses the first of {repeats} repeats.")
+    if any(pair.p_t is None for pair in pairs):
+        notes.append("The corrected resampled t-test needs at least two folds whose differences are not all alike.")
+    elif runs[0].parts is None:
+        notes.append("No folds.csv: the t-test takes every clip outside a fold as its training clip.")
+    return notes
+
+
+def _defined(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

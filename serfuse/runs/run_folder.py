@@ -1,0 +1,234 @@
+"""The run folder: everything that made a result, and the result, as files a person or a script can read."""
+
+import json
+import os
+import platform
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from .. import __version__
+from ..atomic_io import write_text
+from ..errors import ConfigError, RunError, StoreError
+from ..experiment import config, fitting
+from ..experiment.cross_validation import Dataset, FoldResult, Result
+from ..splits.folds import Fold
+from ..store.key import EmbeddingKey
+from . import figures
+
+_VERSIONED = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn", "scipy", "pandas")
+_MAX_METRICS_BYTES = 64 << 20  # a fold takes three kilobytes
+# of `description`, beside the settings
+_RECORDED = ("embeddings", "corpus", "versions", "backend", "threads")
+FILES = ("config.yaml", "folds.csv", "predictions.csv", "history.csv", "metrics.json")
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """A table as CSV with full float precision, whole or not at all."""
+    write_text(path, frame.to_csv(index=False))
+
+
+def prepare(out: Path, overwrite: bool = False) -> None:
+    """Make the run folder, or see that the one that is there may be written to.
+
+    Raises:
+        RunError: it holds a finished run already, or cannot be made.
+    """
+    if (out / "metrics.json").exists() and not overwrite:
+        raise RunError(f"{out} holds a finished run. Choose another --out, or add --overwrite.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"Cannot write the run folder {out}: {error.strerror}.") from None
+
+
+def clear(out: Path, keep_models: bool = False) -> None:
+    """Remove what an older run left in the run folder (`keep_models`: but for the folds' models).
+
+    Raises:
+        RunError: it cannot be removed.
+    """
+    try:
+        for name in (*FILES, "confusion.png", "tsne.png", "tsne.csv"):
+            (out / name).unlink(missing_ok=True)
+        for model in [] if keep_models else out.glob("fold_*.keras"):
+            model.unlink()
+    except OSError as error:
+        raise RunError(f"Cannot write the run folder {out}: {error.strerror}.") from None
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that can change a number."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    found = {"serfuse": __version__, "python": platform.python_version()}
+    for name in _VERSIONED:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return tuple(found.items())
+
+
+def description(result_config: config.Config, dataset: Dataset, threads: Iterable[int] = ()) -> dict[str, Any]:
+    """What `config.yaml` holds: the configuration with every default, the embeddings' keys, the versions.
+
+    Args:
+        threads: those that the folds are, or were, trained with; a number for each where they differ.
+    """
+    values = yaml.safe_load(config.dump(result_config))
+    values["data"]["corpus"] = dataset.corpus
+    numbers = sorted(set(threads))
+    return {
+        **values,
+        "embeddings": {name: key.to_dict() for name, key in dataset.keys.items()},
+        "corpus": {
+            "name": dataset.corpus,
+            "clips": len(dataset.clips),
+            **({"left_out": len({item["clip"] for item in dataset.left_out})} if dataset.left_out else {}),
+            "speakers": int(dataset.clips["speaker"].nunique()),
+            "speaker_kind": dataset.speaker_kind,
+            "classes": dataset.classes,
+            "synthetic": bool(dataset.info.get("synthetic", False)),
+        },
+        "versions": versions(),
+        "backend": fitting.library(result_config),
+        **({"threads": numbers[0] if len(numbers) == 1 else numbers} if numbers else {}),
+    }
+
+
+def settings_of(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings in what `config.yaml` of a run holds, to run it again; other configurations as they are.
+
+    What was only recorded is left out, and encoders are named in full: whatever else the store holds by now, the
+    same embeddings are meant.
+
+    Raises:
+        ConfigError: the record of the embeddings is damaged.
+    """
+    if not {"embeddings", "versions"} <= values.keys():
+        return values
+    settings = {key: value for key, value in values.items() if key not in _RECORDED}
+    try:
+        named = {side: EmbeddingKey.from_dict(key).folder for side, key in values["embeddings"].items()}
+        settings["data"] = {**values["data"], **named}
+    except (AttributeError, KeyError, TypeError, StoreError) as error:
+        raise ConfigError(f"The embeddings recorded in this run's configuration cannot be read ({error}).") from None
+    return settings
+
+
+def folds_table(parts: Iterable[Fold]) -> pd.DataFrame:
+    """`repeat, fold, clip, part` for every clip of every fold."""
+    tables = [
+        pd.DataFrame({"repeat": fold.repeat, "fold": fold.index, "clip": ids, "part": part})
+        for fold in parts
+        for part, ids in (("train", fold.train), ("validation", fold.validation), ("test", fold.test))
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def write_start(
+    out: Path, result_config: config.Config, dataset: Dataset, parts: list[Fold], threads: Iterable[int]
+) -> None:
+    """Write down what is about to be run, before the first epoch; `threads` as for `description`."""
+    text = yaml.safe_dump(description(result_config, dataset, threads), sort_keys=False, allow_unicode=True)
+    write_text(out / "config.yaml", text)
+    write_csv(out / "folds.csv", folds_table(parts))
+
+
+def model_name(fold: Fold, repeats: int) -> str:
+    """File name of a fold's model: `fold_0.keras`, or `fold_0_repeat_1.keras` where the split is repeated; from 0."""
+    suffix = f"_repeat_{fold.repeat}" if repeats > 1 else ""
+    return f"fold_{fold.index}{suffix}.keras"
+
+
+def write_fold(out: Path, result: FoldResult, repeats: int = 1) -> None:
+    """Keep the trained model of one fold, without its optimizer: Adam's state would triple the file."""
+    if result.model is None:
+        return
+    target = out / model_name(result.fold, repeats)
+    temporary = out / f".saving_{target.name}"  # Keras wants the suffix
+    fitting.without_optimizer(result.model).save(temporary)
+    os.replace(temporary, target)
+
+
+def write(out: Path, result: Result) -> None:
+    """Write the figures, tables and metrics of a finished run; `metrics.json` last, as the mark of a finished run."""
+    title = run_title(result)
+    figures.confusion(result.predictions, result.dataset.classes, title, out / "confusion.png")
+    first = result.folds[0]
+    points = first.predictions[["clip", "speaker", "repeat", "fold", "label", "predicted"]].copy()
+    points[["x", "y"]] = figures.project(first.penultimate, result.config.seed)
+    write_csv(out / "tsne.csv", points)
+    note = f"{title}\npenultimate layer, test clips of fold {first.fold.index}"
+    figures.tsne(points, result.dataset.classes, note, out / "tsne.png")
+    write_tables(out, result)
+
+
+def write_tables(out: Path, result: Result) -> None:
+    """Write a finished run without its figures: predictions, history, and `metrics.json` last."""
+    write_csv(out / "predictions.csv", result.predictions)
+    history = pd.concat([fold.history for fold in result.folds], ignore_index=True)
+    write_csv(out / "history.csv", history)
+    text = json.dumps(_plain(result.metrics), indent=2, allow_nan=False, ensure_ascii=False)
+    write_text(out / "metrics.json", text + "\n")
+
+
+def run_title(result: Result) -> str:
+    """One line that says what a figure shows."""
+    named = [f"{key.encoder}{' (random weights)' if key.random else ''}" for key in result.dataset.keys.values()]
+    inputs = " + ".join(named)
+    synthetic = " (synthetic speech)" if result.dataset.info.get("synthetic") else ""
+    return f"{result.config.model}: {inputs}, {result.dataset.corpus}{synthetic}, split {result.config.split.name}"
+
+
+def _plain(value: Any) -> Any:
+    """JSON types only; a figure that is not defined becomes null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (np.bool_, bool)):
+        return bool(value)
+    if isinstance(value, np.integer):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return value
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    """`metrics.json` of a run folder.
+
+    Raises:
+        RunError: no finished run there.
+    """
+    path = run / "metrics.json"
+    if not path.is_file():
+        raise RunError(f"{run} is no finished run: it has no metrics.json. Give a folder that `serfuse cv` wrote.")
+    try:
+        if path.stat().st_size > _MAX_METRICS_BYTES:
+            raise RunError(f"{path} is larger than {_MAX_METRICS_BYTES >> 20} MB, which no run's is.")
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{run} holds no finished run (metrics.json: {error}).") from None
+
+
+def read_description(run: Path) -> dict[str, Any]:
+    """What `config.yaml` of a run folder holds, see `description`.
+
+    Raises:
+        RunError: missing, too large, not YAML, or YAML that expands itself.
+    """
+    try:
+        return config.read_yaml(run / "config.yaml")
+    except ConfigError as error:
+        raise RunError(f"{run} is not a whole run folder: {error}") from None

@@ -1,0 +1,156 @@
+"""Files that torch.load would run out of memory or crash on are refused before; ordinary ones of both formats pass."""
+
+import io
+import os
+import pickle
+import struct
+import warnings
+import zipfile
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from serfuse import encoders
+from serfuse.encoders import LoadRequest
+from serfuse.encoders.checkpoints.torch_file import check_torch_file
+from serfuse.errors import WeightsError
+
+_DEEP_KEY = b"\x80\x02}(" + b")" + b"\x85" * 200_000 + b"K\x01u."
+"""{((((...)))): 1}: to hash the key exhausts the C stack, which no `except` catches."""
+
+
+class _Calls:
+    def __init__(self, function, *arguments):
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self):
+        return self.function, self.arguments
+
+
+def _described(count: int, size: Sequence[int], stride: Sequence[int], key: str = "0") -> bytes:
+    """The pickle of one tensor "w" that makes these claims."""
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, thing):
+            return ("storage", torch.FloatStorage, key, "cpu", count) if thing is marker else None
+
+    marker, out = object(), io.BytesIO()
+    tensor = _Calls(torch._utils._rebuild_tensor_v2, marker, 0, tuple(size), tuple(stride), False, OrderedDict())
+    Pickler(out, protocol=2).dump({"w": tensor})
+    return out.getvalue()
+
+
+def _archive(path: Path, data: bytes, compression: int = zipfile.ZIP_STORED, **members: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive, warnings.catch_warnings(action="ignore"):
+        archive.writestr("archive/data.pkl", data)
+        for name, content in members.items():
+            archive.writestr(f"archive/{name.replace('_', '/')}", content)
+    return path
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_torch_saves_passes(tmp_path, zipped) -> None:
+    module = torch.nn.BatchNorm1d(4)
+    state = module.state_dict()  # an OrderedDict with an attribute, float32 and int64
+    state["half"], state["parameter"] = torch.ones(3).half(), torch.nn.Parameter(torch.ones(2))
+    state["view"] = torch.arange(20.0).reshape(4, 5)[1:3, ::2]
+    torch.save(state, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
+    check_torch_file(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_name_beside_the_weights_is_refused_and_not_run(tmp_path, zipped) -> None:
+    content = {"w": torch.zeros(2), "x": _Calls(os.system, f"touch {tmp_path / 'ran'}")}
+    torch.save(content, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=r"it names \w+\.system, which weights have no need of; nothing in it was run"):
+        check_torch_file(tmp_path / "x.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: _archive(path, _DEEP_KEY), "it uses a tuple as a key"),
+        (lambda path: path.write_bytes(_DEEP_KEY), "it uses a tuple as a key"),  # the format before zip
+        (
+            lambda path: _archive(
+                path, _described(1 << 24, [1 << 24], [1]), zipfile.ZIP_DEFLATED, data_0=bytes(1 << 26)
+            ),
+            "is compressed",
+        ),
+        (lambda path: _archive(path, _described(1 << 40, [1 << 40], [1]), data_0=bytes(16)), "and holds 16"),
+        (lambda path: _archive(path, _described(4, [1 << 40], [0]), data_0=bytes(16)), "does not fit its storage"),
+        (lambda path: _archive(path, _described(4, [4], [1], key="7"), data_0=bytes(16)), "under data/7 and holds 0"),
+        (lambda path: _archive(path, b"\x80\x02}" + b"0}" * (3 << 20) + b"."), "its pickle has 6291460 bytes"),
+        (lambda path: path.write_bytes(b"\x80\x02}" + b"0}" * (3 << 20) + b"."), "its pickle has more than"),
+        (lambda path: _archive(path, _described(4, [4], [1]), data_0=bytes(16), DATA_0=bytes(16)), "a member twice"),
+        (
+            lambda path: path.write_bytes(b"\x80\x02X" + struct.pack("<I", 1 << 31) + b"short"),
+            "its pickle has|EOFError",
+        ),
+        (lambda path: path.write_bytes(b""), "EOFError"),
+        (lambda path: zipfile.ZipFile(path, "w").close(), r"0 data\.pkl"),
+    ],
+)
+def test_files_made_to_do_harm_are_refused(tmp_path, make, says) -> None:
+    make(tmp_path / "x.pt")
+    with pytest.raises(ValueError, match=says):
+        check_torch_file(tmp_path / "x.pt")
+
+
+def test_claims_of_the_older_format(tmp_path) -> None:
+    """Its storages follow the pickles, and torch sets their memory aside before it reads them."""
+    out = io.BytesIO()
+    for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}):
+        pickle.dump(part, out, protocol=2)
+    out.write(_described(1 << 40, [1 << 40], [1]))
+    (tmp_path / "x.pt").write_bytes(out.getvalue())
+    with pytest.raises(ValueError, match=f"claims {1 << 42} bytes of weights"):
+        check_torch_file(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("name", ["xvector", "encodec", "speechtokenizer", "soundstream"])
+def test_every_encoder_of_one_file_looks_first(tmp_path, name) -> None:
+    """Without the check the process would end here."""
+    path = _archive(tmp_path / "x.pt", _DEEP_KEY)
+    with pytest.raises(WeightsError, match=f"could not be read as a checkpoint of {name}: it uses a tuple as a key"):
+        encoders.load(name, LoadRequest(weights=path, device="cpu"))
+
+
+@pytest.mark.parametrize("name", ["hubert", "dac"])
+def test_every_encoder_of_transformers_looks_first(tmp_path, name) -> None:
+    settings = {
+        "hubert": '{"model_type": "hubert"}',
+        "dac": '{"model_type": "dac", "downsampling_ratios": [2, 4, 5, 8]}',
+    }
+    (tmp_path / "config.json").write_text(settings[name])
+    (tmp_path / "preprocessor_config.json").write_text('{"sampling_rate": 16000, "do_normalize": true}')
+    _archive(tmp_path / "pytorch_model.bin", _DEEP_KEY)
+    with pytest.raises(WeightsError, match=f"could not be read as a checkpoint of {name}: it uses a tuple as a key"):
+        encoders.load(name, LoadRequest(weights=tmp_path, device="cpu"))
+
+
+def test_widths_that_only_the_first_tensor_claims_set_no_memory_aside(tmp_path) -> None:
+    """A codec's widths are read off its first and last tensor; 60,000 filters would be a model of many gigabytes."""
+    from codec_checkpoints import encodec_state, whole
+
+    state = whole(encodec_state())
+    state["encoder.model.0.conv.conv.weight_v"] = torch.zeros(60_000, 1, 7)
+    torch.save(state, tmp_path / "x.pt")
+    with pytest.raises(WeightsError, match=r"holds another model than encodec: .* weights have another shape"):
+        encoders.load("encodec", LoadRequest(weights=tmp_path / "x.pt", device="cpu"))
+
+
+def test_many_tensors_on_one_storage_cannot_swell(tmp_path) -> None:
+    from codec_checkpoints import soundstream_state, whole
+
+    state = whole(soundstream_state())
+    largest = max(state.values(), key=torch.Tensor.numel)
+    pool = torch.zeros(largest.numel())
+    state = {name: pool[: tensor.numel()].reshape(tensor.shape) for name, tensor in state.items()}
+    torch.save(state, tmp_path / "x.pt")
+    with pytest.raises(WeightsError, match=r"claims \d+ bytes of weights, but the file has"):
+        encoders.load("soundstream", LoadRequest(weights=tmp_path / "x.pt", device="cpu"))

@@ -1,0 +1,237 @@
+"""From a finished run to a model in one file, and from that file to the emotions of new audio."""
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from serfuse import encoders
+from serfuse.corpora.base import Corpus
+from serfuse.errors import ModelFileError, RunError, WeightsError
+from serfuse.experiment import config as configs
+from serfuse.experiment import cross_validation
+from serfuse.extraction import extract
+from serfuse.prediction import bundle, predictor, training
+from serfuse.runs import execution
+from serfuse.splits import folds
+from serfuse.store import EmbeddingStore
+
+
+@pytest.fixture(scope="module")
+def store(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> EmbeddingStore:
+    store = EmbeddingStore(tmp_path_factory.mktemp("store"))
+    encoder = encoders.load("logmel")
+    extract.extract(tiny_corpus, encoder, store, pooling="time")
+    extract.extract(tiny_corpus, encoder, store, pooling="mean-std", pad="max")
+    return store
+
+
+@pytest.fixture(scope="module")
+def make_run(store: EmbeddingStore, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    def make(model: str, *assignments: str, a: str = "logmel@pooling=time", b: str | None = None) -> Path:
+        quick = {} if model == "svm" else {"training.epochs": 3}
+        values = configs.assign(configs.shipped(model), {"data.a": a, "data.b": b, "split.folds": 2, **quick})
+        config = configs.from_dict(configs.override(values, list(assignments)))
+        out = tmp_path_factory.mktemp("run")
+        execution.execute(config, cross_validation.load_dataset(config, store), out)
+        return out
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def run(make_run: Callable[..., Path]) -> Path:
+    return make_run("fcn", "split.name=speaker")
+
+
+@pytest.fixture(scope="module")
+def trained(run: Path, store: EmbeddingStore) -> bundle.Bundle:
+    return training.train(run, *training.of_run(run, store))
+
+
+@pytest.fixture(scope="module")
+def kept(trained: bundle.Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("kept") / "winner.serfuse"
+    bundle.save(trained, path)
+    return path
+
+
+def test_every_clip_is_trained_on_and_validation_has_speakers_of_its_own(run, store, trained, tiny_corpus) -> None:
+    dataset = training.of_run(run, store)[1]
+    clips = dataset.clips.reset_index(drop=True)
+    part = folds.whole(clips, "speaker", folds=2, seed=0, validation_fraction=0.1)
+    assert sorted([*part.train, *part.validation]) == sorted(clip.id for clip in tiny_corpus.clips)
+    assert len(part.test) == 0
+    speaker = dict(zip(clips["id"], clips["speaker"], strict=True))
+    assert not {speaker[clip] for clip in part.train} & {speaker[clip] for clip in part.validation}
+    assert trained.card.trained_on.clips == len(tiny_corpus.clips)
+    assert trained.card.trained_on.validation_clips == len(part.validation) > 0
+    assert folds.whole(clips, "random", validation_fraction=0).validation.size == 0
+
+
+def test_the_card_says_what_to_expect(run: Path, trained: bundle.Bundle) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    found = trained.card.evaluation
+    assert found.accuracy == metrics["mean"]["accuracy"] and found.split == "speaker" and found.folds == 2
+    text = " ".join(trained.card.expectation())
+    assert f"Expect {100 * found.accuracy:.1f} % accuracy" in text
+    assert "0 of 4 test speakers are also in training" in text
+    assert "Trained on synthetic speech: its answers say nothing about emotion." in text
+
+
+def test_what_is_kept_is_what_was_trained(run, store, trained: bundle.Bundle, kept: Path) -> None:
+    loaded = bundle.load(kept)
+    assert loaded.card == trained.card == bundle.read_card(kept)
+    dataset = training.of_run(run, store)[1]
+    expected = trained.probabilities(dataset.arrays)
+    np.testing.assert_array_equal(loaded.probabilities(dataset.arrays), expected)
+    again = training.train(run, *training.of_run(run, store))
+    np.testing.assert_array_equal(again.probabilities(dataset.arrays), expected)
+    with pytest.raises(ModelFileError, match=r"takes vectors of the shapes .*160.*; received .*\(48, 3\)"):
+        loaded.probabilities({"a": np.zeros((48, 3), "float32")})
+
+
+def test_new_audio_is_encoded_as_the_training_clips_were(run, store, kept, tiny_corpus, tmp_path) -> None:
+    """The training clips themselves, as new files at another rate and place, get the answers of their embeddings."""
+    dataset = training.of_run(run, store)[1]
+    loaded = bundle.load(kept)
+    stored = dict(zip(dataset.clips["id"], loaded.probabilities(dataset.arrays), strict=True))
+    clips = tiny_corpus.clips[:6]
+    paths = []
+    for clip in clips:
+        paths.append(tmp_path / f"{clip.path.stem}-copy.flac")
+        soundfile.write(paths[-1], *soundfile.read(clip.path, dtype="int16"), subtype="PCM_16")
+    found = predictor.predict(kept, paths)
+    assert [item.path for item in found] == paths
+    for clip, item in zip(clips, found, strict=True):
+        assert sum(item.probabilities.values()) == pytest.approx(1)
+        np.testing.assert_allclose(list(item.probabilities.values()), stored[clip.id], atol=1e-5)
+        assert item.emotion == loaded.card.classes[int(np.argmax(stored[clip.id]))] and not item.unlike
+    alone = predictor.predict(kept, paths[3:4])[0]
+    np.testing.assert_allclose(
+        list(alone.probabilities.values()), list(found[3].probabilities.values()), atol=1e-6
+    )  # an answer does not depend on the other files
+
+
+def test_bad_files_have_their_reason_and_the_others_their_answer(kept, tiny_corpus, tmp_path: Path) -> None:
+    good = tiny_corpus.clips[0].path
+    text, silent, short, long = (tmp_path / name for name in ("text.wav", "silent.wav", "short.wav", "long.wav"))
+    text.write_text("no audio")
+    soundfile.write(silent, np.zeros(16000), 16000)
+    soundfile.write(short, np.random.default_rng(0).normal(size=100) / 9, 16000)
+    soundfile.write(long, np.tile(soundfile.read(good)[0], 12), 16000)
+    found = predictor.predict(kept, [tmp_path / "missing.wav", good, text, silent, short, long])
+    assert [bool(item.problem) for item in found] == [True, False, True, True, True, False]
+    for item, says in zip(found, ["no such file", "", "not audio", "silent", "short", ""], strict=True):
+        assert says in item.problem
+        assert (item.emotion is None) == bool(item.problem)
+    assert "the model was trained on clips of" in found[5].unlike and not found[1].unlike
+
+
+def test_a_fusion_of_two_padded_poolings(make_run, store, tiny_corpus, tmp_path: Path) -> None:
+    made = make_run("hyfuse-symmetric", a="logmel@pooling=mean-std", b="logmel@pooling=time")
+    config, dataset = training.of_run(made, store)
+    model = training.train(made, config, dataset)
+    assert {name: part.size for name, part in model.card.inputs.items()} == {"a": 320, "b": 160}
+    assert model.card.keys()["a"].pad.startswith("max:")
+    clips = tiny_corpus.clips[:3]
+    expected = model.probabilities({name: array[:48] for name, array in dataset.arrays.items()})
+    rows = dataset.rows([clip.id for clip in clips])
+    bundle.save(model, tmp_path / "pair.serfuse")
+    found = predictor.predict(tmp_path / "pair.serfuse", [clip.path for clip in clips])
+    for row, item in zip(rows, found, strict=True):
+        np.testing.assert_allclose(list(item.probabilities.values()), expected[row], atol=1e-5)
+
+
+def test_models_that_cannot_stand_alone_are_refused(make_run, store) -> None:
+    for made, says in (
+        (make_run("svm"), "no file format that is safe to load from anybody"),
+        (make_run("parrot", "options.points=batch", b="logmel@pooling=mean-std"), "new audio comes alone"),
+    ):
+        with pytest.raises(RunError, match=says):
+            training.train(made, *training.of_run(made, store))
+
+
+def test_a_store_that_changed_is_noticed(run, store, tiny_corpus, tmp_path: Path) -> None:
+    fewer = EmbeddingStore(tmp_path / "fewer")
+    extract.extract(replace(tiny_corpus, clips=tiny_corpus.clips[:40]), encoders.load("logmel"), fewer)
+    with pytest.raises(RunError, match=r"no longer holds what .* was made with: 40 clips of .* now, 48 of .* then"):
+        training.of_run(run, fewer)
+    with pytest.raises(RunError, match="no finished run"):
+        training.of_run(tmp_path, store)
+    broken = tmp_path / "broken"
+    shutil.copytree(run, broken)
+    text = (broken / "config.yaml").read_text()
+    (broken / "config.yaml").write_text(text.replace("embeddings:", "vectors:"))
+    with pytest.raises(RunError, match="does not say what the run was made with"):
+        training.of_run(broken, store)
+
+
+def changed_card(kept: Path, target: Path, change: Callable[[dict], object]) -> Path:
+    with zipfile.ZipFile(kept) as source, zipfile.ZipFile(target, "w") as copy:
+        card = json.loads(source.read("bundle.json"))
+        change(card)
+        copy.writestr("bundle.json", json.dumps(card))
+        copy.writestr("network.keras", source.read("network.keras"))
+    return target
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda card: card.update(format=99), r"has the format 99; this version of serfuse reads 1"),
+        (lambda card: card.update(extra=1), r"extra: unknown key"),
+        (lambda card: card.pop("classes"), r"classes: Field required"),
+        (lambda card: card["classes"].append("joy"), r"its network takes .* and 4 classes"),
+        (lambda card: card["inputs"]["a"].update(size=12), r"its network takes"),
+        (lambda card: card["inputs"]["a"].update(size=-1), r"inputs\.a\.size: .*received -1"),
+        (lambda card: card["inputs"]["a"]["key"].pop("pad"), r"cannot be read: Not the fields of an embedding key"),
+        (lambda card: card["inputs"]["a"]["key"].update(weights=5), r"weights: Input should be a valid string"),
+        (lambda card: card["inputs"]["a"]["key"].update(options=[1]), r"cannot be read|valid dictionary"),
+        (lambda card: card["inputs"].update(b=card["inputs"]["a"]), r"its network takes"),
+        (lambda card: card.update(model="x" * bundle.MAX_CARD_BYTES), r"larger than \d+ bytes"),
+    ],
+)
+def test_a_card_that_is_not_true_is_refused(kept: Path, tmp_path: Path, change, says: str) -> None:
+    with pytest.raises(ModelFileError, match=says):
+        bundle.load(changed_card(kept, tmp_path / "changed.serfuse", change))
+
+
+def test_files_that_are_no_models_are_refused(kept: Path, tmp_path: Path) -> None:
+    cut, text, other = tmp_path / "cut", tmp_path / "text", tmp_path / "other"
+    cut.write_bytes(kept.read_bytes()[:-2000])
+    text.write_text("{}")
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("../evil", "x")
+    for path in (cut, text, other, tmp_path):
+        with pytest.raises(ModelFileError, match="is no model that `serfuse train` wrote"):
+            bundle.load(path)
+    with pytest.raises(ModelFileError, match="There is no model"):
+        bundle.load(tmp_path / "nothing")
+
+
+def test_an_encoder_that_would_give_other_numbers_is_refused(kept: Path, tmp_path: Path, tiny_corpus) -> None:
+    paths = [tiny_corpus.clips[0].path]
+
+    def other_librosa(card: dict) -> None:
+        card["inputs"]["a"]["key"]["libraries"] = {"librosa": "0.1"}
+
+    model = changed_card(kept, tmp_path / "one", other_librosa)
+    with pytest.raises(ModelFileError, match=r"libraries: \{'librosa': '0\.1'\} in the model"):
+        predictor.predict(model, paths)
+
+    def weights(card: dict) -> None:
+        card["inputs"]["a"]["key"].update(encoder="hubert", weights="sha256:" + "0" * 64, options={})
+
+    model = changed_card(kept, tmp_path / "two", weights)
+    card = bundle.read_card(model)
+    with pytest.raises(WeightsError, match="hubert"):
+        predictor.predict(model, paths, predictor.requests(card, {"hubert": str(tmp_path)}, "cpu"))
+    with pytest.raises(ModelFileError, match="does not use wavlm; it takes hubert"):
+        predictor.requests(card, {"wavlm": "x"})

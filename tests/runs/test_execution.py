@@ -1,0 +1,262 @@
+"""The run folder is complete and true; an interrupted run goes on; nothing finished is overwritten unasked."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from serfuse.errors import RunError, StoreError
+from serfuse.experiment import config as configs
+from serfuse.experiment import cross_validation
+from serfuse.experiment.cross_validation import Dataset
+from serfuse.runs import execution, fold_files, run_folder
+from serfuse.store import EmbeddingStore
+
+MakeStore = Callable[..., EmbeddingStore]
+
+
+def make(model: str = "fcn", *assignments: str) -> configs.Config:
+    values = configs.assign(configs.shipped(model), {"data.a": "hubert", "split.folds": 3})
+    if model != "svm":
+        values = configs.assign(values, {"training.epochs": 2})
+    return configs.from_dict(configs.override(values, list(assignments)))
+
+
+@pytest.fixture
+def dataset(make_store: MakeStore) -> cross_validation.Dataset:
+    return cross_validation.load_dataset(make(), make_store())
+
+
+def test_the_run_folder_holds_everything(dataset: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    result = execution.execute(make(), dataset, out)
+    for name in ("config.yaml", "folds.csv", "predictions.csv", "history.csv", "metrics.json"):
+        assert (out / name).stat().st_size > 0, name
+    for name in ("confusion.png", "tsne.png"):
+        assert (out / name).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert sorted(path.name for path in out.glob("fold_*.keras")) == [f"fold_{number}.keras" for number in range(3)]
+    assert not (out / execution.FINISHED_FOLDS).exists(), "what resuming needs is gone once the run is finished"
+
+    predictions = fold_files.read_predictions(out / "predictions.csv")
+    assert sorted(predictions["clip"]) == sorted(dataset.clips["id"])
+    parts = pd.read_csv(out / "folds.csv", dtype=str)
+    assert set(parts["part"]) == {"train", "validation", "test"}
+    tested = parts[parts["part"] == "test"]
+    assert sorted(tested["clip"]) == sorted(dataset.clips["id"])
+    assert dict(zip(tested["clip"], tested["fold"], strict=True)) == dict(
+        zip(predictions["clip"], predictions["fold"].astype(str), strict=True)
+    )
+    metrics = json.loads((out / "metrics.json").read_text("utf-8"))
+    assert metrics["pooled"]["accuracy"] == pytest.approx((predictions["label"] == predictions["predicted"]).mean())
+    assert [fold["clips"] for fold in metrics["folds"]] == list(predictions.groupby("fold").size())
+    assert metrics["parameters"] == result.folds[0].parameters == 24 * 128 + 128 + 128 * 3 + 3
+
+
+def test_config_yaml_holds_what_made_the_result_and_makes_it_again(dataset: Dataset, tmp_path: Path) -> None:
+    first = execution.execute(make(), dataset, tmp_path / "one")
+    text = yaml.safe_load((tmp_path / "one" / "config.yaml").read_text("utf-8"))
+    assert text["embeddings"]["a"] == dataset.keys["a"].to_dict()
+    assert {"serfuse", "python", "keras", "tensorflow", "numpy"} <= set(text["versions"])
+    assert text["backend"] == "tensorflow" and text["corpus"]["clips"] == len(dataset.clips)
+    again = configs.from_dict({key: text[key] for key in ("model", "options", "data", "split", "training", "seed")})
+    second = execution.execute(again, dataset, tmp_path / "two")
+    pd.testing.assert_frame_equal(first.predictions, second.predictions, check_exact=True)
+
+
+def test_saved_models_give_the_written_probabilities(dataset: Dataset, tmp_path: Path) -> None:
+    import keras
+
+    execution.execute(make(), dataset, tmp_path / "run")
+    predictions = fold_files.read_predictions(tmp_path / "run" / "predictions.csv")
+    for number in range(3):
+        model = keras.saving.load_model(tmp_path / "run" / f"fold_{number}.keras")
+        assert not model.compiled, "no optimizer takes room in the file"
+        chosen = predictions[predictions["fold"] == number]
+        found = np.asarray(model({"a": dataset.arrays["a"][dataset.rows(chosen["clip"])]}, training=False))
+        np.testing.assert_allclose(found, chosen[[f"p_{name}" for name in dataset.classes]], atol=1e-6)
+
+
+def test_a_finished_run_is_not_overwritten_unasked(dataset: Dataset, tmp_path: Path) -> None:
+    execution.execute(make("svm"), dataset, tmp_path / "run")
+    before = (tmp_path / "run" / "metrics.json").read_text("utf-8")
+    with pytest.raises(RunError, match="--overwrite"):
+        execution.execute(make("svm", "seed=5"), dataset, tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.json").read_text("utf-8") == before
+    execution.execute(make("svm", "seed=5"), dataset, tmp_path / "run", overwrite=True)
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text("utf-8"))["seed"] == 5
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", "utf-8")
+    with pytest.raises(RunError, match="Cannot write"):
+        execution.execute(make("svm"), dataset, tmp_path / "file" / "run")
+
+
+def _interrupt_after(folds: int) -> Callable[[cross_validation.FoldResult], None]:
+    seen = []
+
+    def on_fold(result: cross_validation.FoldResult) -> None:
+        seen.append(result)
+        if len(seen) == folds:
+            raise KeyboardInterrupt
+
+    return on_fold
+
+
+def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(dataset: Dataset, tmp_path: Path) -> None:
+    whole = execution.execute(make(), dataset, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        execution.execute(make(), dataset, tmp_path / "cut", on_fold=_interrupt_after(2))
+    assert not (tmp_path / "cut" / "metrics.json").exists(), "an unfinished run does not look finished"
+    epochs, done = [], []
+    resumed = execution.execute(
+        make(),
+        dataset,
+        tmp_path / "cut",
+        on_audit=lambda audit, parts, finished: done.append(finished),
+        on_epoch=lambda fold, epoch, logs: epochs.append(fold.index),
+    )
+    assert done == [2] and set(epochs) == {2}, "finished folds are not trained again"
+    pd.testing.assert_frame_equal(resumed.predictions, whole.predictions, check_exact=True)
+    for name in ("predictions.csv", "history.csv", "folds.csv"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert len(list((tmp_path / "cut").glob("fold_*.keras"))) == 3
+
+
+@pytest.mark.parametrize("change", ["seed=3", "training.epochs=3", "options.dropout=0.1"])
+def test_folds_of_another_configuration_are_not_taken_up(dataset: Dataset, tmp_path: Path, change: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        execution.execute(make(), dataset, tmp_path / "run", on_fold=_interrupt_after(2))
+    done = []
+    execution.execute(
+        make("fcn", change), dataset, tmp_path / "run", on_audit=lambda a, p, finished: done.append(finished)
+    )
+    assert done == [0]
+
+
+def test_the_fingerprint_sees_labels_and_embeddings(dataset: Dataset) -> None:
+    mark = execution.fingerprint(make(), dataset)
+    clips = dataset.clips.copy()
+    clips.iloc[0, clips.columns.get_loc("emotion")] = "sadness"
+    relabelled = cross_validation.Dataset(dataset.corpus, dataset.info, clips, dataset.arrays, dataset.keys)
+    assert execution.fingerprint(make(), relabelled) != mark
+    assert execution.fingerprint(make(), dataset) == mark
+
+
+@pytest.mark.slow
+def test_a_killed_process_loses_at_most_the_fold_in_flight(make_store: MakeStore, tmp_path: Path) -> None:
+    store = make_store()
+    # Epochs enough for a fold to take a second or more, so that the kill falls between two of them.
+    command = [sys.executable, "-P", "-m", "serfuse.cli", "cv", "--head", "fcn", "--a", "hubert", "--folds", "3"]
+    command += ["--epochs", "60", "--set", "training.patience=null", "--store", str(store.root), "--quiet"]
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, env=environment, stdout=subprocess.DEVNULL)
+    out = tmp_path / "killed"
+    process = subprocess.Popen([*command, "--out", str(out)], env=environment, stdout=subprocess.DEVNULL)
+    limit = time.monotonic() + 120
+    while not (out / execution.FINISHED_FOLDS / "r0f0" / "fold.json").exists():
+        assert process.poll() is None, "it ended before its first fold was kept"
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = (out / execution.FINISHED_FOLDS / "r0f0" / "fold.json").stat().st_mtime_ns
+    assert not (out / "metrics.json").exists()
+    subprocess.run([*command, "--out", str(out)], check=True, env=environment, stdout=subprocess.DEVNULL)
+    assert (out / "predictions.csv").read_bytes() == (tmp_path / "whole" / "predictions.csv").read_bytes()
+    assert kept > 0
+
+
+def test_a_damaged_finished_fold_is_named(dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        execution.execute(make(), dataset, tmp_path / "run", on_fold=_interrupt_after(1))
+    (tmp_path / "run" / execution.FINISHED_FOLDS / "r0f0" / "fold.json").write_text("{", "utf-8")
+    with pytest.raises(RunError, match="r0f0"):
+        execution.execute(make(), dataset, tmp_path / "run")
+
+
+def test_free_folder_numbers_what_is_taken(dataset: Dataset, tmp_path: Path) -> None:
+    first = execution.free_folder(tmp_path, make("svm"), dataset)
+    assert first.name == "standin-svm-hubert-random-seed0"
+    execution.execute(make("svm"), dataset, first)
+    assert execution.free_folder(tmp_path, make("svm"), dataset).name == "standin-svm-hubert-random-seed0-2"
+
+
+def test_an_interrupted_run_of_other_settings_keeps_its_folder(dataset: Dataset, tmp_path: Path) -> None:
+    first = execution.free_folder(tmp_path, make(), dataset)
+    with pytest.raises(KeyboardInterrupt):
+        execution.execute(make(), dataset, first, on_fold=_interrupt_after(1))
+    assert execution.free_folder(tmp_path, make(), dataset) == first, "the same command goes on"
+    other = make("fcn", "options.dropout=0.1")
+    assert execution.free_folder(tmp_path, other, dataset).name == f"{first.name}-2"
+    assert not (first / ".lock").exists()
+
+
+def test_two_runs_at_once_do_not_mix_in_one_folder(dataset: Dataset, tmp_path: Path) -> None:
+    """While one works, a second one is refused and changes nothing; afterwards the folder is free again."""
+    out, refused = tmp_path / "run", []
+
+    def second(*_: object) -> None:
+        before = (out / "config.yaml").read_bytes()
+        with pytest.raises(StoreError, match="Another process is at work"):
+            execution.execute(make("svm", "seed=5"), dataset, out)
+        assert (out / "config.yaml").read_bytes() == before
+        refused.append(True)
+
+    execution.execute(make("svm"), dataset, out, on_audit=second)
+    assert refused and not (out / ".lock").exists()
+    execution.execute(make("svm", "seed=5"), dataset, out, overwrite=True)
+
+
+def test_a_disk_that_fills_up_while_a_model_is_saved_is_an_error_in_words(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "write_fold", fails)
+        with pytest.raises(RunError, match=r"run: No space left"):
+            execution.execute(make(), dataset, tmp_path / "run")
+    assert len(execution.execute(make(), dataset, tmp_path / "run").folds) == 3
+
+
+def test_repeats_keep_every_model_under_its_own_name(dataset: Dataset, tmp_path: Path) -> None:
+    result = execution.execute(make("fcn", "split.repeats=2"), dataset, tmp_path / "run")
+    assert len(result.folds) == 6
+    assert len(list((tmp_path / "run").glob("fold_*_repeat_*.keras"))) == 6
+    counts = result.predictions.groupby("repeat")["clip"].nunique()
+    assert list(counts) == [len(dataset.clips)] * 2
+
+
+def test_read_metrics_of_something_else_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no finished run"):
+        run_folder.read_metrics(tmp_path)
+
+
+def test_the_number_of_threads_is_part_of_a_run(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last digits depend on it, so it is written down, and folds of another number are not taken up."""
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    for model, number in (("fcn", 3), ("svm", 5)):
+        execution.execute(make(model), dataset, tmp_path / model)
+        assert run_folder.read_description(tmp_path / model)["threads"] == number
+    mark = execution.fingerprint(make(), dataset, [3])
+    fold = cross_validation.plan(make(), dataset)[0]
+    result = cross_validation.run_fold(make(), dataset, fold)
+    result.model = None
+    fold_files.write(tmp_path / "kept", result, mark)
+    assert fold_files.read(tmp_path / "kept", fold, mark).threads == 3
+    assert fold_files.read(tmp_path / "kept", fold, execution.fingerprint(make(), dataset, [2])) is None

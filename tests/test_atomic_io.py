@@ -1,0 +1,127 @@
+"""Files are wholly there or not there at all, also on a full disk and under a kill."""
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from serfuse import atomic_io
+from serfuse.errors import StoreError
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """A real limit of the operating system on the size of files: writing beyond fails as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_write_replaces_the_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    atomic_io.write_text(path, "one, and longer")
+    atomic_io.write_text(path, "two ü")
+    assert path.read_text("utf-8") == "two ü"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"], "no temporary file stays"
+
+
+def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    atomic_io.write_text(path, "before")
+    with largest_file(4096), pytest.raises(StoreError, match="no space left") as caught:
+        atomic_io.write_atomic(path, lambda file: file.write(b"x" * 100_000))
+    assert str(path) in str(caught.value)
+    assert path.read_text() == "before"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_failed_flush_or_rename_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.txt"
+    atomic_io.write_text(path, "before")
+    for name, number in (("fsync", errno.EIO), ("replace", errno.EACCES)):
+
+        def fails(*_: object, number: int = number) -> None:
+            raise OSError(number, os.strerror(number))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, fails)
+            with pytest.raises(StoreError, match=os.strerror(number)):
+                atomic_io.write_text(path, "after")
+        assert path.read_text() == "before"
+        assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_the_file_is_flushed_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rename that reaches the disk before the content would leave an empty file after a power cut."""
+    order: list[str] = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (order.append("fsync"), fsync(fd))[1])
+    monkeypatch.setattr(os, "replace", lambda *names: (order.append("rename"), replace(*names))[1])
+    atomic_io.write_text(tmp_path / "a.txt", "content")
+    assert order == ["fsync", "rename", "fsync"], "the content, the name, the folder that holds the name"
+
+
+def test_a_folder_is_made_with_its_parents(tmp_path: Path) -> None:
+    atomic_io.make_folder(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match=r"file.*--store FOLDER"):
+        atomic_io.make_folder(tmp_path / "file" / "below")
+    with pytest.raises(StoreError, match="Cannot write"), atomic_io.locked(tmp_path / "file"):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_found_out_at_once(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    try:
+        with pytest.raises(StoreError, match="Permission denied"):
+            atomic_io.make_folder(tmp_path)
+    finally:
+        tmp_path.chmod(0o755)
+
+
+def test_only_old_temporary_files_are_removed(tmp_path: Path) -> None:
+    old, young, other = tmp_path / ".tmp-1-old", tmp_path / ".tmp-2-young", tmp_path / "part-1.parquet"
+    for path in (old, young, other):
+        path.write_text("x")
+    for path in (old, other):
+        os.utime(path, (time.time() - 7200,) * 2)
+    atomic_io.remove_stale(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".tmp-2-young", "part-1.parquet"]
+
+
+def test_the_lock_keeps_another_process_out(tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    count.write_text("0")
+    code = (
+        "import sys, pathlib\nfrom serfuse.atomic_io import locked\nfolder = pathlib.Path(sys.argv[1])\n"
+        "for _ in range(200):\n    with locked(folder):\n"
+        "        n = int((folder / 'count').read_text())\n        (folder / 'count').write_text(str(n + 1))"
+    )
+    both = [subprocess.Popen([sys.executable, "-P", "-c", code, str(tmp_path)]) for _ in range(2)]
+    assert [process.wait(60) for process in both] == [0, 0]
+    assert count.read_text() == "400", "no increment was lost"
+
+
+def test_every_new_folder_on_the_way_is_flushed_with_its_name(tmp_path: Path, monkeypatch) -> None:
+    flushed: list[Path] = []
+    monkeypatch.setattr(atomic_io, "sync", flushed.append)
+    atomic_io.make_durable_folder(tmp_path / "a" / "b" / "c")
+    assert (tmp_path / "a" / "b" / "c").is_dir()
+    assert flushed == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+    atomic_io.make_durable_folder(tmp_path / "a" / "b" / "c")
+    assert len(flushed) == 3
