@@ -1,7 +1,7 @@
 """A store and a sweep that serfuse 0.1.0 wrote before its modules moved into roles still open.
 
-Made with synthetic speech (3 speakers, 2 emotions, 2 texts, 1 take, seed 7), `extract --encoder prosody --pool time` and
-`sweep sweep.yaml` of the two models `fcn` and `svm`, two folds, two epochs.
+Made with synthetic speech (3 speakers, 2 emotions, 2 texts, 1 take, seed 7), `extract --encoder prosody --pool time`
+and `sweep sweep.yaml` of the two models `fcn` and `svm`, two folds, two epochs.
 """
 
 import json
