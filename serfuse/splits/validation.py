@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import SplitError
 from .base import ClipTable, Parts
-from .grouping import partition
+from .grouping import codes, partition
 
 
 def kept_apart(table: ClipTable, drawn: Sequence[Parts]) -> tuple[str, ...]:
@@ -46,14 +46,14 @@ def draw(
         values = table.columns[column][train]
         parts.append(partition(table.labels[train], values, min(blocks, len(set(values))), rng))
     best: tuple[int, np.ndarray, np.ndarray] | None = None
-    classes = len(set(table.labels[train]))
+    distinct, label = codes(table.labels[train])
     counts = [part.max() + 1 for part in parts]
     for cell in rng.permutation(int(np.prod(counts))):
         held = [part == k for part, k in zip(parts, np.unravel_index(cell, counts), strict=True)]
         inside, outside = np.logical_and.reduce(held), ~np.logical_or.reduce(held)
-        if not inside.any() or len(set(table.labels[train[outside]])) < classes:
+        if not inside.any() or _covered(label[outside]) < len(distinct):
             continue
-        covered = len(set(table.labels[train[inside]]))
+        covered = _covered(label[inside])
         if best is None or covered > best[0]:
             best = covered, outside, inside
     if best is None:
@@ -63,6 +63,11 @@ def draw(
             "training. Go without one, and so without early stopping: --set training.validation_fraction=0."
         )
     return train[best[1]], train[best[2]]
+
+
+def _covered(label: np.ndarray) -> int:
+    """How many classes have a clip."""
+    return int(np.count_nonzero(np.bincount(label)))
 
 
 def _stratified(labels: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
