@@ -2,14 +2,12 @@
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .progress import Progress
-from .signals import terminated_like_interrupted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -78,33 +76,30 @@ def command(
     from serfuse.experiment import backend
     from serfuse.experiment import config as configs
 
-    values = _values(configs, fusion, head, config_file)
-    flags: dict[str, Any] = {
-        "data.a": a,
-        "data.b": b,
-        "data.corpus": corpus,
-        "data.pooling": pool,
-        "split.name": split,
-        "split.folds": folds,
-        "split.repeats": repeats,
-        "training.epochs": epochs,
-        "seed": seed,
-    }
-    values = configs.override(values, list(assignments))
-    values = configs.assign(values, {key: value for key, value in flags.items() if value is not None})
-    config = configs.from_dict(values)
-
+    config = configs.configure(
+        _start(fusion, head, config_file),
+        configs.parse_assignments(assignments),
+        a=a,
+        b=b,
+        corpus=corpus,
+        pooling=pool,
+        split=split,
+        folds=folds,
+        repeats=repeats,
+        epochs=epochs,
+        seed=seed,
+    )
     if models.get(config.model).library == "keras":
         backend.set_up_backend()
-    from serfuse.experiment import cross_validation
+    from serfuse.experiment.dataset import load_dataset
     from serfuse.runs import execution
-    from serfuse.store import EmbeddingStore, default_root
+    from serfuse.store import EmbeddingStore
 
-    dataset = cross_validation.load_dataset(config, EmbeddingStore(store or default_root()))
+    dataset = load_dataset(config, EmbeddingStore(store))
     out = out or execution.free_folder(Path("runs"), config, dataset)
     try:
-        with terminated_like_interrupted() as check:
-            result = run(config, dataset, out, overwrite=overwrite, quiet=quiet or as_json, check=check)
+        with Progress(quiet=quiet or as_json) as progress:
+            result = execution.execute(config, dataset, out, overwrite=overwrite, observer=progress)
     except KeyboardInterrupt:
         click.echo(f"\nStopped. Finished folds are safe in {out}: the same command goes on from there.", err=True)
         raise click.exceptions.Exit(130) from None
@@ -115,9 +110,10 @@ def command(
     click.echo(f"\nRun folder: {out}")
 
 
-def _values(configs: Any, fusion: str | None, head: str | None, config_file: Path | None) -> dict[str, Any]:
-    """The settings before overrides: a file, or the shipped one of the model that was named."""
+def _start(fusion: str | None, head: str | None, config_file: Path | None) -> str | dict[str, Any]:
+    """What to start from: the values of a file, or the model that was named."""
     from serfuse import models
+    from serfuse.experiment import config as configs
 
     named = fusion or head
     if fusion and head:
@@ -137,56 +133,7 @@ def _values(configs: Any, fusion: str | None, head: str | None, config_file: Pat
     if model.inputs != (2 if fusion else 1):
         right = "--fusion" if model.inputs == 2 else "--head"
         raise click.UsageError(f"{named!r} takes {model.inputs} representation(s): use {right} {named}.")
-    return configs.shipped(named)
-
-
-def run(
-    config: Any,
-    dataset: Any,
-    out: Path,
-    *,
-    overwrite: bool = False,
-    quiet: bool = False,
-    check: Callable[[], None] = lambda: None,
-) -> "Result":
-    """`runs.execute` with progress on the screen; `check` is called after every epoch and fold."""
-    from serfuse import models
-    from serfuse.runs import execution
-
-    trains_in_epochs = models.get(config.model).library == "keras"
-    epochs = config.training.epochs if trains_in_epochs else 1
-    unit = "epoch" if trains_in_epochs else "fold"
-    with Progress(f"{unit}s", unit=unit, quiet=quiet) as progress:
-
-        def on_audit(audit: Any, parts: list[Any], done: int) -> None:
-            for sentence in audit.sentences():
-                progress.say(sentence)
-            if done:
-                progress.say(f"Taking up an interrupted run: {done} of {len(parts)} folds are done.")
-            progress.start(epochs * len(parts))
-
-        def on_epoch(fold: Any, epoch: int, logs: Any) -> None:
-            progress.update(note=f"fold {fold.index}, loss {logs.get('loss', float('nan')):.3f}", advance=1)
-            check()
-
-        finished = 0
-
-        def on_fold(result: Any) -> None:
-            nonlocal finished
-            finished += 1
-            accuracy = float((result.predictions["label"] == result.predictions["predicted"]).mean())
-            progress.update(completed=finished * epochs, note=f"fold {result.fold.index}: {accuracy:.1%}")
-            check()
-
-        return execution.execute(
-            config,
-            dataset,
-            out,
-            overwrite=overwrite,
-            on_audit=on_audit,
-            on_fold=on_fold,
-            on_epoch=on_epoch,
-        )
+    return named
 
 
 def show(result: "Result") -> None:

@@ -73,7 +73,7 @@ def summarize(
         "std": {name: float(np.std(v, ddof=1)) if len(v) > 1 else None for name, v in values.items()},
         "pooled": pooled,
         "repeats": repeats,
-        "intervals": _intervals(table, classes, pooled, clusters, confidence, draws, seed),
+        "intervals": _intervals(table, classes, pooled, clusters, confidence=confidence, draws=draws, seed=seed),
         "interval": {
             "confidence": confidence,
             "clusters": clusters.number,
@@ -109,6 +109,7 @@ def _intervals(
     classes: Sequence[str],
     pooled: Mapping[str, Any],
     clusters: intervals.Clusters,
+    *,
     confidence: float,
     draws: int,
     seed: int,

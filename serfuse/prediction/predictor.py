@@ -15,7 +15,7 @@ from ..encoders.base import Encoder, LoadRequest
 from ..errors import AudioError, ModelFileError
 from ..extraction.embed import embed, reason
 from ..extraction.extract import make_key
-from ..extraction.survey import ProgressCallback
+from ..progress import ProgressCallback
 from ..store.key import EmbeddingKey
 from . import bundle
 from .bundle import Bundle, Card

@@ -1,16 +1,15 @@
 """The model that is kept: the settings of a cross-validated run, trained on all of its clips."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from .. import models
 from ..errors import RunError, StoreError
-from ..experiment import backend, cross_validation, fitting
+from ..experiment import backend, fitting
 from ..experiment.config import Config, from_dict
-from ..experiment.cross_validation import Dataset
+from ..experiment.dataset import Dataset, load_dataset
+from ..progress import Observer
 from ..runs import run_folder
 from ..splits import folds
 from ..store import EmbeddingStore
@@ -33,7 +32,7 @@ def of_run(run: Path, store: EmbeddingStore) -> tuple[Config, Dataset]:
     except (KeyError, TypeError, AttributeError, StoreError) as error:
         raise RunError(f"{run}/config.yaml does not say what the run was made with ({error!r}).") from None
     config = from_dict(run_folder.settings_of(values), f"{run}/config.yaml")
-    dataset = cross_validation.load_dataset(config, store)
+    dataset = load_dataset(config, store)
     if dataset.keys != keys or len(dataset.clips) != clips or dataset.classes != classes:
         raise RunError(
             f"The store {store.root} no longer holds what {run} was made with: {len(dataset.clips)} clips of "
@@ -43,12 +42,7 @@ def of_run(run: Path, store: EmbeddingStore) -> tuple[Config, Dataset]:
     return config, dataset
 
 
-def train(
-    run: Path,
-    config: Config,
-    dataset: Dataset,
-    on_epoch: Callable[[int, Mapping[str, float]], None] | None = None,
-) -> Bundle:
+def train(run: Path, config: Config, dataset: Dataset, observer: Observer | None = None) -> Bundle:
     """Train on every clip, but for the inner validation part that early stopping looks at.
 
     That part is drawn as in each fold of the run: it keeps apart what the run's split keeps apart. No clip is left to
@@ -58,7 +52,7 @@ def train(
         run: the finished run.
         config: its settings, and
         dataset: its data, from `of_run`.
-        on_epoch: called with each epoch, from 1, and its figures.
+        observer: hears of each epoch.
 
     Raises:
         RunError: a model that cannot stand alone (it needs batch mates), or has no file format; training diverges.
@@ -84,15 +78,10 @@ def train(
         speaker_kind=dataset.speaker_kind,
         folder=None if config.split.folder is None else Path(config.split.folder),
     )
-    codes = pd.Categorical(dataset.clips["emotion"], categories=dataset.classes).codes.astype("int64")
-
-    def rows_of(ids: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        rows = dataset.rows(ids)
-        return {name: array[rows] for name, array in dataset.arrays.items()}, codes[rows]
-
-    fitted = fitting.fit(
-        config, *rows_of(part.train), *rows_of(part.validation), len(dataset.classes), config.seed, on_epoch
-    )
+    training, validation = dataset.part(part.train), dataset.part(part.validation)
+    observer = observer or Observer()
+    with observer.working("training", config.training.epochs, "epoch"):
+        fitted = fitting.fit(config, training, validation, len(dataset.classes), config.seed, observer=observer)
     return Bundle(_card(run, config, dataset, part, len(fitted.history)), fitting.without_optimizer(fitted.model))
 
 

@@ -1,11 +1,11 @@
 """The report as one self-contained HTML page: no script, no network, readable on a phone and in print."""
 
-from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
 from .. import __version__
 from ..errors import RunError
+from ..progress import Observer
 from ..runs import compare
 from ..store import EmbeddingStore
 from . import alt_texts, charts, fold_tables, mistakes, tables
@@ -18,7 +18,7 @@ def render(
     *,
     title: str | None = None,
     store: EmbeddingStore | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    observer: Observer | None = None,
 ) -> str:
     """The page.
 
@@ -26,7 +26,7 @@ def render(
         runs: from `runs.read`.
         title: heading; by default made from the corpora.
         store: where the clips' audio files are looked up, for the players; `None` for a page without sound.
-        progress: called with the number of runs drawn and in all.
+        observer: hears of each run that is drawn.
     """
     import jinja2
     from markupsafe import Markup
@@ -36,7 +36,7 @@ def render(
     )
     template = environment.from_string((resources.files(__package__) / "page.html").read_text("utf-8"))
     sections = []
-    for number, run in enumerate(runs, start=1):
+    for number, run in enumerate((observer or Observer()).each(runs, "drawing", "run"), start=1):
         figures = [
             (
                 "Confusion matrix",
@@ -88,8 +88,6 @@ def render(
                 "classes": _per_class(run),
             }
         )
-        if progress:
-            progress(number, len(runs))
     corpora = list(dict.fromkeys(run.corpus for run in runs))
     return template.render(
         title=title or f"Speech emotion recognition on {', '.join(corpora)}",

@@ -18,7 +18,8 @@ from .. import __version__
 from ..atomic_io import write_text
 from ..errors import ConfigError, RunError, StoreError
 from ..experiment import config, fitting
-from ..experiment.cross_validation import Dataset, FoldResult, Result
+from ..experiment.cross_validation import FoldResult, Result
+from ..experiment.dataset import Dataset
 from ..splits.folds import Fold
 from ..store.key import EmbeddingKey
 from . import figures

@@ -75,7 +75,9 @@ def split(
         UnknownNameError: no such method.
     """
     _check_number("repeats", repeats, 1)
-    chosen, table = _checked(clips, method, folds, seed, validation_fraction, speaker_kind, folder)
+    chosen, table = _checked(
+        clips, method, folds, seed, validation_fraction=validation_fraction, speaker_kind=speaker_kind, folder=folder
+    )
     result = []
     for repeat in range(repeats):
         drawn = chosen.assign(table, folds, seed + repeat, folder)
@@ -104,7 +106,9 @@ def whole(
 
     For the model that is kept after a cross-validation. Its `test` is empty. Arguments and errors as for `split`.
     """
-    chosen, table = _checked(clips, method, folds, seed, validation_fraction, speaker_kind, folder)
+    chosen, table = _checked(
+        clips, method, folds, seed, validation_fraction=validation_fraction, speaker_kind=speaker_kind, folder=folder
+    )
     apart = chosen.apart
     if apart is None:
         apart = inner.kept_apart(table, chosen.assign(table, folds, seed, folder))
@@ -118,6 +122,7 @@ def _checked(
     method: str,
     folds: int,
     seed: int,
+    *,
     validation_fraction: float,
     speaker_kind: str,
     folder: Path | None,

@@ -51,6 +51,7 @@ class ProcessEngine:
         threads: int,
         budget: memory.Budget,
         log: Path | None = None,
+        *,
         devices: list[str] | None = None,
         growth: int = memory.GROWTH,
     ) -> None:

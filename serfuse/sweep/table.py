@@ -1,6 +1,6 @@
 """The table of a sweep: measured figures with their intervals beside the printed ones, in the paper's layout."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,6 +8,7 @@ import pandas as pd
 
 from .. import metrics, models
 from ..errors import RunError
+from ..progress import Observer
 from ..published import results
 from ..runs import compare
 from .grid import Column, Experiment, Grid, Row
@@ -112,13 +113,13 @@ class Table:
         raise KeyError(label)
 
 
-def make(plan: Plan, ledger: Ledger, progress: Callable[[int, int], None] | None = None) -> Table:
+def make(plan: Plan, ledger: Ledger, observer: Observer | None = None) -> Table:
     """The table as far as it is finished.
 
     Args:
         plan: what is in the table.
         ledger: where the results lie.
-        progress: called with the number of columns done, each block's apart, and their number in all.
+        observer: hears of each column that is done, each block's apart.
 
     Raises:
         RunError: a finished run cannot be read.
@@ -127,19 +128,21 @@ def make(plan: Plan, ledger: Ledger, progress: Callable[[int, int], None] | None
     heads = tuple(_head(grid, column, metric) for column in grid.columns for metric in grid.spec.metrics)
     found = {(row, column): _Cell(plan, ledger, grid.cell(row, column)) for row in grid.rows for column in grid.columns}
     blocks = []
+    observer = observer or Observer()
+    observer.begin("comparing rows", len(grid.blocks) * len(grid.columns), "column")
     for number, title in enumerate(grid.blocks):
         rows = [row for row in grid.rows if row.block == number]
         columns = []
-        for place, column in enumerate(grid.columns):
+        for column in grid.columns:
             columns += _column(grid, rows, column, [found[row, column] for row in rows])
-            if progress:
-                progress(number * len(grid.columns) + place + 1, len(grid.blocks) * len(grid.columns))
+            observer.advance()
         lines = tuple(
             Line(row.label, tuple(column[i] for column in columns), _random(found[row, c] for c in grid.columns))
             for i, row in enumerate(rows)
         )
         if lines:
             blocks.append(Block(title, lines))
+    observer.end()
     return Table(grid.spec.title, grid.spec.rows_heading, heads, tuple(blocks), tuple(_notes(plan, found)))
 
 

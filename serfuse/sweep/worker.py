@@ -12,7 +12,8 @@ from .. import models
 from ..errors import RunError, SerfuseError
 from ..experiment import backend, cross_validation
 from ..experiment.config import Config
-from ..experiment.cross_validation import Dataset, FoldResult
+from ..experiment.cross_validation import FoldResult
+from ..experiment.dataset import Dataset
 from ..runs import execution
 from ..splits.folds import Fold
 from . import memory

@@ -7,6 +7,7 @@ from serfuse import models
 from serfuse.errors import ConfigError, UnknownNameError
 from serfuse.experiment import backend, fitting
 from serfuse.experiment import config as configs
+from serfuse.experiment.dataset import Part
 from serfuse.models import branch
 
 backend.set_up_backend()
@@ -319,8 +320,10 @@ def test_every_fusion_learns_something_that_needs_both_inputs(name: str) -> None
     }
     labels = (signs.prod(axis=1) > 0).astype("int64")
     values = configs.assign(configs.shipped(name), {"training.epochs": 12, "training.learning_rate": 1e-3})
-    part = {side: array[:300] for side, array in data.items()}
     rest = {side: array[300:] for side, array in data.items()}
-    none = {side: array[:0] for side, array in data.items()}
-    fitted = fitting.fit(configs.from_dict(values), part, labels[:300], none, labels[:0], 2, 0)
+    training, none = (
+        Part({side: array[:count] for side, array in data.items()}, labels[:count], np.arange(count).astype(str))
+        for count in (300, 0)
+    )
+    fitted = fitting.fit(configs.from_dict(values), training, none, 2, 0)
     assert (fitted.predict(rest) == labels[300:]).mean() > 0.9

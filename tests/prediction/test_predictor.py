@@ -15,7 +15,7 @@ from serfuse import encoders
 from serfuse.corpora.base import Corpus
 from serfuse.errors import ModelFileError, RunError, WeightsError
 from serfuse.experiment import config as configs
-from serfuse.experiment import cross_validation
+from serfuse.experiment.dataset import load_dataset
 from serfuse.extraction import extract
 from serfuse.prediction import bundle, predictor, training
 from serfuse.runs import execution
@@ -39,7 +39,7 @@ def make_run(store: EmbeddingStore, tmp_path_factory: pytest.TempPathFactory) ->
         values = configs.assign(configs.shipped(model), {"data.a": a, "data.b": b, "split.folds": 2, **quick})
         config = configs.from_dict(configs.override(values, list(assignments)))
         out = tmp_path_factory.mktemp("run")
-        execution.execute(config, cross_validation.load_dataset(config, store), out)
+        execution.execute(config, load_dataset(config, store), out)
         return out
 
     return make
