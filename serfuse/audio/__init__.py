@@ -10,6 +10,7 @@ from .reading import (
     read,
     read_recording,
     resample,
+    sampled_hash,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "read",
     "read_recording",
     "resample",
+    "sampled_hash",
 ]

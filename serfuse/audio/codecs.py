@@ -82,7 +82,7 @@ class AvDecoder:
                 f"{path}: is {self._words}, which needs a decoder that is not installed. Install it with "
                 f"{INSTALL}, or convert the file to wav or flac."
             ) from None
-        self._av, self._failure = av, (FFmpegError, ValueError, TypeError)
+        self._av, self._failure = av, (FFmpegError, ValueError, TypeError, AttributeError)
         self.sample_rate, self.channels, promised = self._header()
         self.frames = sum(block.shape[0] for block in self._decoded())
         if promised is not None and promised - self.frames / self.sample_rate > _LENGTH_SLACK:
@@ -114,6 +114,8 @@ class AvDecoder:
                     raise AudioError(f"{self._path}: is {self._words} without any audio in it. Leave it out.")
                 stream = container.streams.audio[0]
                 seconds = None if stream.duration is None else float(stream.duration * stream.time_base)
+                if seconds is None and self._kind == "matroska" and container.duration and not container.streams.video:
+                    seconds = container.duration / 1e6
                 return int(stream.rate), int(stream.channels), seconds
         except self._failure as error:
             raise self._damaged(error) from None

@@ -17,6 +17,8 @@ MAX_PARTS = 1000
 # What programs that write to a pipe, not knowing the length, put into a WAV header for it.
 _UNKNOWN_SIZE = 0x7FFFF000
 _CHUNK = 1 << 20
+# How far behind a recording another one is looked for: a sparse file of terabytes costs its writer nothing.
+_LOOKED_THROUGH = 1 << 30
 # More bytes than this behind the audio are worth a word (tags and padding are smaller).
 _MUCH = 4096
 
@@ -106,7 +108,8 @@ def _read(file: BinaryIO, offset: int, count: int) -> bytes:
 
 
 def _find(file: BinaryIO, pattern: re.Pattern[bytes], start: int, end: int) -> Iterator[int]:
-    """Where a pattern begins between two offsets, block by block."""
+    """Where a pattern begins between two offsets, block by block, as far as is looked."""
+    end = min(end, start + _LOOKED_THROUGH)
     while start < end:
         data = _read(file, start, min(_CHUNK + _LONGEST_BEGINNING, end - start))
         if not data:
@@ -174,7 +177,7 @@ def _wave_part(file: BinaryIO, start: int, at: int, size: int, magic: bytes) -> 
         struct.pack_into(f"{order}I", head, data - 4 - start, min(room - room % align, 0xFFFFFFFF))
         note = "was never closed, so that its header states a length of zero: all audio that is there is read"
         return Part(start, end, bytes(head), len(head)), [note], ""
-    if behind > _MUCH:
+    if behind > _MUCH and any(_read(file, end - behind, _MUCH)):  # not filled up with zeros
         return part, [f"holds {behind} bytes behind the audio that its header counts: they are not read"], ""
     return part, [], ""
 
@@ -192,8 +195,6 @@ def _chunks(file: BinaryIO, at: int, end: int, order: str) -> Iterator[tuple[byt
 
 def _behind_chunks(file: BinaryIO, at: int, end: int, order: str) -> int:
     """How many bytes up to `end` are no chunks."""
-    if not any(_read(file, at, min(end - at, _MUCH))):
-        return 0  # padding
     for name, offset, length in _chunks(file, at, end, order):
         # A program that does not fill up odd chunks is one byte off: the audio is the same.
         if not all(32 <= byte < 127 for byte in name) or offset + length > end + 1:

@@ -78,7 +78,7 @@ def decoder(path: Any, file: BinaryIO, size: int) -> Decoder:
     """
     if size == 0:
         raise AudioError(f"{path}: is empty (0 bytes). {_COPY}")
-    shape = containers.layout(file, size)
+    shape = _layout(file, size)
     if len(shape.parts) > containers.MAX_PARTS:
         raise AudioError(
             f"{path}: holds more than {containers.MAX_PARTS} recordings joined to one file. Cut it into files."
@@ -99,6 +99,17 @@ def decoder(path: Any, file: BinaryIO, size: int) -> Decoder:
             f"{path}: has a damaged header: a sample rate of {found.sample_rate} Hz, expected {low} to {high}."
         )
     return found
+
+
+def _layout(file: BinaryIO, size: int) -> Layout:
+    if not isinstance(file, io.RawIOBase):
+        return containers.layout(file, size)
+    # Many small reads. Without a buffer afterwards: libsndfile moves in the same file by its descriptor.
+    buffered = io.BufferedReader(file, 1 << 16)
+    try:
+        return containers.layout(buffered, size)
+    finally:
+        buffered.detach()
 
 
 class _Unreadable(AudioError):

@@ -20,6 +20,8 @@ MAX_SECONDS = 600.0
 
 # A segment may end this much after the file: label files round their times to 10 ms or so.
 _END_SLACK = 0.05
+# Bytes from which on a file that is no audio is not hashed as a whole, and those hashed at each of its ends then.
+_LARGE, _END = 64 * 2**20, 2**20
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,23 @@ def content_hash(path: str | os.PathLike[str]) -> str:
             raise AudioError(f"{path}: cannot be read: {error.strerror or error}.") from None
 
 
+def sampled_hash(path: str | os.PathLike[str]) -> str:
+    """What identifies a file that is no audio: `content_hash`, or for a large file that of its size and its two ends.
+
+    Raises:
+        AudioError: the file is missing, not a file or unreadable.
+    """
+    with _regular_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > _LARGE:
+            digest = hashlib.sha256(f"{size} bytes:".encode())
+            for offset in (0, size - _END):
+                file.seek(offset)
+                digest.update(file.read(_END))
+            return digest.hexdigest()
+    return content_hash(path)
+
+
 # -- opening, checking, decoding ---------------------------------------------------------------------------
 
 
@@ -188,19 +207,25 @@ def content_hash(path: str | os.PathLike[str]) -> str:
 def _regular_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """The file, opened, once it is known to be an ordinary file (opening a pipe would wait for ever)."""
     try:
-        mode = os.stat(path).st_mode
-        if stat.S_ISDIR(mode):
-            raise AudioError(f"{path}: is a folder, expected an audio file.")
-        if not stat.S_ISREG(mode):
-            raise AudioError(f"{path}: is a pipe or a device, expected an audio file.")
-        file = open(path, "rb", buffering=0)  # noqa: SIM115
+        _check_ordinary(path, os.stat(path).st_mode)
+        # Should a pipe have taken its place meanwhile, opening it does not wait either.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        file = open(path, "rb", buffering=0, opener=lambda name, _: os.open(name, flags))  # noqa: SIM115
     except FileNotFoundError:
         raise AudioError(f"{path}: there is no such file. Check the path and the corpus folder.") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise AudioError(f"{path}: cannot be opened: {reason}.") from None
     with file:
+        _check_ordinary(path, os.fstat(file.fileno()).st_mode)
         yield file
+
+
+def _check_ordinary(path: str | os.PathLike[str], mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise AudioError(f"{path}: is a folder, expected an audio file.")
+    if not stat.S_ISREG(mode):
+        raise AudioError(f"{path}: is a pipe or a device, expected an audio file.")
 
 
 @contextmanager
