@@ -97,16 +97,18 @@ def _look(path: str, known: tuple[FileStamp, str, float] | None) -> AudioFacts:
         stamp = None
     if stamp is not None and known is not None and known[0] == stamp:
         return AudioFacts(known[1], known[2], stamp, known[2])
+    # Whether it is audio is asked first: what is none, however large, is not worth reading as a whole.
     try:
-        digest = audio.content_hash(path)
+        about, problem = audio.info(path), None
+    except AudioError as error:
+        about, problem = None, str(error)
+    try:
+        digest = audio.content_hash(path) if about else audio.sampled_hash(path)
     except AudioError as error:
         return AudioFacts(None, problem=str(error))
     settled = stamp is not None and time.time_ns() - max(stamp.mtime_ns, stamp.ctime_ns) > _UNSETTLED_SECONDS * 1e9
-    try:
-        seconds = audio.info(path).seconds
-    except AudioError as error:
-        return AudioFacts(digest, math.nan, stamp, math.nan, settled, str(error))
-    return AudioFacts(digest, seconds, stamp, seconds, settled)
+    seconds = math.nan if about is None else about.seconds
+    return AudioFacts(digest, seconds, stamp, seconds, settled, problem)
 
 
 def _of_clip(clip: Clip, whole: AudioFacts) -> AudioFacts:
