@@ -1,4 +1,4 @@
-"""Audio files: read and checked (`reading`), judged (`quality`), padded (`padding`)."""
+"""Audio: read and checked (`reading`), from streams and arrays (`spool`), judged (`quality`), padded (`padding`)."""
 
 from .decoding import RATES
 from .reading import (
