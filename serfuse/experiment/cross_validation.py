@@ -56,6 +56,28 @@ class Dataset:
         rows = self.clips[["id", "emotion", "speaker", "text", "fold", "audio"]].astype(str)
         return hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()[:16]
 
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """A hash of each thing that is known of the clips, for saying which of them has changed.
+
+        `clips` is of the ids; `labels`, `speakers`, `texts`, `folds` (given by the corpus) and `recordings` (the
+        identity of the audio) are of the ids with what their name says.
+        """
+        columns = {"labels": "emotion", "speakers": "speaker", "texts": "text", "folds": "fold", "recordings": "audio"}
+        return {
+            "clips": _digest_of(self.clips, "id"),
+            **{name: _digest_of(self.clips, "id", column) for name, column in columns.items()},
+        }
+
+    @cached_property
+    def embedding_digests(self) -> dict[str, str]:
+        """A hash of the numbers of each array; none of arrays without columns, which a plan has."""
+        return {
+            name: hashlib.sha256(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
+            for name, array in self.arrays.items()
+            if array.shape[1]
+        }
+
     @property
     def speaker_kind(self) -> str:
         return str(self.info.get("speaker_kind", "speaker"))
@@ -79,6 +101,7 @@ class FoldResult:
         penultimate: `(N, F)` of the test clips, rows as in `predictions`.
         seconds: wall time of training and prediction.
         threads: of each operation; the last digits depend on it. 0 where that is not known.
+        embeddings: what it was trained on and tested with, see `Dataset.embedding_digests`; empty where not known.
         model: the trained `keras.Model`, `None` for scikit-learn.
     """
 
@@ -91,6 +114,7 @@ class FoldResult:
     penultimate: np.ndarray
     seconds: float
     threads: int = 0
+    embeddings: dict[str, str] = field(default_factory=dict)
     model: Any = None
 
 
@@ -108,6 +132,12 @@ class Result:
     def predictions(self) -> pd.DataFrame:
         """All held-out predictions, every clip once per repeat."""
         return pd.concat([result.predictions for result in self.folds], ignore_index=True)
+
+
+def _digest_of(clips: pd.DataFrame, *columns: str) -> str:
+    table = clips[list(columns)].astype(object)
+    text = table.where(table.notna(), "").astype(str).to_csv(index=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def parse_input(text: str) -> tuple[str, dict[str, str]]:
@@ -257,6 +287,7 @@ def run_fold(
         penultimate=fitted.penultimate(test),
         seconds=time.perf_counter() - start,
         threads=processors.threads(fitting.library(config)),
+        embeddings=dataset.embedding_digests,
         model=getattr(fitted, "model", None),
     )
 
