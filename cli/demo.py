@@ -63,6 +63,7 @@ def command(out: Path, epochs: int, seed: int) -> None:
     console.rule("3. Cross-validate", align="left")
     backend.set_up_backend()
     from serfuse.experiment.dataset import load_dataset
+    from serfuse.runs import sentences
     from serfuse.runs.execution import execute
 
     summary = Table(title="Five folds on synthetic speech, mean (standard deviation)", title_justify="left")
@@ -83,7 +84,7 @@ def command(out: Path, epochs: int, seed: int) -> None:
         )
     console.rule("4. What came out", align="left")
     console.print(summary)
-    console.print("The speech is synthetic: these figures show that the software works, nothing about emotion.\n")
+    console.print(f"{sentences.synthetic_speech()}\n")
     best = out / "runs" / "hyfuse-symmetric-prosody-logmel-random"
     for line in (
         f"Look at    {best / 'confusion.png'}",

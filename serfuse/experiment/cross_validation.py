@@ -34,6 +34,7 @@ class FoldResult:
         penultimate: `(N, F)` of the test clips, rows as in `predictions`.
         seconds: wall time of training and prediction.
         threads: of each operation; the last digits depend on it. 0 where that is not known.
+        embeddings: what it was trained on and tested with, see `Dataset.embedding_digests`; empty where not known.
         model: the trained `keras.Model`, `None` for scikit-learn.
     """
 
@@ -46,6 +47,7 @@ class FoldResult:
     penultimate: np.ndarray
     seconds: float
     threads: int = 0
+    embeddings: dict[str, str] = field(default_factory=dict)
     model: Any = None
 
 
@@ -148,6 +150,7 @@ def run_fold(config: Config, dataset: Dataset, fold: Fold, observer: Observer | 
         penultimate=fitted.penultimate(test.arrays),
         seconds=time.perf_counter() - start,
         threads=processors.threads(fitting.library(config)),
+        embeddings=dataset.embedding_digests,
         model=getattr(fitted, "model", None),
     )
 

@@ -67,6 +67,28 @@ class Dataset:
         rows = self.clips[["id", "emotion", "speaker", "text", "fold", "audio"]].astype(str)
         return hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()[:16]
 
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """A hash of each thing that is known of the clips, for saying which of them has changed.
+
+        `clips` is of the ids; `labels`, `speakers`, `texts`, `folds` (given by the corpus) and `recordings` (the
+        identity of the audio) are of the ids with what their name says.
+        """
+        columns = {"labels": "emotion", "speakers": "speaker", "texts": "text", "folds": "fold", "recordings": "audio"}
+        return {
+            "clips": _digest_of(self.clips, "id"),
+            **{name: _digest_of(self.clips, "id", column) for name, column in columns.items()},
+        }
+
+    @cached_property
+    def embedding_digests(self) -> dict[str, str]:
+        """A hash of the numbers of each array; none of arrays without columns, which a plan has."""
+        return {
+            name: hashlib.sha256(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
+            for name, array in self.arrays.items()
+            if array.shape[1]
+        }
+
     @property
     def speaker_kind(self) -> str:
         return str(self.info.get("speaker_kind", "speaker"))
@@ -82,6 +104,12 @@ class Dataset:
         codes = pd.Categorical(emotions, categories=self.classes).codes.astype("int64")
         arrays = {name: array[rows] for name, array in self.arrays.items()}
         return Part(arrays, codes, self.clips["id"].to_numpy()[rows])
+
+
+def _digest_of(clips: pd.DataFrame, *columns: str) -> str:
+    table = clips[list(columns)].astype(object)
+    text = table.where(table.notna(), "").astype(str).to_csv(index=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def parse_input(text: str) -> tuple[str, dict[str, str]]:

@@ -5,15 +5,15 @@ from pathlib import Path
 import pandas as pd
 
 from .. import models
-from ..errors import RunError, StoreError
+from ..errors import RunError
 from ..experiment import backend, fitting
-from ..experiment.config import Config, from_dict
+from ..experiment.config import Config
 from ..experiment.dataset import Dataset, load_dataset
 from ..progress import Observer
 from ..runs import run_folder
+from ..runs.run import Run
 from ..splits import folds
 from ..store import EmbeddingStore
-from ..store.key import EmbeddingKey
 from .bundle import FORMAT, Bundle, Card, Evaluation, Input, TrainedOn
 
 
@@ -21,23 +21,16 @@ def of_run(run: Path, store: EmbeddingStore) -> tuple[Config, Dataset]:
     """The settings of a finished run, and the data it was made with.
 
     Raises:
-        RunError: no finished run, or the store holds other clips or embeddings by now.
+        RunError: no finished run, or clips, labels, recordings or embeddings have changed since.
         ConfigError: its config.yaml was edited into something that is no configuration.
     """
-    run_folder.read_metrics(run)
-    values = run_folder.read_description(run)
-    try:
-        keys = {name: EmbeddingKey.from_dict(key) for name, key in values["embeddings"].items()}
-        clips, classes = values["corpus"]["clips"], values["corpus"]["classes"]
-    except (KeyError, TypeError, AttributeError, StoreError) as error:
-        raise RunError(f"{run}/config.yaml does not say what the run was made with ({error!r}).") from None
-    config = from_dict(run_folder.settings_of(values), f"{run}/config.yaml")
+    finished = Run.read(run)
+    config = finished.config
     dataset = load_dataset(config, store)
-    if dataset.keys != keys or len(dataset.clips) != clips or dataset.classes != classes:
+    if changes := finished.changes(dataset):
         raise RunError(
-            f"The store {store.root} no longer holds what {run} was made with: {len(dataset.clips)} clips of "
-            f"{', '.join(dataset.classes)} now, {clips} of {', '.join(map(str, classes))} then. Its figures would not "
-            "be about the model. Run `serfuse cv` again, and train from the new run."
+            f"The store {store.root} no longer holds what {run} was made with: {'; '.join(changes)}. The figures of "
+            "the run would not be about the model. Run `serfuse cv` again, and train from the new run."
         )
     return config, dataset
 
@@ -86,20 +79,18 @@ def train(run: Path, config: Config, dataset: Dataset, observer: Observer | None
 
 
 def _card(run: Path, config: Config, dataset: Dataset, part: folds.Fold, epochs: int) -> Card:
-    metrics = run_folder.read_metrics(run)
-    try:
-        interval = metrics["intervals"]["accuracy"]
-        evaluation = Evaluation(
-            split=config.split.name,
-            folds=len(metrics["folds"]),
-            accuracy=metrics["mean"]["accuracy"],
-            accuracy_low=interval["low"],
-            accuracy_high=interval["high"],
-            uar=metrics["mean"]["uar"],
-            estimates=metrics["audit"]["sentences"][0],
-        )
-    except (KeyError, TypeError, IndexError, ValueError) as error:
-        raise RunError(f"{run}/metrics.json was not written by this version of serfuse ({error!r}).") from None
+    finished = Run.read(run)
+    metrics = finished.metrics
+    interval = metrics["intervals"]["accuracy"]
+    evaluation = Evaluation(
+        split=config.split.name,
+        folds=len(metrics["folds"]),
+        accuracy=metrics["mean"]["accuracy"],
+        accuracy_low=interval["low"],
+        accuracy_high=interval["high"],
+        uar=metrics["mean"]["uar"],
+        estimates=finished.audit[0],
+    )
     lengths = dataset.clips["seconds"].dropna() if "seconds" in dataset.clips else pd.Series(dtype=float)
     return Card(
         format=FORMAT,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..metrics import LOSSES, SCORES
-from .runs import Run
+from .runs import ReportedRun
 from .sentences import interval, percent
 
 _COUNTS = (
@@ -35,7 +35,7 @@ def titles() -> list[str]:
     return [SCORES.get(name).title for name in SCORES] + [LOSSES.get(name).title for name in LOSSES]
 
 
-def summary(run: Run) -> list[list[str]]:
+def summary(run: ReportedRun) -> list[list[str]]:
     """Mean, standard deviation, pooled value and interval: a name, then a cell for each of `titles`."""
     names = (*SCORES, *LOSSES)
     rows = [
@@ -46,12 +46,12 @@ def summary(run: Run) -> list[list[str]]:
     return [*rows, ["its 95 % interval", *(_range(name, bounds.get(name, {})) for name in names)]]
 
 
-def heads(run: Run) -> list[str]:
+def heads(run: ReportedRun) -> list[str]:
     """Headings of `rows`."""
     return ["fold", *(title.format(speaker=run.speaker_kind) for _, title in _COUNTS), *titles()]
 
 
-def rows(run: Run) -> list[list[str]]:
+def rows(run: ReportedRun) -> list[list[str]]:
     """A row for each fold: clips, what stands on both sides, figures."""
     audits: list[dict[str, Any]] = run.metrics["audit"]["folds"]
     several = len({fold["repeat"] for fold in run.metrics["folds"]}) > 1

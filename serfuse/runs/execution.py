@@ -27,7 +27,8 @@ def fingerprint(config: Config, dataset: Dataset, threads: Iterable[int] = ()) -
     Args:
         threads: of each operation. A sweep keeps their number for its whole folder and leaves them out here.
     """
-    description = run_folder.description(config, dataset, threads)
+    description = run_folder.description(config, dataset, threads).to_dict()
+    del description["digests"]  # the clips are in `digest`, the embeddings in the folds: a plan has no vectors
     text = json.dumps({**description, "clips": dataset.digest}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -82,6 +83,9 @@ def _execute(config: Config, dataset: Dataset, parts: list[Fold], out: Path, obs
     mark = fingerprint(config, dataset, threads)
     kept = out / FINISHED_FOLDS
     before = {fold_files.name(fold): fold_files.read(kept, fold, mark) for fold in parts}
+    for name, result in before.items():
+        if result is not None and result.embeddings not in ({}, dataset.embedding_digests):
+            before[name] = None  # the embeddings came out otherwise since
     done = sum(result is not None for result in before.values())
     if not done:
         shutil.rmtree(kept, ignore_errors=True)

@@ -10,7 +10,8 @@ from .. import metrics, models
 from ..errors import RunError
 from ..progress import Observer
 from ..published import results
-from ..runs import compare
+from ..runs import compare, sentences
+from ..runs.run import Run
 from .grid import Column, Experiment, Grid, Row
 from .ledger import Ledger
 from .plan import Plan, Planned
@@ -163,24 +164,23 @@ class _Cell:
     def __init__(self, plan: Plan, ledger: Ledger, experiments: Sequence[Experiment]) -> None:
         self.planned = [plan.of(experiment) for experiment in experiments]
         self.complete = bool(self.planned) and all(ledger.finished(planned) for planned in self.planned)
-        self._ledger = ledger
+        self._runs: list[Run] = [ledger.run(planned) for planned in self.planned] if self.complete else []
         self._predictions: pd.DataFrame | None = None
         self.metrics: dict[str, Any] = {}
         if self.complete and len(self.planned) == 1:
-            self.metrics = ledger.metrics(self.planned[0])
+            self.metrics = self._runs[0].metrics
         elif self.complete:
             classes, kind = self.planned[0].dataset.classes, self.planned[0].dataset.speaker_kind
             self.metrics = metrics.summarize(self.predictions, classes, speaker_kind=kind, confidence=CONFIDENCE)
-            self.metrics["audit"] = ledger.metrics(self.planned[0])["audit"]
+            self.metrics["audit"] = self._runs[0].metrics["audit"]
 
     @property
     def predictions(self) -> pd.DataFrame:
         """Of all seeds; every seed counts as further repeats."""
         if self._predictions is None:
             tables, before = [], 0
-            for planned in self.planned:
-                table = self._ledger.predictions(planned)
-                table["repeat"] += before
+            for run in self._runs:
+                table = run.predictions.assign(repeat=run.predictions["repeat"] + before)
                 before = int(table["repeat"].max()) + 1
                 tables.append(table)
             self._predictions = pd.concat(tables, ignore_index=True)
@@ -294,15 +294,10 @@ def _warnings(planned: Sequence[Planned]) -> list[str]:
     found = []
     random = _random_encoders(planned)
     if random:
-        found.append(
-            f"WARNING: random weights in {', '.join(random)}; the figures say nothing about the published models."
-        )
+        found.append(f"WARNING: {sentences.random_weights(random)}")
     synthetic = sorted({dataset.corpus for dataset in datasets if dataset.info.get("synthetic")})
     if synthetic:
-        found.append(
-            f"The speech of {', '.join(synthetic)} is synthetic: the figures show that the software works, nothing "
-            "about emotion."
-        )
+        found.append(sentences.synthetic_speech(synthetic))
     return found
 
 

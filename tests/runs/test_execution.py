@@ -21,6 +21,7 @@ from serfuse.experiment import cross_validation
 from serfuse.experiment.dataset import Dataset, load_dataset
 from serfuse.progress import Observer
 from serfuse.runs import execution, fold_files, run_folder
+from serfuse.runs.run import Run
 from serfuse.splits.folds import Fold
 from serfuse.store import EmbeddingStore
 
@@ -248,11 +249,6 @@ def test_repeats_keep_every_model_under_its_own_name(dataset: Dataset, tmp_path:
     assert list(counts) == [len(dataset.clips)] * 2
 
 
-def test_read_metrics_of_something_else_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no finished run"):
-        run_folder.read_metrics(tmp_path)
-
-
 def test_the_number_of_threads_is_part_of_a_run(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,7 +257,7 @@ def test_the_number_of_threads_is_part_of_a_run(
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     for model, number in (("fcn", 3), ("svm", 5)):
         execution.execute(make(model), dataset, tmp_path / model)
-        assert run_folder.read_description(tmp_path / model)["threads"] == number
+        assert Run.read(tmp_path / model).description.threads == number
     mark = execution.fingerprint(make(), dataset, [3])
     fold = cross_validation.plan(make(), dataset)[0]
     result = cross_validation.run_fold(make(), dataset, fold)
