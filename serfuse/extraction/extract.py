@@ -6,13 +6,12 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import audio
+from .. import audio, encoders
 from ..audio import padding
 from ..audio.padding import PadPolicy
 from ..corpora.base import Clip, Corpus
@@ -108,7 +107,7 @@ def make_key(encoder: Encoder, pooling: str, pad: PadPolicy) -> EmbeddingKey:
         sample_rate=encoder.sample_rate,
         dtype=encoder.dtype,
         options=encoder.options,
-        libraries=_libraries(encoder),
+        libraries=encoders.libraries(encoder.preset),
     )
 
 
@@ -293,11 +292,6 @@ def _record(
     if report.skip_bad:
         keep += [Skipped(clip, facts[clip].audio, reason) for clip, reason in reasons.items()]
     store.record_skipped(corpus.name, key, keep)
-
-
-def _libraries(encoder: Encoder) -> dict[str, str]:
-    """Versions that belong into the key: where there are no weights, the library's code defines the numbers."""
-    return {"librosa": metadata.version("librosa")} if encoder.preset.family == "signal" else {}
 
 
 def _cost(facts: AudioFacts) -> float:
