@@ -89,7 +89,7 @@ def test_the_libraries_that_decide_a_number_are_said_by_the_preset() -> None:
     from importlib import metadata
 
     deciding = {name: found for name in encoders.names() if (found := encoders.libraries(encoders.preset(name)))}
-    assert deciding == dict.fromkeys(("logmel", "prosody"), {"librosa": metadata.version("librosa")})
+    assert deciding == {key: {"librosa": metadata.version("librosa")} for key in ("logmel", "prosody")}
     with pytest.raises(ConfigError, match="needs no-such-library, which is not installed"):
         encoders.libraries(replace(encoders.preset("logmel"), libraries=("no-such-library",)))
 
