@@ -2,12 +2,10 @@
 
 import csv
 import io
-import re
 from collections.abc import Callable
-from typing import Any
 
 from ..metrics import LOSSES, SCORES
-from .latex import escape
+from . import escaping
 from .runs import Run
 from .sentences import gaps, interval, percent, printed, printed_note, warnings
 
@@ -37,20 +35,15 @@ def markdown(runs: list[Run]) -> str:
     """A Markdown table, with the sentences under it."""
 
     def line(cells: list[str] | tuple[str, ...]) -> str:
-        return "| " + " | ".join(_plain_markdown(cell).replace("|", "\\|") for cell in cells) + " |"
+        return escaping.markdown_row([escaping.markdown(cell) for cell in cells])
 
     rule = line(["---"] * 4 + ["---:"] * 5 + ["---"])
     lines = [line(HEADS), rule, *(line(row) for row in rows(runs)), ""]
     notes = [f"{run.name}: {text}" for run in runs for text in warnings(run)]
     notes += [*gaps(runs), *filter(None, [printed_note(runs)])]
     notes += [f"{run.name}: {run.audit[0]}" for run in runs]
-    lines += [f"- {_plain_markdown(note)}" for note in notes]
+    lines += [f"- {escaping.markdown(note)}" for note in notes]
     return "\n".join(lines) + "\n"
-
-
-def _plain_markdown(text: str) -> str:
-    """`text` on one line, with nothing in it that Markdown takes for HTML, a link, code or an escape."""
-    return re.sub(r"([\\`<\[\]])", r"\\\1", " ".join(text.split()))
 
 
 def comma_separated(runs: list[Run]) -> str:
@@ -83,20 +76,15 @@ def comma_separated(runs: list[Run]) -> str:
             [f"{row.paper} table {row.table}" for row in run.published],
         ):
             cells.append("; ".join(map(str, values)))  # a model may stand in both papers
-        writer.writerow(["" if cell is None else _no_formula(cell) for cell in cells])
+        writer.writerow(["" if cell is None else escaping.spreadsheet(cell) for cell in cells])
     return out.getvalue()
-
-
-def _no_formula(cell: Any) -> Any:
-    """A name that a spreadsheet would take for a formula gets an apostrophe before it; numbers stay as they are."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def latex(runs: list[Run]) -> str:
     """A `booktabs` table; the caption says what the figures are."""
     lines = [r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering", r"\begin{tabular}{llllrrlrrl}"]
-    lines += [r"\toprule", " & ".join(escape(head) for head in HEADS) + r" \\", r"\midrule"]
-    lines += [" & ".join(escape(cell) for cell in row) + r" \\" for row in rows(runs)]
+    lines += [r"\toprule", " & ".join(escaping.latex(head) for head in HEADS) + r" \\", r"\midrule"]
+    lines += [" & ".join(escaping.latex(cell) for cell in row) + r" \\" for row in rows(runs)]
     notes = dict.fromkeys(run.metrics["interval"]["note"] for run in runs)
     found = [f"{run.name}: {text}" for run in runs for text in warnings(run)]
     caption = " ".join(
@@ -107,7 +95,7 @@ def latex(runs: list[Run]) -> str:
             *found,
         ]
     )
-    lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{escape(caption)}}}", r"\end{table}"]
+    lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{escaping.latex(caption)}}}", r"\end{table}"]
     return "\n".join(lines) + "\n"
 
 

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from serfuse import audio
+from serfuse.audio import reading
 from serfuse.errors import AudioError
 
 
@@ -39,7 +40,7 @@ def test_block_by_block_reading_equals_one_piece(tmp_path: Path, monkeypatch: py
     rng = np.random.default_rng(0)
     path = write(tmp_path / "a.wav", rng.uniform(-0.5, 0.5, 30000).astype("float32"), 44100, subtype="FLOAT")
     whole = audio.read(path, 16000)
-    monkeypatch.setattr(audio, "_BLOCK", 999)
+    monkeypatch.setattr(reading, "_BLOCK", 999)
     np.testing.assert_allclose(audio.read(path, 16000), whole, atol=1e-6)
 
 

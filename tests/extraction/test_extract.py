@@ -397,7 +397,7 @@ def test_progress_counts_the_clips_that_failed(corpus: Corpus, store: EmbeddingS
 _WORKER = """
 import sys
 import counting_encoder
-from serfuse import extract
+from serfuse.extraction import extract
 from serfuse.cli import main
 counting_encoder.install()
 extract._FLUSH_SECONDS = 0.05
