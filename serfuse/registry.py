@@ -140,6 +140,10 @@ class Registry(Generic[T]):
         """The names that need no look at what is installed: serfuse's, and those registered in this process."""
         return list(self._entries)
 
+    def serfuse_names(self) -> list[str]:
+        """The names of serfuse's own table alone."""
+        return [name for name, entry in self._entries.items() if entry.origin == OWN]
+
     def __contains__(self, name: object) -> bool:
         return name in self._entries or name in self._foreign()
 

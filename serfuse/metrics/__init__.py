@@ -6,7 +6,7 @@ scikit-learn's `balanced_accuracy_score` does the same; macro-F1 averages over t
 """
 
 from .base import Metric, Tested
-from .bootstrap import Bootstrap
+from .bootstrap import Bootstrap, quick_value
 from .calibration import calibration_error
 from .confusion import confusion_by_cluster
 from .evaluation import evaluate, tested_on
@@ -26,6 +26,7 @@ __all__ = [
     "measured",
     "of_file",
     "probability_columns",
+    "quick_value",
     "summarize",
     "tested_on",
 ]

@@ -29,13 +29,24 @@ def value(metric: Metric, tested: Tested) -> float:
         if tested.probabilities is None:
             return float("nan")
         given, classes = tested.probabilities, list(tested.classes)
-    if metric.name in METRICS and METRICS.origin(metric.name) == OWN:
+    if metric.name in METRICS.own_names() and METRICS.origin(metric.name) == OWN:
         return metric.measure(tested.labels, given, classes)
     try:
         return float(metric.measure(tested.labels, given, classes))
     except Exception as error:
         _log.warning("The metric %r failed: %s: %s", metric.name, type(error).__name__, error)
         return float("nan")
+
+
+def quick_value(metric: Metric, tested: Tested) -> float:
+    """The figure by the form for many draws where there is one: what is compared is measured as its draws are."""
+    if metric.of_counts is None:
+        return value(metric, tested)
+    from .confusion import confusion_by_cluster
+
+    one = intervals.Clusters(np.zeros(len(tested.labels), dtype=int), 1, "all")
+    matrix = confusion_by_cluster(tested.labels, tested.predicted, tested.classes, one)[0]
+    return float(metric.of_counts(Counts.of(matrix)))
 
 
 class Bootstrap:

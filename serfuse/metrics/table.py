@@ -5,7 +5,9 @@ point of the group `serfuse.metrics` (docs/extending.md).
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 
+from ..errors import ExtensionError
 from ..registry import Registry
 from .base import Metric
 
@@ -42,10 +44,8 @@ def measured(further: Iterable[str] = ()) -> list[Metric]:
 
 
 def of_file(name: str) -> Metric:
-    """The metric behind a name in a file that somebody wrote; one that is not known here is shown as it is.
-
-    Nothing of another package is imported for it unless that package was used already: the file, not the user, names it.
-    """
-    if name in METRICS.own_names():
-        return METRICS.get(name)
+    """The metric behind a name in a file; one that is not installed here, or is broken, is shown as it is."""
+    if name in METRICS:
+        with suppress(ExtensionError):
+            return METRICS.get(name)
     return Metric(name, name, lambda labels, given, classes: float("nan"), unit="plain")
