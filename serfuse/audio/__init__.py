@@ -1,4 +1,4 @@
-"""Audio files: read and checked (`reading`), padded (`padding`)."""
+"""Audio: read and checked (`reading`), streams and waveforms as well (`spool`); padded (`padding`)."""
 
 from .reading import MAX_SECONDS, RATES, AudioInfo, content_hash, info, read, resample
 

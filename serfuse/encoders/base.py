@@ -140,6 +140,7 @@ class LoadRequest:
         device: "cpu", "cuda", "cuda:N", or "auto": CUDA where there is one.
         seed: of `weights="random"`.
         options: encoder-specific options such as `{"layout": "freq"}`.
+        download: whether weights that are not on this machine may be fetched from the hub.
     """
 
     weights: str | Path | None = None
@@ -148,6 +149,7 @@ class LoadRequest:
     device: str = "auto"
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
+    download: bool = True
 
 
 @dataclass(frozen=True)

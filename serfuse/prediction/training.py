@@ -15,6 +15,7 @@ from ..runs import run_folder
 from ..splits import folds
 from ..store import EmbeddingStore
 from ..store.key import EmbeddingKey
+from . import keras_file
 from .bundle import FORMAT, Bundle, Card, Evaluation, Input, TrainedOn
 
 
@@ -62,6 +63,7 @@ def train(
 
     Raises:
         RunError: a model that cannot stand alone (it needs batch mates), or has no file format; training diverges.
+        ModelFileError: a network that could not be read again.
         SplitError: no validation part can be kept apart.
     """
     model = models.get(config.model)
@@ -86,6 +88,8 @@ def train(
     )
     codes = pd.Categorical(dataset.clips["emotion"], categories=dataset.classes).codes.astype("int64")
 
+    _check_can_be_kept(config, dataset)
+
     def rows_of(ids: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         rows = dataset.rows(ids)
         return {name: array[rows] for name, array in dataset.arrays.items()}, codes[rows]
@@ -94,6 +98,18 @@ def train(
         config, *rows_of(part.train), *rows_of(part.validation), len(dataset.classes), config.seed, on_epoch
     )
     return Bundle(_card(run, config, dataset, part, len(fitted.history)), fitting.without_optimizer(fitted.model))
+
+
+def _check_can_be_kept(config: Config, dataset: Dataset) -> None:
+    """Build the network once before it is trained: one that could not be read again is not worth training.
+
+    Raises:
+        ModelFileError: it has layers that its model does not declare, or takes more than a model file may.
+    """
+    backend.set_up_backend()
+    network = models.get(config.model).build(dataset.arrays, len(dataset.classes), config.model_options(), config.seed)
+    keras_file.check_declared(fitting.without_optimizer(network), config.model)
+    keras_file.clips_at_once(network, f"The model {config.model!r}")
 
 
 def _card(run: Path, config: Config, dataset: Dataset, part: folds.Fold, epochs: int) -> Card:
