@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from serfuse.experiment.dataset import Dataset
     from serfuse.runs.run import Run
 
+_IN_THE_TABLE = ("accuracy", "macro_f1", "uar")
+
 
 @click.command()
 @click.option("--fusion", metavar="MODEL", help="A model of two representations: hyfuse-symmetric, parrot, concat ...")
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 @click.option("--repeats", type=int, help="Times the whole split is drawn anew.  [1]")
 @click.option("--epochs", type=int, help="At most this many epochs.  [50]")
 @click.option("--seed", type=int, help="Decides folds, initial weights, shuffling.  [0]")
+@click.option("--metric", "further", multiple=True, metavar="NAME", help="Also measure this metric of another package.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any other key: options.kappa=1.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder [runs/<corpus>-<model>-...].")
 @click.option("--overwrite", is_flag=True, help="Replace a finished run in --out.")
@@ -54,6 +57,7 @@ def command(
     repeats: int | None,
     epochs: int | None,
     seed: int | None,
+    further: tuple[str, ...],
     assignments: tuple[str, ...],
     out: Path | None,
     overwrite: bool,
@@ -87,6 +91,7 @@ def command(
         repeats=repeats,
         epochs=epochs,
         seed=seed,
+        metrics=list(further) or None,
     )
     if models.get(config.model).library == "keras":
         backend.set_up_backend()
@@ -162,23 +167,25 @@ def table(finished: "Run") -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
-    from serfuse.metrics import SCORES
+    from serfuse.metrics import METRICS
 
-    metrics, keys = finished.metrics, ("accuracy", "macro_f1", "uar")
+    metrics = finished.metrics
+    shown = [METRICS.get(name) for name in _IN_THE_TABLE]
     found = Table(title=escape(finished.description.title), title_justify="left", title_style="bold")
     found.add_column("fold")
-    for key in keys:
-        found.add_column(SCORES.get(key).title, justify="right")
+    for metric in shown:
+        found.add_column(metric.title, justify="right")
     found.add_column("clips", justify="right")
     for fold in metrics["folds"]:
         label = f"{fold['repeat']}.{fold['fold']}" if finished.description.split.repeats > 1 else str(fold["fold"])
-        found.add_row(label, *(_percent(fold[key]) for key in keys), str(fold["clips"]))
+        found.add_row(label, *_figures(shown, fold), str(fold["clips"]))
     found.add_section()
-    found.add_row("mean", *(_percent(metrics["mean"][key]) for key in keys), "")
-    found.add_row("std", *(_percent(metrics["std"][key]) for key in keys), "")
-    found.add_row("pooled", *(_percent(metrics["pooled"][key]) for key in keys), str(metrics["pooled"]["clips"]))
-    intervals = [metrics["intervals"][key] for key in keys]
-    found.add_row("95 %", *(f"{_percent(i['low'])} to {_percent(i['high'])}" for i in intervals), "")
+    found.add_row("mean", *_figures(shown, metrics["mean"]), "")
+    found.add_row("std", *_figures(shown, metrics["std"]), "")
+    found.add_row("pooled", *_figures(shown, metrics["pooled"]), str(metrics["pooled"]["clips"]))
+    intervals = [metrics["intervals"][metric.name] for metric in shown]
+    ends = [f"{m.shown(i['low'])} to {m.shown(i['high'])}" for m, i in zip(shown, intervals, strict=True)]
+    found.add_row("95 %", *ends, "")
     return found
 
 
@@ -207,15 +214,18 @@ def remarks(finished: "Run") -> list[str]:
     return lines
 
 
+def _figures(shown: list[Any], values: dict[str, Any]) -> list[str]:
+    return [metric.shown(values[metric.name]) for metric in shown]
+
+
 def _further(metrics: dict[str, Any]) -> str:
     """The pooled figures that the table has no room for."""
-    pooled, loss = metrics["pooled"], metrics["intervals"]["log_loss"]
-    parts = [f"weighted F1 {_percent(pooled['weighted_f1'])}"]
-    if pooled["log_loss"] is not None:
-        interval = "" if loss["low"] is None else f" ({loss['low']:.3f} to {loss['high']:.3f})"
-        parts += [f"log loss {pooled['log_loss']:.3f}{interval}", f"calibration error {_percent(pooled['ece'])}"]
+    from serfuse.metrics import of_file
+
+    parts = []
+    for metric in (of_file(name) for name in metrics["mean"] if name not in _IN_THE_TABLE):
+        value, ends = metrics["pooled"][metric.name], metrics["intervals"][metric.name]
+        if value is not None:
+            interval = metric.shown_range(ends["low"], ends["high"]) if metric.unit == "plain" else "-"
+            parts.append(f"{metric.title} {metric.shown(value)}{'' if interval == '-' else f' ({interval})'}")
     return f"All clips pooled: {', '.join(parts)}. Each emotion's recall and each fold's figures are in metrics.json."
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None or value != value else f"{100 * value:.1f}"

@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .. import models
 from ..errors import ConfigError
+from ..metrics import METRICS
+from ..registry import OWN
 
 MAX_CONFIG_BYTES = 1 << 16
 _MAX_DEPTH = 20  # of sections in sections; the deepest that serfuse writes are four
@@ -68,6 +70,9 @@ class Config(_Section):
     split: SplitConfig = Field(default_factory=SplitConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     seed: int = Field(0, ge=0, lt=2**31)
+    metrics: tuple[str, ...] = Field(
+        (), max_length=100, description="figures of other packages to measure beside serfuse's own, by name"
+    )
 
     def model_options(self) -> models.Options:
         """The validated settings of the model.
@@ -105,6 +110,8 @@ def from_dict(values: dict[str, Any], where: str = "") -> Config:
 
     Raises:
         ConfigError: listing every unknown key and bad value.
+        UnknownNameError: no such model or metric.
+        ExtensionError: a model or metric of another package, which is broken.
     """
     try:
         config = Config(**values)
@@ -112,6 +119,9 @@ def from_dict(values: dict[str, Any], where: str = "") -> Config:
         raise ConfigError(explain(error, where)) from None
     models.MODELS.get(config.model)
     config.model_options()
+    # What other packages add and the user names is imported here, so that a broken one ends nothing that has begun.
+    for name in config.metrics:
+        METRICS.get(name)
     return config
 
 
@@ -195,7 +205,9 @@ def shipped(name: str) -> dict[str, Any]:
     """
     models.get(name)
     file = resources.files("serfuse.configs") / f"{name}.yaml"
-    return parse_yaml(file.read_text("utf-8"), f"configs/{name}.yaml") if file.is_file() else {"model": name}
+    if models.MODELS.origin(name) != OWN or not file.is_file():
+        return {"model": name}
+    return parse_yaml(file.read_text("utf-8"), f"configs/{name}.yaml")
 
 
 SHORT = {
@@ -208,6 +220,7 @@ SHORT = {
     "repeats": "split.repeats",
     "epochs": "training.epochs",
     "seed": "seed",
+    "metrics": "metrics",
 }
 """The keys that `configure` and `serfuse cv` know by a short name."""
 
@@ -302,4 +315,6 @@ def dump(config: Config) -> str:
     """The configuration as YAML, every default written out."""
     values = config.model_dump(mode="json")
     values["options"] = config.model_options().model_dump(mode="json")
+    if not config.metrics:  # as in the files that were written before there was this key
+        del values["metrics"]
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

@@ -227,7 +227,11 @@ def _padding(dataset: Dataset) -> list[str]:
 def measure(result: Result) -> dict[str, Any]:
     """Figures of merit of a finished cross-validation, for `metrics.json`."""
     found = metrics.summarize(
-        result.predictions, result.dataset.classes, speaker_kind=result.dataset.speaker_kind, seed=result.config.seed
+        result.predictions,
+        result.dataset.classes,
+        speaker_kind=result.dataset.speaker_kind,
+        seed=result.config.seed,
+        further=result.config.metrics,
     )
     found["parameters"] = result.folds[0].parameters
     found["seconds"] = round(sum(fold.seconds for fold in result.folds), 3)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any, overload
 
@@ -126,7 +125,7 @@ def make_key(encoder: Encoder, pooling: str, pad: PadPolicy) -> EmbeddingKey:
         sample_rate=encoder.sample_rate,
         dtype=encoder.dtype,
         options=encoder.options,
-        libraries=_libraries(encoder),
+        libraries=encoders.libraries(encoder.preset),
     )
 
 
@@ -433,11 +432,6 @@ def _plan(
             groups.append(open_groups[samples][0])
         open_groups[samples][0].append(clip)
     return groups
-
-
-def _libraries(encoder: Encoder) -> dict[str, str]:
-    """Versions that belong into the key: where there are no weights, the library's code defines the numbers."""
-    return {"librosa": metadata.version("librosa")} if encoder.preset.family == "signal" else {}
 
 
 def _cost(facts: AudioFacts) -> float:

@@ -179,13 +179,14 @@ def save(bundle: Bundle, path: Path) -> None:
     """Write a bundle, whole or not at all.
 
     Raises:
-        ModelFileError: one that `load` would refuse for what its card says or its network takes.
+        ModelFileError: one that `load` would refuse for what its card says, or its network names or takes.
         StoreError: the file cannot be written.
     """
     try:
         _check_texts(bundle.card.model_dump())
     except ValueError as error:
         raise ModelFileError(f"{path}: such a model could not be read again: {error}") from None
+    keras_file.check_declared(bundle.network, bundle.card.model)
     keras_file.clips_at_once(bundle.network, path)
     with tempfile.TemporaryDirectory() as folder:
         network = Path(folder) / _NETWORK
@@ -230,7 +231,7 @@ class Checked:
             ModelFileError: a network that is refused, or does not fit its card.
         """
         backend.set_up_backend()
-        network, card = keras_file.load(self.unpacked, self.path), self.card
+        network, card = keras_file.load(self.unpacked, self.path, self.card.model), self.card
         takes = {tensor.name: tuple(tensor.shape) for tensor in network.inputs}
         gives = tuple(network.outputs[0].shape)
         expected = {name: (None, part.size) for name, part in card.inputs.items()}

@@ -1,5 +1,6 @@
 """Reading a `.keras` file that somebody else may have made."""
 
+import importlib
 import itertools
 import json
 import math
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ModelFileError
+from ..errors import ExtensionError, ModelFileError
 
 MAX_CONFIG_BYTES = 4 * 2**20
 """Largest architecture that is read; serfuse's own take some 20 kB."""
@@ -88,7 +89,7 @@ def check(path: Path, shown: Path | str | None = None) -> tuple[Any, int]:
     return config, stored
 
 
-def load(path: Path, shown: Path | str | None = None) -> Any:
+def load(path: Path, shown: Path | str | None = None, model: str = "") -> Any:
     """The network in a `.keras` file, not compiled.
 
     The file may come from anybody. Only the layers that serfuse's models are made of are admitted, by exact name,
@@ -97,8 +98,10 @@ def load(path: Path, shown: Path | str | None = None) -> Any:
     Args:
         path: the file.
         shown: what messages call it.
+        model: registered name of the model it is said to be, whose own layers are admitted too.
 
     Raises:
+        ExtensionError: the model comes from another package, which is broken.
         ModelFileError: what `check` refuses; a network that names anything else, claims more than the file holds, or
             takes too much.
     """
@@ -106,7 +109,7 @@ def load(path: Path, shown: Path | str | None = None) -> Any:
 
     shown = shown or path
     config, stored = check(path, shown)
-    _check_names(config, _own(), shown)
+    _check_names(config, admitted(model), shown)
     try:
         # Variables get shapes here, and no memory.
         with keras.StatelessScope(initialize_variables=False):
@@ -136,11 +139,57 @@ def _damage_named(shown: Path | str) -> Iterator[None]:
 # -- what the architecture names ---------------------------------------------------------------------------
 
 
-def _own() -> set[tuple[str | None, str]]:
-    """The layers of this package, by module and class."""
-    from .. import layers
+def admitted(model: str = "") -> set[tuple[str | None, str, str | None]]:
+    """Module, class and registered name of what a network may name beside the usual parts of Keras.
 
-    return {(cls.__module__, cls.__name__) for cls in vars(layers).values() if isinstance(cls, type)}
+    The layers of this package, and what the model of that name declares (`Model.layers`); nothing for a name that is
+    not installed here.
+
+    Raises:
+        ExtensionError: the model comes from another package, which is broken.
+    """
+    import keras
+
+    from .. import layers, models
+
+    own = [cls for cls in vars(layers).values() if isinstance(cls, type)]
+    found = {(cls.__module__, cls.__name__, f"serfuse>{cls.__name__}") for cls in own}
+    for target in models.get(model).layers if model in models.MODELS else ():
+        module, _, name = target.partition(":")
+        if module.partition(".")[0] == "keras":
+            found |= {(module, name, None), (module, name, name)}
+            continue
+        try:
+            cls = getattr(importlib.import_module(module), name)
+        except Exception as error:  # whatever another package does while it is imported
+            raise ExtensionError(
+                f"The model {model!r} from {models.MODELS.origin(model)} declares the layer {target}, which cannot be "
+                f"imported ({type(error).__name__}: {_first_line(error)})."
+            ) from error
+        found.add((cls.__module__, cls.__name__, keras.saving.get_registered_name(cls)))
+    return found
+
+
+def check_declared(network: Any, model: str) -> None:
+    """Refuse a network whose file could not be read again, since its model does not declare all of its layers.
+
+    Raises:
+        ModelFileError: naming the first one that is missing.
+        ExtensionError: a declared layer cannot be imported.
+    """
+    import keras
+
+    try:
+        config = json.loads(json.dumps(keras.saving.serialize_keras_object(network)))
+    except (TypeError, ValueError) as error:
+        raise ModelFileError(f"The network of {model!r} cannot be kept: {_first_line(error)}.") from error
+    known = admitted(model)
+    for name, registered in _named(config):
+        if not _is_known(name, registered, known):
+            raise ModelFileError(
+                f"The network of {model!r} has {name[0]}.{name[1]} in it, which its model does not declare: its file "
+                f'could not be read again. Add "{name[0]}:{name[1]}" to `layers` of the model.'
+            )
 
 
 def _calls(value: Any) -> int:
@@ -156,32 +205,41 @@ def _calls(value: Any) -> int:
     return max(1, times) * max(1, _calls(value.get("config")))
 
 
-def _check_names(config: Any, own: set[tuple[str | None, str]], shown: Path | str) -> None:
-    """Refuse every object that no model of serfuse has, and every setting that makes one large by itself."""
+def _named(config: Any) -> Iterator[tuple[tuple[Any, Any], Any]]:
+    """(module, class) and registered name of every object of an architecture."""
+    for value in _mappings(config):
+        if "class_name" in value or "registered_name" in value or "module" in value:
+            yield (value.get("module"), value.get("class_name")), value.get("registered_name")
+
+
+def _mappings(config: Any) -> Iterator[dict[str, Any]]:
     waiting = [config]
     while waiting:
         value = waiting.pop()
         if isinstance(value, list):
             waiting += value
-        if not isinstance(value, dict):
-            continue
-        waiting += value.values()
-        if "class_name" in value or "registered_name" in value or "module" in value:
-            name = (value.get("module"), value.get("class_name"))
-            registered = value.get("registered_name")
-            known = (
-                (name in own and registered == f"serfuse>{name[1]}")
-                or (name in _STANDARD and registered in (None, name[1]))
-                if all(isinstance(part, str | None) for part in name)
-                else False
+        if isinstance(value, dict):
+            waiting += value.values()
+            yield value
+
+
+def _is_known(name: tuple[Any, Any], registered: Any, known: set[tuple[str | None, str, str | None]]) -> bool:
+    if not all(isinstance(part, str | None) for part in (*name, registered)):
+        return False
+    return (*name, registered) in known or (name in _STANDARD and registered in (None, name[1]))
+
+
+def _check_names(config: Any, known: set[tuple[str | None, str, str | None]], shown: Path | str) -> None:
+    """Refuse every object that no model of serfuse has, and every setting that makes one large by itself."""
+    for name, registered in _named(config):
+        if not _is_known(name, registered, known):
+            raise ModelFileError(
+                f"{shown} names {name[0]}.{name[1]} (registered as {registered!r}), which no model of serfuse is "
+                "made of. It was not built. Where its model comes from another package, install that."
             )
-            if not known:
-                raise ModelFileError(
-                    f"{shown} names {name[0]}.{name[1]} (registered as {registered!r}), which no model of serfuse is "
-                    "made of. It was not built."
-                )
-            if name[1] == "Normalization":
-                _check_statistics(value.get("config"), shown)
+    for value in _mappings(config):
+        if value.get("class_name") == "Normalization":
+            _check_statistics(value.get("config"), shown)
         iterations = value.get("iterations", 1)
         if not isinstance(iterations, int) or not 1 <= iterations <= _MAX_ITERATIONS:
             raise ModelFileError(
@@ -325,6 +383,8 @@ def _shape(tensor: Any, clips: int, shown: Path | str) -> tuple[int, ...]:
 
 
 def _layer_cost(layer: Any, given: list[tuple[int, ...]], made: list[tuple[int, ...]]) -> _Cost:
+    import keras
+
     from ..layers import SinkhornTransport
 
     values = sum(map(math.prod, made))
@@ -335,6 +395,10 @@ def _layer_cost(layer: Any, given: list[tuple[int, ...]], made: list[tuple[int, 
     cost = _Cost(values, 2 * weights * places + 10 * (window * values + sum(map(math.prod, given))))
     if isinstance(layer, SinkhornTransport):
         cost += _transport_cost(layer, given)
+    if isinstance(layer, keras.layers.MultiHeadAttention):
+        (query, value), heads = (given[0], given[-1]), layer.get_config()["num_heads"]
+        entries = heads * math.prod(query[:-1]) * math.prod(value[1:-1])
+        cost += _Cost(3 * entries, 4 * entries * (query[-1] + value[-1]))
     return cost
 
 

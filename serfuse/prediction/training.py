@@ -14,6 +14,7 @@ from ..runs import run_folder
 from ..runs.run import Run
 from ..splits import folds
 from ..store import EmbeddingStore
+from . import keras_file
 from .bundle import FORMAT, Bundle, Card, Evaluation, Input, TrainedOn
 
 
@@ -49,6 +50,7 @@ def train(run: Path, config: Config, dataset: Dataset, observer: Observer | None
 
     Raises:
         RunError: a model that cannot stand alone (it needs batch mates), or has no file format; training diverges.
+        ModelFileError: a network that could not be read again.
         SplitError: no validation part can be kept apart.
     """
     model = models.get(config.model)
@@ -71,11 +73,24 @@ def train(run: Path, config: Config, dataset: Dataset, observer: Observer | None
         speaker_kind=dataset.speaker_kind,
         folder=None if config.split.folder is None else Path(config.split.folder),
     )
+    _check_can_be_kept(config, dataset)
     training, validation = dataset.part(part.train), dataset.part(part.validation)
     observer = observer or Observer()
     with observer.working("training", config.training.epochs, "epoch"):
         fitted = fitting.fit(config, training, validation, len(dataset.classes), config.seed, observer=observer)
     return Bundle(_card(run, config, dataset, part, len(fitted.history)), fitting.without_optimizer(fitted.model))
+
+
+def _check_can_be_kept(config: Config, dataset: Dataset) -> None:
+    """Build the network once before it is trained: one that could not be read again is not worth training.
+
+    Raises:
+        ModelFileError: it has layers that its model does not declare, or takes more than a model file may.
+    """
+    backend.set_up_backend()
+    network = models.get(config.model).build(dataset.arrays, len(dataset.classes), config.model_options(), config.seed)
+    keras_file.check_declared(fitting.without_optimizer(network), config.model)
+    keras_file.clips_at_once(network, f"The model {config.model!r}")
 
 
 def _card(run: Path, config: Config, dataset: Dataset, part: folds.Fold, epochs: int) -> Card:

@@ -81,6 +81,8 @@ def render(
                     for place, (head, caption, text, drawn) in enumerate(figures)
                     if drawn
                 ],
+                "figure_titles": [metric.title for metric in fold_tables.figures(run)],
+                "units": fold_tables.units(run),
                 "summary": fold_tables.summary(run),
                 "fold_heads": fold_tables.heads(run),
                 "folds": fold_tables.rows(run),
@@ -101,7 +103,6 @@ def render(
         gaps=words.gaps(runs),
         comparisons=_comparisons(runs),
         units=" or ".join(sorted({f"{run.metrics['interval']['unit']}s" for run in runs})),
-        figure_titles=fold_tables.titles(),
         sections=sections,
         version=__version__,
         notes=sorted({run.metrics["interval"]["note"] for run in runs}),

@@ -4,8 +4,7 @@ import csv
 import io
 from collections.abc import Callable
 
-from ..metrics import LOSSES, SCORES
-from . import escaping
+from . import escaping, fold_tables
 from .runs import ReportedRun
 from .sentences import data, gaps, interval, percent, printed, printed_note
 
@@ -50,13 +49,14 @@ def comma_separated(runs: list[ReportedRun]) -> str:
     """CSV with fractions in full precision, for further computing."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    figures = (*SCORES, *LOSSES)
+    figures = dict.fromkeys(metric.name for run in runs for metric in fold_tables.figures(run))
     heads = ["run", "corpus", "synthetic", "model", "a", "b", "random_weights"]
     heads += ["split", "folds", "repeats", "seed", "clips"]
     heads += [f"{name}_{what}" for name in figures for what in ("mean", "std", "pooled", "low", "high")]
     classes = sorted({name for run in runs for name in run.classes})
     heads += [f"{what}_{name}" for name in classes for what in ("support", "recall")]
-    writer.writerow([*heads, "printed_accuracy", "printed_macro_f1", "printed_in"])
+    heads += ["printed_accuracy", "printed_macro_f1", "printed_in"]
+    writer.writerow([escaping.spreadsheet(head) for head in heads])
     for run in runs:
         keys = run.encoders
         cells = [run.name, run.corpus, run.synthetic, run.model, keys[0], keys[1] if len(keys) > 1 else ""]
@@ -65,7 +65,7 @@ def comma_separated(runs: list[ReportedRun]) -> str:
         cells.append(run.metrics["pooled"]["clips"])
         for name in figures:
             bounds = run.metrics["intervals"].get(name, {})
-            cells += [run.metrics[part].get(name) for part in ("mean", "std", "pooled")]
+            cells += [_number(run.metrics[part].get(name)) for part in ("mean", "std", "pooled")]
             cells += [bounds.get("low"), bounds.get("high")]
         for name in classes:
             one = run.metrics["pooled"]["per_class"].get(name, {})
@@ -78,6 +78,11 @@ def comma_separated(runs: list[ReportedRun]) -> str:
             cells.append("; ".join(map(str, values)))  # a model may stand in both papers
         writer.writerow(["" if cell is None else escaping.spreadsheet(cell) for cell in cells])
     return out.getvalue()
+
+
+def _number(value: object) -> float | None:
+    """A figure of a metric that only the run's file knows may be anything."""
+    return value if isinstance(value, int | float) else None
 
 
 def latex(runs: list[ReportedRun]) -> str:

@@ -177,15 +177,16 @@ def measured(figure: Figure, before: str = "", after: str = "") -> str:
     """The measured figure, between `before` and `after` where it is marked."""
     if figure.measured is None:
         return MISSING
-    number = f"{figure.measured:.2f}"
+    number = f"{figure.measured:.{max(2, figure.decimals)}f}"
     return f"{before}{number}{after}" if figure.best else number
 
 
-def interval(figure: Figure, form: str = "{:.1f}") -> str:
-    """The interval in brackets, or nothing."""
+def interval(figure: Figure, short: bool = False) -> str:
+    """The interval in brackets, or nothing; with a decimal less for narrow columns."""
     if figure.low is None or figure.high is None:
         return ""
-    return f"[{form.format(figure.low)}, {form.format(figure.high)}]"
+    decimals = figure.decimals - 1 if short else figure.decimals
+    return f"[{figure.low:.{decimals}f}, {figure.high:.{decimals}f}]"
 
 
 def printed(figure: Figure) -> str:

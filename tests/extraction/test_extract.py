@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,9 +31,11 @@ RATE = 8000
 
 
 @pytest.fixture(autouse=True)
-def counting(monkeypatch: pytest.MonkeyPatch) -> None:
-    counting_encoder.install(monkeypatch.setitem)
+def counting() -> Iterator[None]:
+    counting_encoder.install()
     counting_encoder.HEARD.clear()
+    yield
+    counting_encoder.uninstall()
 
 
 @pytest.fixture
