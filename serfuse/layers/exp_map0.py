@@ -29,7 +29,7 @@ class ExpMap0(VectorLayer):
 
     def mapped(self, x: Any) -> Any:
         """Points of the ball for tangent vectors."""
-        return poincare.exp0(x, self.kappa)
+        return poincare.expmap0(x, self.kappa)
 
     def get_config(self) -> dict[str, Any]:
         """Arguments that make the same layer again."""
