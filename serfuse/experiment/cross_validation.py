@@ -17,9 +17,9 @@ from ..splits import folds, leakage
 from ..splits.folds import Fold
 from ..store import EmbeddingKey, EmbeddingStore
 from . import fitting
-from . import permutation_importance as sensitivity
 from . import threads as processors
 from .config import Config
+from .permutation_importance import batch_dependence, permutation_importance
 
 _SELECTORS = ("pooling", "layer", "pad", "weights", "dtype")
 
@@ -74,8 +74,8 @@ class FoldResult:
         predictions: one row per test clip.
         history: one row per epoch.
         parameters: trainable parameters, 0 for scikit-learn.
-        sensitivity: see `sensitivity.input_sensitivity`; empty for one representation.
-        neighbours: see `sensitivity.neighbour_dependence`; empty unless the model depends on the batch.
+        sensitivity: see `permutation_importance`; empty for one representation.
+        neighbours: see `batch_dependence`; empty unless the model depends on the batch.
         penultimate: `(N, F)` of the test clips, rows as in `predictions`.
         seconds: wall time of training and prediction.
         threads: of each operation; the last digits depend on it. 0 where that is not known.
@@ -249,11 +249,9 @@ def run_fold(
         history=history,
         parameters=fitted.parameters,
         sensitivity=(
-            sensitivity.input_sensitivity(fitted, test, truth, predicted, seed, batch_size)
-            if len(dataset.arrays) > 1
-            else {}
+            permutation_importance(fitted, test, truth, predicted, seed, batch_size) if len(dataset.arrays) > 1 else {}
         ),
-        neighbours=sensitivity.neighbour_dependence(fitted, test, truth) if depends else {},
+        neighbours=batch_dependence(fitted, test, truth) if depends else {},
         penultimate=fitted.penultimate(test),
         seconds=time.perf_counter() - start,
         threads=processors.threads(fitting.library(config)),

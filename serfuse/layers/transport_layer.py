@@ -45,9 +45,7 @@ class TransportLayer(PreciseLayer):
     inputs_expected: ClassVar[str]
     count: ClassVar[int] = 2  # of the inputs
 
-    def __init__(
-        self, epsilon: float = 0.1, iterations: int = 20, map: str = "barycentric", **kwargs: Any
-    ) -> None:
+    def __init__(self, epsilon: float = 0.1, iterations: int = 20, map: str = "barycentric", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.epsilon = positive("epsilon", epsilon, least=LEAST_EPSILON)
         self.iterations = whole("iterations", iterations, MOST_ITERATIONS)

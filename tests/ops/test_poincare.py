@@ -275,7 +275,7 @@ def test_gradients_against_finite_differences(function, inputs):
 @pytest.mark.parametrize("size", [0.5, 1.0, 1.5, 2.4])
 @pytest.mark.parametrize("dimension", [120, 20_000])
 def test_the_chain_in_float32_is_exact_far_beyond_norm_one(size, dimension):
-    """logmap0(expmap0(u) (+) expmap0(v)) for tangents up to 2.4 each, against float64; a ball of 1 - 4e-3 would lose a fifth."""
+    """logmap0(expmap0(u) (+) expmap0(v)) up to 2.4 each, against float64; a ball of 1 - 4e-3 would lose a fifth."""
     rng = np.random.default_rng(0)
     u = rng.normal(size=(8, dimension))
     v = 0.7 * rng.normal(size=(8, dimension)) + 0.3 * u
