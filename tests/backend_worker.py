@@ -100,9 +100,9 @@ MODEL_CASES = {
     "hyfuse-literal": ("hyfuse", {"kappa": 1.0, "log_scale": "inverse", "align": "project"}),
     "hyfuse-symmetric": ("hyfuse-symmetric", {}),
     "hyfuse-midpoint": ("hyfuse-symmetric", {"form": "midpoint"}),
-    "parrot-features": ("parrot", {"points": "features", "iterations": 6}),
-    "parrot-reference": ("parrot", {"points": "reference", "references": 8, "iterations": 6}),
-    "parrot-batch": ("parrot", {"points": "batch", "map": "literal", "epsilon": 0.02, "iterations": 5}),
+    "parrot-features": ("parrot", {"points": "features", "iterations": 3}),
+    "parrot-reference": ("parrot", {"points": "reference", "references": 8, "iterations": 3}),
+    "parrot-batch": ("parrot", {"points": "batch", "map": "literal", "epsilon": 0.02, "iterations": 3}),
 }
 
 
@@ -129,7 +129,7 @@ def layer_case(name: str) -> None:
         expected_num_trainable_weights=0,
         expected_num_non_trainable_weights=1 if layer is ReferenceSet else 0,
         supports_masking=layer is not ReferenceSet,
-        # which needs a batch axis in every output; `training_case` trains whole models of the others
+        # which needs a batch axis in every output; the gradients are those of `GRADIENT_CASES`
         run_training_check=getattr(expected, "cost", True) != (),
     )
 
@@ -243,7 +243,7 @@ def transport_double() -> None:
             given = None if mask is None else ops.convert_to_tensor(mask)
             cost = transport.cost_matrix(p, q, given)
             weights = None if mask is None else transport.uniform_weights(given, "float64")
-            plan = ops.exp(transport.sinkhorn_log_plan(cost, epsilon, 5, weights))
+            plan = ops.exp(transport.sinkhorn_log_plan(cost, epsilon, 2, weights))
             rows = ops.convert_to_numpy(ops.sum(plan, axis=-1))
             expected = np.full(6, 1 / 6) if mask is None else mask / mask.sum()
             np.testing.assert_allclose(rows, expected, rtol=0, atol=1e-14)
@@ -320,7 +320,7 @@ def main() -> None:
     (FOLDER / f"{BACKEND}.saved").touch()
     for name in LAYER_CASES:
         attempt(f"layer {name}", layer_case, name)
-    for name in ("hyfuse-symmetric", "parrot-features", "parrot-reference", "parrot-batch"):
+    for name in ("hyfuse-symmetric", "parrot-features", "parrot-reference"):
         attempt(f"training {name}", training_case, name)
     until = time.monotonic() + SECONDS
     while not all((FOLDER / f"{other}.saved").exists() for other in OTHERS) and time.monotonic() < until:

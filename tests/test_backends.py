@@ -57,7 +57,7 @@ def outcomes(tmp_path_factory):
         ("model", 7),  # builds, predicts, is saved
         ("gradient", 3),  # finite at zero, between equal points and far away
         ("double", 2),  # float64 keeps the digits of float64
-        ("training", 4),  # a step under jit_compile=True
+        ("training", 3),  # a step under jit_compile=True
         ("loading", 7 * (len(BACKENDS) - 1)),  # files of the other backends predict the same to 1e-5
         ("comparing", 3 * (len(BACKENDS) - 1)),  # gradients are those of the other backends
     ],

@@ -8,7 +8,6 @@ from serfuse.experiment import backend
 backend.set_up_backend()
 import keras  # noqa: E402 - the backend is chosen above
 
-from serfuse import models  # noqa: E402
 from serfuse.layers import FeatureTransport, ReferenceTransport, SinkhornTransport  # noqa: E402
 from serfuse.ops import transport  # noqa: E402
 
@@ -133,34 +132,6 @@ def test_in_the_literal_reading_the_batch_decides():
     assert np.linalg.norm(swapped[0] - together[0]) > 0.5 * np.linalg.norm(together[0])
     alone, *_ = arrays(layer([p[:1], q[:1]]))
     np.testing.assert_allclose(alone, q[:1], rtol=1e-5)  # a lone clip is sent to its own other representation
-
-
-ALONE = [
-    ("hyfuse", {}),
-    ("hyfuse-symmetric", {}),
-    ("hyfuse-symmetric", {"form": "midpoint"}),
-    ("parrot", {"points": "features"}),
-    ("parrot", {"points": "reference", "references": 8}),
-    ("parrot", {"points": "reference", "map": "literal", "references": 8}),
-]
-
-
-@pytest.mark.parametrize(("name", "options"), [*ALONE, ("parrot", {"points": "batch"})])
-def test_whole_models_alone_and_in_a_batch(name, options):
-    clips = {"a": normal(16, 20), "b": normal(16, 30, seed=1)}
-    model = models.get(name)
-    keras.utils.set_random_seed(0)
-    network = model.build(clips, 3, model.options(**options), 0)
-
-    def predictions(rows):
-        return keras.ops.convert_to_numpy(network({key: x[rows] for key, x in clips.items()}, training=False))
-
-    together = predictions(range(16))
-    alone = np.concatenate([predictions([row]) for row in range(4)])
-    if model.batch_dependent(model.options(**options)):
-        assert np.abs(alone - together[:4]).max() > 1e-3
-    else:
-        np.testing.assert_allclose(alone, together[:4], atol=1e-6)
 
 
 MASKED = {
