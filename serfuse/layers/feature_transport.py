@@ -33,7 +33,7 @@ class FeatureTransport(TransportLayer):
     inputs_expected = "two tensors (batch, N) and (batch, M)"
 
     def problem(self, shapes: list[tuple[int | None, ...]]) -> str:
-        """What is wrong with the shapes of the two inputs; empty if nothing."""
+        """Say what is wrong with the shapes of the two inputs."""
         p, q = shapes
         if len(p) != 2 or len(q) != 2:
             return "each must have 2 axes"
@@ -44,16 +44,16 @@ class FeatureTransport(TransportLayer):
         return self.mixed(p[1], q[1])
 
     def shapes(self, shapes: list[tuple[int | None, ...]]) -> Transport:
-        """Those of the inputs, `(B, N, M)` and `(B,)`."""
+        """Return those of the inputs, `(B, N, M)` and `(B,)`."""
         p, q = shapes
         clips = q[0] if p[0] is None else p[0]
         return Transport(p, q, (clips, p[1], q[1]), (clips,))
 
     def mask_shapes(self, shapes: list[tuple[int | None, ...]]) -> list[tuple[int | None, ...] | None]:
-        """Those of the inputs."""
+        """Return those of the inputs."""
         return list(shapes)
 
     def transported(self, tensors: list[Any], masks: list[Any]) -> Transport:
-        """Both directions between the features."""
+        """Transport the features towards each other."""
         found = self.between_sets(*(ops.expand_dims(x, -1) for x in tensors), *masks)
         return found._replace(p_to_q=found.p_to_q[..., 0], q_to_p=found.q_to_p[..., 0])

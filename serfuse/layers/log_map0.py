@@ -28,9 +28,9 @@ class LogMap0(VectorLayer):
         self.scale = positive("scale", scale)
 
     def mapped(self, x: Any) -> Any:
-        """Tangent vectors for points of the ball."""
+        """Map points of the ball to tangent vectors."""
         return poincare.logmap0(x, self.scale)
 
     def get_config(self) -> dict[str, Any]:
-        """Arguments that make the same layer again."""
+        """Return arguments that make the same layer again."""
         return {**super().get_config(), "scale": self.scale}

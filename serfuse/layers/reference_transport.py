@@ -39,7 +39,7 @@ class ReferenceTransport(TransportLayer):
     count = 4
 
     def problem(self, shapes: list[tuple[int | None, ...]]) -> str:
-        """What is wrong with the shapes of the inputs; empty if nothing."""
+        """Say what is wrong with the shapes of the inputs."""
         if any(len(shape) != 2 for shape in shapes):
             return "each must have 2 axes"
         if any(shape[1] == 0 for shape in shapes) or any(shape[0] == 0 for shape in shapes[2:]):
@@ -49,16 +49,16 @@ class ReferenceTransport(TransportLayer):
         return self.mixed(shapes[2][0], shapes[3][0])
 
     def shapes(self, shapes: list[tuple[int | None, ...]]) -> Transport:
-        """Those of the clips, `(N, M)` and `()`."""
+        """Return those of the clips, `(N, M)` and `()`."""
         p, q, set_p, set_q = shapes
         return Transport(p, q, (set_p[0], set_q[0]), ())
 
     def mask_shapes(self, shapes: list[tuple[int | None, ...]]) -> list[tuple[int | None, ...] | None]:
-        """The references' first axis."""
+        """Return the references' first axis."""
         return [None, None, shapes[2][:1], shapes[3][:1]]
 
     def transported(self, tensors: list[Any], masks: list[Any]) -> Transport:
-        """Both directions of the clips."""
+        """Transport the clips by the plan between the references."""
         p, q, set_p, set_q = tensors
         p_mask, q_mask = masks[2:]
         set_p, set_q = without_masked(set_p, p_mask), without_masked(set_q, q_mask)

@@ -43,7 +43,7 @@ class SinkhornTransport(TransportLayer):
     inputs_expected = "two point sets (..., N, features) and (..., M, features)"
 
     def problem(self, shapes: list[tuple[int | None, ...]]) -> str:
-        """What is wrong with the shapes of the two sets; empty if nothing."""
+        """Say what is wrong with the shapes of the two sets."""
         p, q = shapes
         if len(p) != len(q):
             return "the numbers of axes differ"
@@ -56,17 +56,17 @@ class SinkhornTransport(TransportLayer):
         return self.mixed(p[-2], q[-2])
 
     def shapes(self, shapes: list[tuple[int | None, ...]]) -> Transport:
-        """Those of the sets, `(..., N, M)` and `(...)`."""
+        """Return those of the sets, `(..., N, M)` and `(...)`."""
         p, q = shapes
         leading = tuple(m if n is None else n for n, m in zip(p[:-2], q[:-2], strict=True))
         return Transport(p, q, (*leading, p[-2], q[-2]), leading)
 
     def mask_shapes(self, shapes: list[tuple[int | None, ...]]) -> list[tuple[int | None, ...] | None]:
-        """All axes but the last."""
+        """Return all axes but the last."""
         return [shape[:-1] for shape in shapes]
 
     def transported(self, tensors: list[Any], masks: list[Any]) -> Transport:
-        """Both directions between the sets."""
+        """Transport the sets towards each other."""
         if len(tensors[0].shape) > 2:
             return self.between_sets(*tensors, *masks)
         # one pair of sets is a batch of one

@@ -63,19 +63,19 @@ class TransportLayer(PreciseLayer):
         return Transport(*map(self.returned, found))
 
     def transported(self, tensors: list[Any], masks: list[Any]) -> Transport:
-        """The transport itself, in float32 or float64; a mask is None where all points count."""
+        """Transport, in float32 or float64; a mask is None where all points count."""
         raise NotImplementedError
 
     def problem(self, shapes: list[tuple[int | None, ...]]) -> str:
-        """What is wrong with the shapes of `count` inputs; empty if nothing."""
+        """Say what is wrong with the shapes of `count` inputs; nothing is an empty text."""
         raise NotImplementedError
 
     def shapes(self, shapes: list[tuple[int | None, ...]]) -> Transport:
-        """The shapes of the result, of inputs that were checked."""
+        """Return the shapes of the result, of inputs that were checked."""
         raise NotImplementedError
 
     def mask_shapes(self, shapes: list[tuple[int | None, ...]]) -> list[tuple[int | None, ...] | None]:
-        """The shape of each input's mask; None for an input whose mask is not looked at."""
+        """Return the shape of each input's mask; None for an input whose mask is not looked at."""
         raise NotImplementedError
 
     def check(self, shapes: Any) -> None:
@@ -98,13 +98,13 @@ class TransportLayer(PreciseLayer):
             )
 
     def mixed(self, first: int | None, second: int | None) -> str:
-        """What is wrong with the numbers of points under this map; empty if nothing."""
+        """Say what is wrong with the numbers of points under this map; nothing is an empty text."""
         if self.map == "literal" and None not in (first, second) and first != second:
             return f"map='literal' mixes the indices of both sets, which have {first} and {second} points"
         return ""
 
     def between_sets(self, p: Any, q: Any, p_mask: Any, q_mask: Any) -> Transport:
-        """Both directions between point sets `(B, N, D)` and `(B, M, D)`."""
+        """Transport point sets `(B, N, D)` and `(B, M, D)` towards each other."""
         if 0 in (p.shape[0], q.shape[0]):  # no clip: TensorFlow refuses to look for the largest of nothing
             plan = p[..., :1] * ops.swapaxes(q[..., :1], -1, -2)
             return Transport(p, q, plan, ops.sum(plan, axis=(-2, -1)))
@@ -140,12 +140,12 @@ class TransportLayer(PreciseLayer):
         return list(mask)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Transport:
-        """The masks of the two inputs whose points were sent; the plan and the cost have none."""
+        """Pass on the masks of the two inputs whose points were sent; the plan and the cost have none."""
         p_mask, q_mask = (None, None) if previous_mask is None else tuple(previous_mask)[:2]
         return Transport(p_mask, q_mask, None, None)
 
     def compute_output_shape(self, input_shape: Any) -> Transport:
-        """The shapes of the result.
+        """Return the shapes of the result.
 
         Raises:
             ValueError: the inputs do not have the shapes that the layer expects.
@@ -154,12 +154,12 @@ class TransportLayer(PreciseLayer):
         return self.shapes([tuple(shape) for shape in input_shape])
 
     def compute_output_spec(self, inputs: Any, **_kwargs: Any) -> Transport:
-        """The shapes of the result, compute dtype of the policy."""
+        """Return the shapes of the result and the compute dtype of the policy."""
         shapes = self.compute_output_shape(shapes_of(inputs))
         return Transport(*(keras.KerasTensor(shape, dtype=self.compute_dtype) for shape in shapes))
 
     def get_config(self) -> dict[str, Any]:
-        """Arguments that make the same layer again."""
+        """Return arguments that make the same layer again."""
         return {
             **super().get_config(),
             "epsilon": self.epsilon,
@@ -169,14 +169,14 @@ class TransportLayer(PreciseLayer):
 
 
 def without_masked(points: Any, mask: Any) -> Any:
-    """Zeros for masked points, so that nothing they hold (NaN included) reaches a sum or a gradient."""
+    """Set masked points to zero, so that nothing they hold (NaN included) reaches a sum or a gradient."""
     if mask is None:
         return points
     return ops.where(ops.expand_dims(ops.cast(mask, "bool"), -1), points, ops.zeros_like(points))
 
 
 def weights(mask: Any, dtype: Any) -> Any:
-    """The weights of a set, `(..., N)`; None where all points count alike."""
+    """Weigh the points of a set, `(..., N)`; None where all count alike."""
     return None if mask is None else transport.uniform_weights(mask, dtype)
 
 

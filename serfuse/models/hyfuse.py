@@ -112,7 +112,7 @@ def _kappas(
 
 
 def build(arrays: Mapping[str, np.ndarray], classes: int, options: HyfuseOptions, seed: int, *, symmetric: bool) -> Any:
-    """Two branches -> expmap0 -> Moebius addition -> logmap0 -> Dense(128) -> softmax (HYFuse section 3.1, eq. 1 to 3).
+    """Build two branches -> expmap0 -> Moebius addition -> logmap0 -> Dense(128) -> softmax (HYFuse section 3.1).
 
     Raises:
         ConfigError: an embedding is too short for the convolutions.

@@ -29,7 +29,7 @@ class ParrotOptions(ConcatPooledOptions):
 
 
 def build(arrays: Mapping[str, np.ndarray], classes: int, options: ParrotOptions, seed: int) -> Any:
-    """Two pooled branches projected to 120; Hadamard product beside Concat(R_p->q, R_q, R_q->p, R_p); Dense(128).
+    """Build two pooled branches projected to 120; Hadamard beside Concat(R_p->q, R_q, R_q->p, R_p); Dense(128).
 
     PARROT section 3.1. R_p is input "a", R_q input "b".
 
