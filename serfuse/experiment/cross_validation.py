@@ -14,10 +14,10 @@ from ..progress import Observer
 from ..splits import folds, leakage
 from ..splits.folds import Fold
 from . import fitting
-from . import permutation_importance as sensitivity
 from . import threads as processors
 from .config import Config
 from .dataset import Dataset
+from .permutation_importance import batch_dependence, permutation_importance
 
 
 @dataclass
@@ -29,8 +29,8 @@ class FoldResult:
         predictions: one row per test clip.
         history: one row per epoch.
         parameters: trainable parameters, 0 for scikit-learn.
-        sensitivity: see `sensitivity.input_sensitivity`; empty for one representation.
-        neighbours: see `sensitivity.neighbour_dependence`; empty unless the model depends on the batch.
+        sensitivity: see `permutation_importance`; empty for one representation.
+        neighbours: see `batch_dependence`; empty unless the model depends on the batch.
         penultimate: `(N, F)` of the test clips, rows as in `predictions`.
         seconds: wall time of training and prediction.
         threads: of each operation; the last digits depend on it. 0 where that is not known.
@@ -144,9 +144,9 @@ def run_fold(config: Config, dataset: Dataset, fold: Fold, observer: Observer | 
         history=history,
         parameters=fitted.parameters,
         sensitivity=(
-            sensitivity.input_sensitivity(fitted, test, predicted, seed, batch_size) if len(dataset.arrays) > 1 else {}
+            permutation_importance(fitted, test, predicted, seed, batch_size) if len(dataset.arrays) > 1 else {}
         ),
-        neighbours=sensitivity.neighbour_dependence(fitted, test) if depends else {},
+        neighbours=batch_dependence(fitted, test) if depends else {},
         penultimate=fitted.penultimate(test.arrays),
         seconds=time.perf_counter() - start,
         threads=processors.threads(fitting.library(config)),

@@ -1,6 +1,4 @@
-"""Does a fusion use both of its inputs, and does a prediction stand alone?"""
-
-from typing import Any
+"""Permutation importance of a fusion's inputs, and the dependence of its predictions on their batch."""
 
 import numpy as np
 
@@ -10,10 +8,13 @@ from .fitting import Fitted
 SHUFFLES = 5
 
 
-def input_sensitivity(
+def permutation_importance(
     fitted: Fitted, test: Part, predicted: np.ndarray, seed: int, batch_size: int | None = None
 ) -> dict[str, dict[str, float]]:
-    """What happens when one input at a time is shuffled over the test clips (permutation importance).
+    """Measure what happens when one input at a time is shuffled over the test clips.
+
+    Breiman, "Random Forests", Machine Learning 45, 2001, section 10, with a whole representation in the place of a
+    variable.
 
     Args:
         fitted: a trained fusion.
@@ -40,11 +41,16 @@ def input_sensitivity(
     return found
 
 
-def neighbour_dependence(fitted: Fitted, test: Part) -> dict[str, Any]:
-    """Accuracy and changed predictions when the same clips are predicted alone, by 32, or all together.
+def batch_dependence(fitted: Fitted, test: Part) -> dict[str, dict[str, float]]:
+    """Measure accuracy and changed predictions when the same clips are predicted alone, by 32, or all together.
+
+    Args:
+        fitted: a trained fusion.
+        test: the test clips.
 
     Returns:
-        `{"alone": {...}, "32": {...}, "fold": {...}}`, each with `accuracy` and `changed_from_alone`.
+        `{"alone": {...}, "32": {...}, "fold": {...}}`, each with `accuracy` and
+        `changed_from_alone`, the share of predictions that differ, both as fractions.
     """
     alone = fitted.predict(test.arrays, 1)
     found = {}

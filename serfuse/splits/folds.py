@@ -53,7 +53,7 @@ def split(
     speaker_kind: str = "speaker",
     folder: Path | None = None,
 ) -> list[Fold]:
-    """Splits clips into folds.
+    """Split clips into folds.
 
     Every clip is tested exactly once per repeat, except under a published single split (`cremad-tfds`,
     `given` with train and test, an EmoBox folder), which tests only its test part.
@@ -102,7 +102,7 @@ def whole(
     speaker_kind: str = "speaker",
     folder: Path | None = None,
 ) -> Fold:
-    """All clips for training, but for the inner validation part, which keeps apart what the split does.
+    """Give all clips to training, but for the inner validation part, which keeps apart what the split does.
 
     For the model that is kept after a cross-validation. Its `test` is empty. Arguments and errors as for `split`.
     """
@@ -189,7 +189,7 @@ def _require(table: ClipTable, column: str, method: splits.SplitMethod) -> None:
 
 
 def _check_classes(table: ClipTable, train: np.ndarray, test: np.ndarray, index: int, method: str) -> None:
-    """Refuses a fold that would test a class of which training holds no clip."""
+    """Refuse a fold that would test a class of which training holds no clip."""
     unseen = sorted(set(table.labels[test]) - set(table.labels[train]))
     if unseen:
         raise SplitError(

@@ -10,7 +10,7 @@ from .grouping import codes, partition
 
 
 def kept_apart(table: ClipTable, drawn: Sequence[Parts]) -> tuple[str, ...]:
-    """Which of speaker and text no fold has on both sides."""
+    """Tell which of speaker and text no fold has on both sides."""
     result = []
     for column in ("speaker", "text"):
         values = table.columns[column]
@@ -24,7 +24,7 @@ def kept_apart(table: ClipTable, drawn: Sequence[Parts]) -> tuple[str, ...]:
 def draw(
     table: ClipTable, train: np.ndarray, apart: tuple[str, ...], fraction: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(training, validation) positions out of `train`; nothing named in `apart` is on both sides."""
+    """Split `train` into (training, validation) positions; nothing named in `apart` is on both sides."""
     if fraction == 0:
         return train, train[:0]
     if not apart:
@@ -71,7 +71,7 @@ def _covered(label: np.ndarray) -> int:
 
 
 def _stratified(labels: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
-    """Marks the share `fraction` of each class, at least one clip of a class that has two, never all of
+    """Mark the share `fraction` of each class, at least one clip of a class that has two, never all of
     one."""
     chosen = np.zeros(len(labels), dtype=bool)
     for label in sorted(set(labels)):

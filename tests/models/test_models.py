@@ -250,13 +250,18 @@ def test_the_inverse_log_scale() -> None:
 @pytest.mark.parametrize(
     ("name", "options"),
     [(name, {}) for name in KERAS_MODELS]
-    + [("parrot", {"points": "reference"}), ("parrot", {"points": "features", "map": "literal"})],
+    + [
+        ("hyfuse-symmetric", {"form": "midpoint"}),
+        ("parrot", {"points": "reference"}),
+        ("parrot", {"points": "reference", "map": "literal"}),
+        ("parrot", {"points": "features", "map": "literal"}),
+    ],
 )
 def test_alone_equals_in_any_batch(name: str, options: dict) -> None:
     """The defaults of every model, after a few steps of training."""
     data = arrays(*(24, 18)[: models.get(name).inputs])
     network = build(name, data, classes=3, **options)
-    network.compile("adam", "sparse_categorical_crossentropy")
+    network.compile("adam", "sparse_categorical_crossentropy", run_eagerly=True)  # to trace two steps takes longer
     network.fit(data, np.arange(40) % 3, epochs=1, batch_size=20, verbose=0)
     whole = keras.ops.convert_to_numpy(network(data, training=False))
     for rows in (slice(0, 1), slice(7, 12), np.array([3, 39, 0, 3])):
