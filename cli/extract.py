@@ -11,10 +11,8 @@ from .progress import Progress, duration
 
 if TYPE_CHECKING:
     from serfuse.audio.padding import PadPolicy
-    from serfuse.corpora.base import Corpus
     from serfuse.encoders.base import LoadRequest
     from serfuse.extraction.extract import Extraction, ExtractReport
-    from serfuse.progress import Observer
     from serfuse.store import EmbeddingStore
 
 PAPER_PAD = "5.0"
@@ -76,9 +74,13 @@ def command(
     is 1 then, unless --skip-bad.
     """
     from serfuse.audio.padding import PadPolicy
+    from serfuse.corpora import get, read
     from serfuse.extraction.extract import Extraction
     from serfuse.store import EmbeddingStore
 
+    get(corpus)  # a wrong name is the first thing to say
+    if data is None:
+        raise click.UsageError(f"Add --data: the folder{' or file' if corpus == 'table' else ''} of {corpus}.")
     asked = list(dict.fromkeys(encoders))
     requests = load_requests(
         asked, weights=weights, layers=layers, options=options, seed=seed, device=device, dtype=dtype
@@ -87,16 +89,14 @@ def command(
     out = _Output(as_json, EmbeddingStore(store), pool, policy)
     try:
         with Progress(quiet=quiet or as_json) as progress:
-            found = read_corpus(corpus, data, name, progress)
             extraction = Extraction(
-                found,
+                read(corpus, data, name=name, observer=progress),
                 out.store,
                 pooling=pool,
                 pad=policy,
                 limit=limit,
                 skip_bad=skip_bad,
                 batch_seconds=batch_seconds,
-                source=_source(corpus, data, found),
                 observer=progress,
             )
             out.prepared(extraction)
@@ -174,36 +174,6 @@ class _Output:
             click.echo(json.dumps(content, ensure_ascii=False, indent=2))
         elif not self.stopped:
             click.echo(f"Store: {self.store.root}")
-
-
-def _source(reader: str, data: Path, corpus: "Corpus") -> dict[str, str]:
-    """How the corpus was read, for the store to remember: later commands are worded by it."""
-    found = {"corpus": reader, "data": str(data.absolute())}
-    return found if corpus.name == reader else {**found, "name": corpus.name}
-
-
-def read_corpus(reader: str, data: Path | None, name: str | None, observer: "Observer") -> "Corpus":
-    """The corpus that `--corpus`, `--data` and `--name` mean. A synthetic one that is not there yet is generated.
-
-    Raises:
-        UnknownNameError: no such corpus.
-        CorpusError: the folder or file does not hold it.
-    """
-    from dataclasses import replace
-
-    from serfuse import corpora
-
-    read = corpora.get(reader)
-    if data is None:
-        raise click.UsageError(f"Add --data: the folder{' or file' if reader == 'table' else ''} of {reader}.")
-    if reader == "synthetic" and not (data / "corpus.json").exists():
-        from serfuse.corpora import synthetic
-
-        synthetic.generate(data, observer=observer)
-    if reader == "table" and name:
-        return read(data, name=name)
-    corpus = read(data)
-    return replace(corpus, name=name) if name else corpus
 
 
 def describe_corpus(summary: dict[str, Any]) -> list[str]:

@@ -6,8 +6,6 @@ import click
 
 from .progress import Progress
 
-_SUFFIXES = (".html", ".md", ".csv", ".tex")
-
 
 @click.command("report")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN RUN ...", type=click.Path(path_type=Path))
@@ -29,30 +27,13 @@ def command(
     table beside the printed figures, intervals, paired verdicts, confusion matrices, t-SNE, learning curves, accuracy
     per speaker, and the most confident mistakes with their sound. It needs no network.
     """
-    from serfuse.atomic_io import write_text
-    from serfuse.errors import RunError
-    from serfuse.report import page, tables
-    from serfuse.report import runs as folders
-    from serfuse.store import EmbeddingStore, default_root
+    from serfuse.report.writing import SUFFIXES, write_report
+    from serfuse.store import EmbeddingStore
 
-    kind = output.suffix.lower()
-    if kind not in _SUFFIXES:
-        raise click.UsageError(f"{output}: the name should end in one of {', '.join(_SUFFIXES)}.")
-    found = folders.read(list(runs))
-    if kind == ".html":
-        with Progress(quiet=quiet) as progress:
-            text = page.render(
-                found,
-                title=title,
-                store=None if no_audio else EmbeddingStore(store or default_root()),
-                observer=progress,
-            )
-    else:
-        text = tables.FORMATS[kind](found)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_text(output, text)
-    except OSError as error:
-        raise RunError(f"{output} cannot be written: {error.strerror or error}.") from None
-    size = f"{len(text) / 1e6:.1f} MB" if len(text) > 1e5 else f"{len(text) / 1e3:.1f} kB"
-    click.echo(f"{output}: {len(found)} {'run' if len(found) == 1 else 'runs'}, {size}")
+    if output.suffix.lower() not in SUFFIXES:
+        raise click.UsageError(f"{output}: the name should end in one of {', '.join(SUFFIXES)}.")
+    with Progress(quiet=quiet) as progress:
+        write_report(runs, output, title=title, store=None if no_audio else EmbeddingStore(store), observer=progress)
+    size = output.stat().st_size
+    shown = f"{size / 1e6:.1f} MB" if size > 1e5 else f"{size / 1e3:.1f} kB"
+    click.echo(f"{output}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}, {shown}")

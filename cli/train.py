@@ -28,19 +28,13 @@ def command(run: Path, out: Path | None, store: Path | None, overwrite: bool, as
     every clip is trained on, but for the part that early stopping looks at. What to expect of the model is what the
     run found, and the file keeps that with it.
     """
-    from serfuse.errors import ModelFileError
-    from serfuse.prediction import bundle, training
-    from serfuse.store import EmbeddingStore, default_root
+    from serfuse.prediction import training
+    from serfuse.store import EmbeddingStore
 
     out = out or Path(f"{run.resolve().name}.serfuse")
-    if out.exists() and not overwrite:
-        raise ModelFileError(f"{out} is there already. Choose another --out, or add --overwrite.")
-    config, dataset = training.of_run(run, EmbeddingStore(store or default_root()))
     begun = time.monotonic()
     with Progress(quiet=quiet or as_json) as progress:
-        made = training.train(run, config, dataset, progress)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    bundle.save(made, out)
+        made = training.train(run, EmbeddingStore(store), out, overwrite=overwrite, observer=progress)
     if as_json:
         click.echo(json.dumps({"file": str(out), **made.card.model_dump(mode="json")}))
         return

@@ -1,5 +1,6 @@
 """What every corpus reader gives: clips with an emotion, and who said what."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +43,8 @@ class Corpus:
         speaker_kind: what `Clip.speaker` holds: "speaker", or "voice type" on MESD.
         synthetic: the audio was generated; every output says so.
         warnings: what is not as published (a different count of clips ...), in plain words.
+        source: how it was read (`corpus`: the reader, `data`, `name`), for the command that reads it again; empty where
+            that is not known.
     """
 
     name: str
@@ -49,3 +52,4 @@ class Corpus:
     speaker_kind: str = "speaker"
     synthetic: bool = False
     warnings: tuple[str, ...] = ()
+    source: Mapping[str, str] = field(default_factory=dict)

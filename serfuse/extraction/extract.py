@@ -144,7 +144,6 @@ class Extraction:
         skip_bad: record the clips that fail as skipped, so that later steps go on without them.
         batch_seconds: audio that goes through an encoder at once, where clips have equal lengths; by default
             `CPU_BATCH_SECONDS` or `GPU_BATCH_SECONDS`, by the encoder's device.
-        source: how the corpus was read, which the store remembers: `corpus` (the reader), `data`, `name`.
         observer: hears of each file that is looked at, and of each batch that is computed.
 
     Attributes:
@@ -171,7 +170,6 @@ class Extraction:
         limit: int | None = None,
         skip_bad: bool = False,
         batch_seconds: float | None = None,
-        source: Mapping[str, str] | None = None,
         observer: Observer | None = None,
     ) -> None:
         poolings.check_pooling(pooling)
@@ -184,7 +182,7 @@ class Extraction:
         self.corpus, self.store, self.pooling = chosen, store, pooling
         self.pad = resolve_pad(policy, self.facts)
         complete = len(chosen.clips) == len(corpus.clips)
-        store.write_corpus(chosen, self.facts, complete=complete, source=None if source is None else dict(source))
+        store.write_corpus(chosen, self.facts, complete=complete, source=dict(chosen.source) or None)
         self.summary = summarize(chosen, self.facts, of=len(corpus.clips))
 
     def each(self, encoders: Encoders) -> Iterator[ExtractReport]:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from .. import models
-from ..errors import RunError
+from ..atomic_io import make_folder
+from ..errors import ModelFileError, RunError
 from ..experiment import backend, fitting
 from ..experiment.config import Config
 from ..experiment.dataset import Dataset, load_dataset
@@ -15,7 +16,40 @@ from ..runs.run import Run
 from ..splits import folds
 from ..store import EmbeddingStore
 from . import keras_file
-from .bundle import FORMAT, Bundle, Card, Evaluation, Input, TrainedOn
+from .bundle import FORMAT, Bundle, Card, Evaluation, Input, TrainedOn, save
+
+
+def train(
+    run: Run | Path | str,
+    store: EmbeddingStore | Path | str,
+    out: Path | str | None = None,
+    *,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+) -> Bundle:
+    """Train the model of a finished run on all of its clips, and keep it as one file.
+
+    Args:
+        run: the finished run, or its folder.
+        store: the store that it was made with, or its folder.
+        out: the file to write, by default `<name of the run>.serfuse`.
+        overwrite: replace a file that is there.
+        observer: hears of each epoch.
+
+    Raises:
+        ModelFileError: `out` is there already, or the network could not be read again.
+        RunError: no finished run, data that have changed since, or a model that cannot be kept.
+        StoreError: the file cannot be written.
+    """
+    folder = run.folder if isinstance(run, Run) else Path(run)
+    target = Path(out) if out is not None else Path(f"{folder.resolve().name}.serfuse")
+    if target.exists() and not overwrite:
+        raise ModelFileError(f"{target} is there already. Choose another file, or have it overwritten (--overwrite).")
+    config, dataset = of_run(folder, store if isinstance(store, EmbeddingStore) else EmbeddingStore(store))
+    make_folder(target.parent)  # what cannot be written is said before the training
+    made = fit_whole(folder, config, dataset, observer)
+    save(made, target)
+    return made
 
 
 def of_run(run: Path, store: EmbeddingStore) -> tuple[Config, Dataset]:
@@ -36,7 +70,7 @@ def of_run(run: Path, store: EmbeddingStore) -> tuple[Config, Dataset]:
     return config, dataset
 
 
-def train(run: Path, config: Config, dataset: Dataset, observer: Observer | None = None) -> Bundle:
+def fit_whole(run: Path, config: Config, dataset: Dataset, observer: Observer | None = None) -> Bundle:
     """Train on every clip, but for the inner validation part that early stopping looks at.
 
     That part is drawn as in each fold of the run: it keeps apart what the run's split keeps apart. No clip is left to

@@ -13,10 +13,12 @@ from ..experiment import backend, cross_validation, fitting
 from ..experiment import threads as processors
 from ..experiment.config import Config
 from ..experiment.cross_validation import FoldResult, Result
-from ..experiment.dataset import Dataset
+from ..experiment.dataset import Dataset, load_dataset
 from ..progress import Observer
 from ..splits.folds import Fold
+from ..store import EmbeddingStore
 from . import fold_files, run_folder
+from .run import Run
 
 FINISHED_FOLDS = ".folds"
 
@@ -31,6 +33,35 @@ def fingerprint(config: Config, dataset: Dataset, threads: Iterable[int] = ()) -
     del description["digests"]  # the clips are in `digest`, the embeddings in the folds: a plan has no vectors
     text = json.dumps({**description, "clips": dataset.digest}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def cross_validate(
+    config: Config,
+    store: EmbeddingStore | Path | str,
+    out: Path | str | None = None,
+    *,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+) -> Run:
+    """Cross-validate what a configuration says on the embeddings of a store, and give the finished run.
+
+    Args:
+        config: from `serfuse.configure`.
+        store: the store, or its folder.
+        out: the run folder, by default a free one in `runs/`. An interrupted run there is taken up.
+        overwrite: replace a finished run.
+        observer: hears of the audit before training, and of each epoch and fold.
+
+    Raises:
+        ConfigError: the inputs do not fit the model.
+        StoreError: the store does not hold what is asked for, or the disk is full.
+        SplitError: the clips cannot be split as asked.
+        RunError: `out` holds a finished run, or cannot be written; training diverges.
+    """
+    dataset = load_dataset(config, store if isinstance(store, EmbeddingStore) else EmbeddingStore(store))
+    folder = Path(out) if out is not None else free_folder(Path("runs"), config, dataset)
+    execute(config, dataset, folder, overwrite=overwrite, observer=observer)
+    return Run.read(folder)
 
 
 def execute(

@@ -57,7 +57,7 @@ def run(make_run: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(run: Path, store: EmbeddingStore) -> bundle.Bundle:
-    return training.train(run, *training.of_run(run, store))
+    return training.fit_whole(run, *training.of_run(run, store))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_what_is_kept_is_what_was_trained(run, store, trained: bundle.Bundle, ke
     dataset = training.of_run(run, store)[1]
     expected = trained.probabilities(dataset.arrays)
     np.testing.assert_array_equal(loaded.probabilities(dataset.arrays), expected)
-    again = training.train(run, *training.of_run(run, store))
+    again = training.fit_whole(run, *training.of_run(run, store))
     np.testing.assert_array_equal(again.probabilities(dataset.arrays), expected)
     with pytest.raises(ModelFileError, match=r"takes vectors of the shapes .*160.*; received .*\(48, 3\)"):
         loaded.probabilities({"a": np.zeros((48, 3), "float32")})
@@ -197,7 +197,7 @@ def test_bad_files_have_their_reason_and_the_others_their_answer(kept, tiny_corp
 def test_a_fusion_of_two_padded_poolings(make_run, store, tiny_corpus, tmp_path: Path) -> None:
     made = make_run("hyfuse-symmetric", a="logmel@pooling=mean-std", b="logmel@pooling=time")
     config, dataset = training.of_run(made, store)
-    model = training.train(made, config, dataset)
+    model = training.fit_whole(made, config, dataset)
     assert {name: part.size for name, part in model.card.inputs.items()} == {"a": 320, "b": 160}
     assert model.card.keys()["a"].pad.startswith("max:")
     clips = tiny_corpus.clips[:3]
@@ -217,7 +217,7 @@ def test_models_that_cannot_stand_alone_are_refused(make_run, store) -> None:
         (make_run("parrot", "options.points=batch", b="logmel@pooling=mean-std"), "new audio comes alone"),
     ):
         with pytest.raises(RunError, match=says):
-            training.train(made, *training.of_run(made, store))
+            training.fit_whole(made, *training.of_run(made, store))
 
 
 def test_a_store_that_changed_is_noticed(run, store, tiny_corpus, tmp_path: Path) -> None:
