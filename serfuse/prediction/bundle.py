@@ -6,6 +6,7 @@ The file is a zip archive of `bundle.json` (what the model expects, what it was 
 
 import json
 import re
+import stat
 import tempfile
 import unicodedata
 import zipfile
@@ -172,7 +173,8 @@ class Bundle:
         expected = {name: (rows, part.size) for name, part in self.card.inputs.items()}
         if received != expected:
             raise ModelFileError(f"The model takes vectors of the shapes {expected}; received {received}.")
-        return fitting.probabilities(self.network, arrays, self.clips_at_once)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return fitting.probabilities(self.network, arrays, self.clips_at_once)
 
 
 def save(bundle: Bundle, path: Path) -> None:
@@ -282,9 +284,9 @@ def load(path: Path) -> Bundle:
 @contextmanager
 def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     """The zip archive, its members of the right names and sizes; damage that is met in the block names the file."""
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise ModelFileError(f"{path} is no model that `serfuse train` wrote: it is not a file.")
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise ModelFileError(f"{path} is no model that `serfuse train` wrote: it is not a file.")
         with zipfile.ZipFile(path) as archive:
             _check_members(archive.infolist(), path)
             yield archive

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,7 +61,7 @@ def check(path: Path, shown: Path | str | None = None) -> tuple[Any, int]:
         shown: what messages call it, where it was unpacked from another one.
 
     Returns:
-        the architecture, and how many bytes of weights the file holds.
+        the architecture, and how many bytes the arrays of weights have.
 
     Raises:
         ModelFileError: not such a file, damaged, of unusual parts, or with weights that are not finite.
@@ -116,7 +117,10 @@ def load(path: Path, shown: Path | str | None = None, model: str = "") -> Any:
             claimed = keras.saving.deserialize_keras_object(config, safe_mode=True)
         _check_sizes(claimed, stored, shown)
         clips_at_once(claimed, shown)
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        with warnings.catch_warnings():
+            # Of layers that the file has no weights for: refused at once, not after a notice on the screen.
+            warnings.filterwarnings("error", "(?s).*freshly-initialized weights")
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
     except ModelFileError:
         raise
     except Exception as error:  # whatever Keras says about a file that is not what it says
@@ -257,14 +261,14 @@ def _check_statistics(config: Any, shown: Path | str) -> None:
 
 
 def _check_weights(path: Path, shown: Path | str) -> int:
-    """Refuse HDF5 that Keras does not write, before Keras opens it; give the bytes of the file.
+    """Refuse HDF5 that Keras does not write, before Keras opens it; give the bytes of its arrays.
 
     Plain arrays in the file itself: no links, no data elsewhere, no filters, no chunks, nothing claimed that is not
     there, nothing twice. Keras refuses part of this by itself; which part depends on its release.
     """
     import h5py
 
-    stored = left = path.stat().st_size
+    size, stored = path.stat().st_size, 0
     with h5py.File(path, "r") as file:
         seen, waiting = set(), [file["/"]]
         while waiting:
@@ -281,7 +285,7 @@ def _check_weights(path: Path, shown: Path | str) -> int:
                 if isinstance(item, h5py.Group):
                     waiting.append(item)
                 else:
-                    left -= _check_array(item, left, where, shown)
+                    stored += _check_array(item, size - stored, where, shown)
     return stored
 
 
@@ -314,7 +318,7 @@ def _check_array(item: Any, left: int, where: str, shown: Path | str) -> int:
 
 def _check_sizes(network: Any, stored: int, shown: Path | str) -> None:
     """Refuse a network whose weights take more memory than its file accounts for."""
-    needed = sum(math.prod(variable.shape) * 4 for variable in network.variables)
+    needed = sum(math.prod(variable.shape) * 4 for variable in network.weights)
     if needed > stored:
         raise ModelFileError(
             f"{shown} describes {needed} bytes of weights but holds {stored}: it is cut short, or not what it says."

@@ -99,6 +99,15 @@ def test_weights_that_the_file_does_not_hold_are_not_allocated(rewritten) -> Non
         keras_file.load(path)
 
 
+def test_a_layer_that_the_weights_cannot_be_given_to_is_refused_without_a_notice(rewritten, recwarn) -> None:
+    def unbuilt(config: dict) -> None:
+        layer(config, "Dense")["build_config"] = {"other": 1}
+
+    with pytest.raises(ModelFileError, match="holds no network that can be built: Skipping nested container"):
+        keras_file.load(rewritten(unbuilt))
+    assert not [notice for notice in recwarn if "Skipping" in str(notice.message)]
+
+
 def wide(after: Callable[[object], object], size: int = 20) -> object:
     """A network whose one output is made of what `after` makes of an input of `size` values."""
     import keras

@@ -303,6 +303,8 @@ def test_files_that_are_no_models_are_refused(kept: Path, tmp_path: Path) -> Non
             bundle.load(path)
     with pytest.raises(ModelFileError, match="There is no model"):
         bundle.load(tmp_path / "nothing")
+    with pytest.raises(ModelFileError, match="File name too long"):
+        bundle.load(tmp_path / ("x" * 300))
 
 
 def test_an_encoder_that_would_give_other_numbers_is_refused(kept: Path, tmp_path: Path, tiny_corpus) -> None:
@@ -350,7 +352,9 @@ def test_a_model_does_not_make_anybody_go_to_the_network(kept, tmp_path, monkeyp
 def network_changed(kept: Path, tmp_path: Path) -> Callable[..., Path]:
     """The model with another array in the place of its last layer's weights."""
 
-    def make(change: Callable[[np.ndarray], np.ndarray]) -> Path:
+    def make(
+        change: Callable[[np.ndarray], np.ndarray], kernel: Callable[[np.ndarray], np.ndarray] = lambda values: values
+    ) -> Path:
         import h5py
 
         target, inner = tmp_path / "changed.serfuse", tmp_path / "network.keras"
@@ -358,8 +362,9 @@ def network_changed(kept: Path, tmp_path: Path) -> Callable[..., Path]:
             weights = Path(network.extract("model.weights.h5", tmp_path))
             with h5py.File(weights, "r+") as file:
                 names = sorted(name for name in file["layers"] if name.startswith("dense"))
-                bias = file["layers"][names[-1]]["vars"]["1"]
-                bias[...] = change(bias[...])
+                for part, how in (("0", kernel), ("1", change)):
+                    array = file["layers"][names[-1]]["vars"][part]
+                    array[...] = how(array[...])
             with zipfile.ZipFile(inner, "w") as copy:
                 for name in network.namelist():
                     copy.writestr(name, weights.read_bytes() if name == weights.name else network.read(name))
@@ -375,9 +380,11 @@ def test_weights_that_give_no_numbers_give_no_answer(network_changed, tiny_corpu
     path = tiny_corpus.clips[0].path
     with pytest.raises(ModelFileError, match=r"changed\.serfuse holds NaN or infinite weights"):
         bundle.load(network_changed(lambda bias: bias * np.nan))
-    # finite, and infinite once something is added to them
-    answer = Predictor.load(network_changed(lambda bias: np.full_like(bias, np.finfo("f4").max))).predict_one(path)
-    assert answer.emotion is None or np.isfinite(list(answer.probabilities.values())).all()
+    # finite in the file, but what is computed with them is not
+    most = np.finfo("f4").max
+    network = network_changed(lambda bias: np.full_like(bias, most), kernel=lambda values: np.full_like(values, most))
+    answer = Predictor.load(network).predict_one(path)
+    assert answer.emotion is None and "network gives no probabilities for it" in answer.problem
     json.dumps(answer.to_dict(), allow_nan=False)
 
 
