@@ -1,12 +1,14 @@
-# Two commands, each doing all set-up on a machine that has Python 3.11+, make and the package registry.
+# Commands, each doing all set-up on a machine that has Python 3.11+, make and the package registry.
 #   make demo    a complete run on generated speech (figures in demo/)
 #   make test    the whole test suite and the linter
+# and for those who work on it:
+#   make check   the linter and the tests that are quick
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint install clean
+.PHONY: demo test check lint architecture install clean
 
 demo: $(STAMP)
 	$(BIN)/serfuse demo --out demo
@@ -14,6 +16,14 @@ demo: $(STAMP)
 test: lint
 	$(BIN)/python -P -m pytest -n 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder \
 		--durations=15
+
+# Everything that is quick: for the loop of editing.
+check: lint
+	$(BIN)/python -P -m pytest -n 2 -q --max-worker-restart 0 --dist loadfile --no-loadscope-reorder -m "not slow"
+
+# docs/architecture.png, from the imports as they are.
+architecture: $(STAMP)
+	$(BIN)/python docs/draw_architecture.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -27,7 +27,7 @@ TARGET = Path(__file__).with_suffix(".md")
 
 def count(name: str) -> int:
     """Parameters of the full-size model that `build` of the encoder's family gives."""
-    family = importlib.import_module(encoders.ENCODERS.get(name).__module__)
+    family = importlib.import_module(encoders.ENCODERS.get(name).load.__module__)
     with torch.device("meta"), warnings.catch_warnings(action="ignore"):
         model = family.build(encoders.preset(name))
     return sum(weight.numel() for weight in model.parameters())

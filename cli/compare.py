@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @click.command("compare")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN RUN ...", type=click.Path(path_type=Path))
-@click.option("--metric", default="accuracy", show_default=True, help="Or uar, macro_f1, weighted_f1.")
+@click.option("--metric", default="accuracy", show_default=True, help="Or uar, macro_f1, weighted_f1, log_loss ...")
 @click.option("--confidence", type=float, default=0.95, show_default=True, help="Coverage of the intervals.")
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON on standard output.")
 def command(runs: tuple[Path, ...], metric: str, confidence: float, as_json: bool) -> None:
@@ -33,22 +33,23 @@ def command(runs: tuple[Path, ...], metric: str, confidence: float, as_json: boo
 
 def render(found: "Comparison") -> str:
     """Both tables and the sentences, as plain text."""
-    from serfuse.metrics import SCORES
+    from serfuse.metrics import METRICS
 
-    name, level = SCORES.get(found.metric).title, f"{100 * found.confidence:g} %"
+    metric, level = METRICS.get(found.metric), f"{100 * found.confidence:g} %"
+    percent = metric.unit == "percent"
     repeats = f", {found.repeats} repeats" if found.repeats > 1 else ""
-    lines = [f"{name} in per cent on {found.clips} clips{repeats}", ""]
+    lines = [f"{metric.title}{' in per cent' if percent else ''} on {found.clips} clips{repeats}", ""]
     lines += _table(
-        ["run", name, f"{level} interval"],
-        [[run.name, _points(run.value), _range(run.low, run.high)] for run in found.runs],
+        ["run", metric.title, f"{level} interval"],
+        [[run.name, metric.shown(run.value), metric.shown_range(run.low, run.high)] for run in found.runs],
     )
     rows = []
     for pair in found.pairs:
         rows.append(
             [
                 f"{pair.a} - {pair.b}",
-                _points(pair.difference, sign=True),
-                _range(pair.low, pair.high),
+                metric.shown(pair.difference, sign=True),
+                metric.shown_range(pair.low, pair.high),
                 _p(pair.p),
                 f"{pair.only_a} : {pair.only_b}",
                 _p(pair.p_mcnemar),
@@ -58,7 +59,15 @@ def render(found: "Comparison") -> str:
         if len(found.pairs) > 1:
             holm = [_p(pair.holm[key]) for key in ("p", "p_mcnemar", "p_t")]
             rows.append(["  after Holm", "", "", holm[0], "", holm[1], holm[2]])
-    heads = ["pair", "points", f"{level} interval", "p", "only one right", "p McNemar", "p t-test"]
+    heads = [
+        "pair",
+        "points" if percent else "difference",
+        f"{level} interval",
+        "p",
+        "only one right",
+        "p McNemar",
+        "p t-test",
+    ]
     lines += ["", *_table(heads, rows), "", *found.sentences(), "", *found.notes]
     return "\n".join(lines)
 
@@ -72,14 +81,6 @@ def _table(heads: list[str], rows: list[list[str]]) -> list[str]:
         return "  ".join([cells[0].ljust(widths[0]), *others]).rstrip()
 
     return [line(heads), "  ".join("-" * width for width in widths), *map(line, rows)]
-
-
-def _points(value: float, sign: bool = False) -> str:
-    return f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"
-
-
-def _range(low: float | None, high: float | None) -> str:
-    return "-" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"
 
 
 def _p(value: float | None) -> str:

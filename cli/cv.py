@@ -2,20 +2,20 @@
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .progress import Progress
-from .signals import terminated_like_interrupted
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from serfuse.experiment.cross_validation import Dataset, Result
+    from serfuse.experiment.dataset import Dataset
     from serfuse.runs.run import Run
+
+_IN_THE_TABLE = ("accuracy", "macro_f1", "uar")
 
 
 @click.command()
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 @click.option("--repeats", type=int, help="Times the whole split is drawn anew.  [1]")
 @click.option("--epochs", type=int, help="At most this many epochs.  [50]")
 @click.option("--seed", type=int, help="Decides folds, initial weights, shuffling.  [0]")
+@click.option("--metric", "further", multiple=True, metavar="NAME", help="Also measure this metric of another package.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any other key: options.kappa=1.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder [runs/<corpus>-<model>-...].")
 @click.option("--overwrite", is_flag=True, help="Replace a finished run in --out.")
@@ -56,6 +57,7 @@ def command(
     repeats: int | None,
     epochs: int | None,
     seed: int | None,
+    further: tuple[str, ...],
     assignments: tuple[str, ...],
     out: Path | None,
     overwrite: bool,
@@ -77,36 +79,34 @@ def command(
     from serfuse.experiment import backend
     from serfuse.experiment import config as configs
 
-    values = _values(configs, fusion, head, config_file)
-    flags: dict[str, Any] = {
-        "data.a": a,
-        "data.b": b,
-        "data.corpus": corpus,
-        "data.pooling": pool,
-        "split.name": split,
-        "split.folds": folds,
-        "split.repeats": repeats,
-        "training.epochs": epochs,
-        "seed": seed,
-    }
-    values = configs.override(values, list(assignments))
-    values = configs.assign(values, {key: value for key, value in flags.items() if value is not None})
-    config = configs.from_dict(values)
-
+    config = configs.configure(
+        _start(fusion, head, config_file),
+        configs.parse_assignments(assignments),
+        a=a,
+        b=b,
+        corpus=corpus,
+        pooling=pool,
+        split=split,
+        folds=folds,
+        repeats=repeats,
+        epochs=epochs,
+        seed=seed,
+        metrics=list(further) or None,
+    )
     if models.get(config.model).library == "keras":
         backend.set_up_backend()
-    from serfuse.experiment import cross_validation
+    from serfuse.experiment.dataset import load_dataset
     from serfuse.runs import execution
     from serfuse.runs.run import Run
-    from serfuse.store import EmbeddingStore, default_root
+    from serfuse.store import EmbeddingStore
 
-    dataset = cross_validation.load_dataset(config, EmbeddingStore(store or default_root()))
+    dataset = load_dataset(config, EmbeddingStore(store))
     if config_file is not None:
         _say_changes(config_file, dataset)
     out = out or execution.free_folder(Path("runs"), config, dataset)
     try:
-        with terminated_like_interrupted() as check:
-            run(config, dataset, out, overwrite=overwrite, quiet=quiet or as_json, check=check)
+        with Progress(quiet=quiet or as_json) as progress:
+            execution.execute(config, dataset, out, overwrite=overwrite, observer=progress)
     except KeyboardInterrupt:
         click.echo(f"\nStopped. Finished folds are safe in {out}: the same command goes on from there.", err=True)
         raise click.exceptions.Exit(130) from None
@@ -126,9 +126,10 @@ def _say_changes(config_file: Path, dataset: "Dataset") -> None:
         click.echo(f"The data have changed since the run of {config_file}: {'; '.join(changes)}.", err=True)
 
 
-def _values(configs: Any, fusion: str | None, head: str | None, config_file: Path | None) -> dict[str, Any]:
-    """The settings before overrides: a file, or the shipped one of the model that was named."""
+def _start(fusion: str | None, head: str | None, config_file: Path | None) -> str | dict[str, Any]:
+    """What to start from: the values of a file, or the model that was named."""
     from serfuse import models
+    from serfuse.experiment import config as configs
 
     named = fusion or head
     if fusion and head:
@@ -148,56 +149,7 @@ def _values(configs: Any, fusion: str | None, head: str | None, config_file: Pat
     if model.inputs != (2 if fusion else 1):
         right = "--fusion" if model.inputs == 2 else "--head"
         raise click.UsageError(f"{named!r} takes {model.inputs} representation(s): use {right} {named}.")
-    return configs.shipped(named)
-
-
-def run(
-    config: Any,
-    dataset: Any,
-    out: Path,
-    *,
-    overwrite: bool = False,
-    quiet: bool = False,
-    check: Callable[[], None] = lambda: None,
-) -> "Result":
-    """`runs.execute` with progress on the screen; `check` is called after every epoch and fold."""
-    from serfuse import models
-    from serfuse.runs import execution
-
-    trains_in_epochs = models.get(config.model).library == "keras"
-    epochs = config.training.epochs if trains_in_epochs else 1
-    unit = "epoch" if trains_in_epochs else "fold"
-    with Progress(f"{unit}s", unit=unit, quiet=quiet) as progress:
-
-        def on_audit(audit: Any, parts: list[Any], done: int) -> None:
-            for sentence in audit.sentences():
-                progress.say(sentence)
-            if done:
-                progress.say(f"Taking up an interrupted run: {done} of {len(parts)} folds are done.")
-            progress.start(epochs * len(parts))
-
-        def on_epoch(fold: Any, epoch: int, logs: Any) -> None:
-            progress.update(note=f"fold {fold.index}, loss {logs.get('loss', float('nan')):.3f}", advance=1)
-            check()
-
-        finished = 0
-
-        def on_fold(result: Any) -> None:
-            nonlocal finished
-            finished += 1
-            accuracy = float((result.predictions["label"] == result.predictions["predicted"]).mean())
-            progress.update(completed=finished * epochs, note=f"fold {result.fold.index}: {accuracy:.1%}")
-            check()
-
-        return execution.execute(
-            config,
-            dataset,
-            out,
-            overwrite=overwrite,
-            on_audit=on_audit,
-            on_fold=on_fold,
-            on_epoch=on_epoch,
-        )
+    return named
 
 
 def show(finished: "Run") -> None:
@@ -215,23 +167,25 @@ def table(finished: "Run") -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
-    from serfuse.metrics import SCORES
+    from serfuse.metrics import METRICS
 
-    metrics, keys = finished.metrics, ("accuracy", "macro_f1", "uar")
+    metrics = finished.metrics
+    shown = [METRICS.get(name) for name in _IN_THE_TABLE]
     found = Table(title=escape(finished.description.title), title_justify="left", title_style="bold")
     found.add_column("fold")
-    for key in keys:
-        found.add_column(SCORES.get(key).title, justify="right")
+    for metric in shown:
+        found.add_column(metric.title, justify="right")
     found.add_column("clips", justify="right")
     for fold in metrics["folds"]:
         label = f"{fold['repeat']}.{fold['fold']}" if finished.description.split.repeats > 1 else str(fold["fold"])
-        found.add_row(label, *(_percent(fold[key]) for key in keys), str(fold["clips"]))
+        found.add_row(label, *_figures(shown, fold), str(fold["clips"]))
     found.add_section()
-    found.add_row("mean", *(_percent(metrics["mean"][key]) for key in keys), "")
-    found.add_row("std", *(_percent(metrics["std"][key]) for key in keys), "")
-    found.add_row("pooled", *(_percent(metrics["pooled"][key]) for key in keys), str(metrics["pooled"]["clips"]))
-    intervals = [metrics["intervals"][key] for key in keys]
-    found.add_row("95 %", *(f"{_percent(i['low'])} to {_percent(i['high'])}" for i in intervals), "")
+    found.add_row("mean", *_figures(shown, metrics["mean"]), "")
+    found.add_row("std", *_figures(shown, metrics["std"]), "")
+    found.add_row("pooled", *_figures(shown, metrics["pooled"]), str(metrics["pooled"]["clips"]))
+    intervals = [metrics["intervals"][metric.name] for metric in shown]
+    ends = [f"{m.shown(i['low'])} to {m.shown(i['high'])}" for m, i in zip(shown, intervals, strict=True)]
+    found.add_row("95 %", *ends, "")
     return found
 
 
@@ -260,15 +214,18 @@ def remarks(finished: "Run") -> list[str]:
     return lines
 
 
+def _figures(shown: list[Any], values: dict[str, Any]) -> list[str]:
+    return [metric.shown(values[metric.name]) for metric in shown]
+
+
 def _further(metrics: dict[str, Any]) -> str:
     """The pooled figures that the table has no room for."""
-    pooled, loss = metrics["pooled"], metrics["intervals"]["log_loss"]
-    parts = [f"weighted F1 {_percent(pooled['weighted_f1'])}"]
-    if pooled["log_loss"] is not None:
-        interval = "" if loss["low"] is None else f" ({loss['low']:.3f} to {loss['high']:.3f})"
-        parts += [f"log loss {pooled['log_loss']:.3f}{interval}", f"calibration error {_percent(pooled['ece'])}"]
+    from serfuse.metrics import of_file
+
+    parts = []
+    for metric in (of_file(name) for name in metrics["mean"] if name not in _IN_THE_TABLE):
+        value, ends = metrics["pooled"][metric.name], metrics["intervals"][metric.name]
+        if value is not None:
+            interval = metric.shown_range(ends["low"], ends["high"]) if metric.unit == "plain" else "-"
+            parts.append(f"{metric.title} {metric.shown(value)}{'' if interval == '-' else f' ({interval})'}")
     return f"All clips pooled: {', '.join(parts)}. Each emotion's recall and each fold's figures are in metrics.json."
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None or value != value else f"{100 * value:.1f}"

@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("audio", nargs=-1, required=True, metavar="AUDIO AUDIO ...", type=click.Path(path_type=Path))
 @click.option(
-    "--weights", multiple=True, metavar="[ENC=]PATH", help="Local weights of an encoder; default: cache or hub."
+    "--weights",
+    multiple=True,
+    metavar="[ENC=]PATH",
+    help="Local weights of an encoder; default: where they usually are.",
 )
+@click.option("--download", is_flag=True, help="Fetch weights that are not here from where the model says.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV and nothing else.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
@@ -33,6 +37,7 @@ def command(
     model: Path,
     audio: tuple[Path, ...],
     weights: tuple[str, ...],
+    download: bool,
     device: str,
     as_csv: bool,
     as_json: bool,
@@ -48,18 +53,21 @@ def command(
     the training clips were: an encoder or weights that would give other numbers are refused. A file that cannot be
     used is listed with the reason, and the exit code is 1 then.
     """
-    from serfuse.prediction import bundle, predictor
+    from serfuse.prediction import bundle
+    from serfuse.prediction.predictor import Predictor
 
     if as_csv and as_json:
         raise click.UsageError("Give --csv or --json, not both.")
     paths = _files(audio)
     card = bundle.read_card(model)
-    wanted = predictor.requests(card, _weights(weights, card), device)
-    with Progress("encoding", unit="file", quiet=quiet or as_json or as_csv) as progress:
-        found = predictor.predict(model, paths, wanted, progress.callback)
+    with (
+        Predictor.load(model, weights=_weights(weights, card), device=device, download=download) as predictor,
+        Progress("encoding", unit="file", quiet=quiet or as_json or as_csv) as progress,
+    ):
+        found = predictor.predict(paths, progress.callback)
     if as_json:
         content = {"model": card.model_dump(mode="json"), "predictions": [item.to_dict() for item in found]}
-        click.echo(json.dumps(content, ensure_ascii=False))
+        click.echo(json.dumps(content, ensure_ascii=False, allow_nan=False))
     elif as_csv:
         click.echo(_csv(found, card.classes), nl=False)
     else:
@@ -141,8 +149,8 @@ def _table(found: "list[Prediction]") -> "Table":
         table.add_row(
             Text(str(item.path)),
             "-" if item.seconds is None else f"{item.seconds:.1f}",
-            first[0],
+            Text(first[0]),
             "-" if first[1] is None else f"{100 * first[1]:.0f}",
-            second,
+            Text(second),
         )
     return table

@@ -133,7 +133,9 @@ def _parts(table: "Table", width: int) -> Iterator[tuple[str, list[_DrawnColumn]
         for place in places:
             head = table.heads[place]
             figures = [line.figures[place] for block in table.blocks for line in block.lines]
-            texts = [f"{render.measured(one, after='*')} {render.interval(one, '{:.0f}')}".rstrip() for one in figures]
+            texts = [
+                f"{render.measured(one, after='*')} {render.interval(one, short=True)}".rstrip() for one in figures
+            ]
             group.append((" ".join(filter(None, (head.model, head.metric))), texts, ""))
             if table.compares:
                 group.append(("printed", [render.printed(one) for one in figures], "dim"))

@@ -41,6 +41,10 @@ class ModelFileError(SerfuseError):
     """A file of a trained model cannot be read, is not what it says, or does not fit what is asked of it."""
 
 
+class ExtensionError(SerfuseError, ValueError):
+    """Something that another package or the caller adds cannot be used: its name is taken, it fails to import ..."""
+
+
 class UnknownNameError(SerfuseError, KeyError):
     """A name is not in a registry. The message lists the choices."""
 

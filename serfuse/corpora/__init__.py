@@ -1,4 +1,8 @@
-"""Corpora of emotional speech. A reader is one file here and one line in `CORPORA`."""
+"""Corpora of emotional speech.
+
+A reader is one file here and one line in `CORPORA`; from another package the same function, `read(root) -> Corpus`,
+under an entry point of the group `serfuse.corpora` (docs/extending.md).
+"""
 
 from collections.abc import Callable
 
@@ -14,6 +18,7 @@ CORPORA: Registry[Callable[..., Corpus]] = Registry(
         ("table", "serfuse.corpora.table:read"),
         ("synthetic", "serfuse.corpora.synthetic:read"),
     ],
+    group="serfuse.corpora",
 )
 
 get = CORPORA.get

@@ -1,45 +1,50 @@
 """Frozen encoders by name. Nothing heavy is imported before `load`.
 
-Adding one: an entry in `presets.py`, a file with `load(preset, request) -> Encoder`, a line in `ENCODERS`.
+Adding one: a file with an `EncoderEntry`, which is what is known of it and its `load`, and a line in `ENCODERS`; from
+another package the same entry under an entry point of the group `serfuse.encoders` (docs/extending.md).
 """
 
-from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..registry import Registry, unknown_name
+from ..errors import ConfigError
+from ..registry import Registry
 from . import pooling
-from .base import Encoder, EncoderPreset, LoadRequest
+from .base import Encoder, EncoderEntry, EncoderPreset, LoadRequest
 from .checkpoints.locate import find_weights
-from .presets import PRESETS
 
-ENCODERS: Registry[Callable[[EncoderPreset, LoadRequest], Encoder]] = Registry(
+ENCODERS: Registry[EncoderEntry] = Registry(
     "encoder",
     [
-        ("wavlm", "serfuse.encoders.speech_ssl:load"),
-        ("wav2vec2", "serfuse.encoders.speech_ssl:load"),
-        ("hubert", "serfuse.encoders.speech_ssl:load"),
-        ("unispeech-sat", "serfuse.encoders.speech_ssl:load"),
-        ("mms-1b", "serfuse.encoders.speech_ssl:load"),
-        ("xvector", "serfuse.encoders.xvector:load"),
-        ("audiomamba-tiny", "serfuse.encoders.audiomamba:load"),
-        ("audiomamba-small", "serfuse.encoders.audiomamba:load"),
-        ("audiomamba-base", "serfuse.encoders.audiomamba:load"),
-        ("encodec", "serfuse.encoders.encodec:load"),
-        ("dac", "serfuse.encoders.dac:load"),
-        ("speechtokenizer", "serfuse.encoders.speechtokenizer:load"),
-        ("soundstream", "serfuse.encoders.soundstream:load"),
-        ("soundstream-lyra", "serfuse.encoders.lyra:load"),
-        ("logmel", "serfuse.encoders.logmel:load"),
-        ("prosody", "serfuse.encoders.prosody:load"),
+        ("wavlm", "serfuse.encoders.speech_ssl:WAVLM"),
+        ("wav2vec2", "serfuse.encoders.speech_ssl:WAV2VEC2"),
+        ("hubert", "serfuse.encoders.speech_ssl:HUBERT"),
+        ("unispeech-sat", "serfuse.encoders.speech_ssl:UNISPEECH_SAT"),
+        ("mms-1b", "serfuse.encoders.speech_ssl:MMS_1B"),
+        ("xvector", "serfuse.encoders.xvector:XVECTOR"),
+        ("audiomamba-tiny", "serfuse.encoders.audiomamba:TINY"),
+        ("audiomamba-small", "serfuse.encoders.audiomamba:SMALL"),
+        ("audiomamba-base", "serfuse.encoders.audiomamba:BASE"),
+        ("encodec", "serfuse.encoders.encodec:ENCODEC"),
+        ("dac", "serfuse.encoders.dac:DAC"),
+        ("speechtokenizer", "serfuse.encoders.speechtokenizer:SPEECHTOKENIZER"),
+        ("soundstream", "serfuse.encoders.soundstream:SOUNDSTREAM"),
+        ("soundstream-lyra", "serfuse.encoders.lyra:LYRA"),
+        ("logmel", "serfuse.encoders.logmel:LOGMEL"),
+        ("prosody", "serfuse.encoders.prosody:PROSODY"),
     ],
+    group="serfuse.encoders",
+    expects=EncoderEntry,
 )
 
 __all__ = [
     "ENCODERS",
     "Encoder",
+    "EncoderEntry",
     "EncoderPreset",
     "LoadRequest",
+    "libraries",
     "load",
     "names",
     "preset",
@@ -49,7 +54,7 @@ __all__ = [
 
 
 def names() -> list[str]:
-    """All encoder names, in table order."""
+    """All encoder names: serfuse's in table order, then those of other packages."""
     return ENCODERS.names()
 
 
@@ -58,10 +63,9 @@ def preset(name: str) -> EncoderPreset:
 
     Raises:
         UnknownNameError: no such encoder; the message lists the choices.
+        ExtensionError: it comes from another package, which is broken.
     """
-    if name not in PRESETS:
-        raise unknown_name("encoder", name, names())
-    return PRESETS[name]
+    return ENCODERS.get(name).preset
 
 
 def load(name: str, request: LoadRequest | None = None) -> Encoder:
@@ -72,7 +76,22 @@ def load(name: str, request: LoadRequest | None = None) -> Encoder:
         WeightsError: weights absent, incomplete or of another model.
         ConfigError: a layer, dtype, device or option that this encoder does not have.
     """
-    return ENCODERS.get(name)(preset(name), request or LoadRequest())
+    entry = ENCODERS.get(name)
+    return entry.load(entry.preset, request or LoadRequest())
+
+
+def libraries(data: EncoderPreset) -> dict[str, str]:
+    """Installed versions of the libraries that decide the numbers of an encoder, for its embeddings' key.
+
+    Raises:
+        ConfigError: one of them is not installed.
+    """
+    try:
+        return {name: metadata.version(name) for name in data.libraries}
+    except metadata.PackageNotFoundError as error:
+        raise ConfigError(
+            f"{data.name} needs {error.name}, which is not installed: pip install {error.name}."
+        ) from None
 
 
 def weights_status(name: str, folder: str | Path | None = None) -> tuple[bool, str]:

@@ -1,20 +1,19 @@
 """Audio-Mamba (SSAM) in three sizes, on any device, without the CUDA extension of the official code."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torchaudio
 
 from ..errors import ConfigError
-from .audiomamba_model import CHUNK_FRAMES, MELS, PATCH_FRAMES, AudioMamba
-from .base import Encoder, EncoderPreset, LoadRequest
-from .checkpoints.restricted_unpickler import read_checkpoint
-from .checkpoints.state_dict import load_part, read_state
+from .base import Encoder, EncoderEntry, EncoderPreset, LoadRequest
 from .checks import check_batch
 from .resolve import open_request
-from .torch_inference import inference, seeded
+
+if TYPE_CHECKING:
+    import torch
+
+    from .audiomamba_model import AudioMamba
 
 LAYOUTS = ("official", "freq")
 
@@ -30,12 +29,16 @@ class AudioMambaEncoder(Encoder):
     def __init__(
         self,
         preset: EncoderPreset,
-        model: AudioMamba,
+        model: "AudioMamba",
         *,
         weights_id: str,
         options: dict[str, Any],
         device: str = "cpu",
     ) -> None:
+        import torchaudio
+
+        from .audiomamba_model import MELS
+
         self.preset = preset
         self.weights_id = weights_id
         self.options = options
@@ -57,6 +60,11 @@ class AudioMambaEncoder(Encoder):
         return self.frames_batch([waveform])[0]
 
     def frames_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        import torch
+
+        from .audiomamba_model import CHUNK_FRAMES, MELS, PATCH_FRAMES
+        from .torch_inference import inference
+
         batch = check_batch(self.preset, waveforms)
         with inference():
             mels = self.log_mel(torch.from_numpy(batch))
@@ -71,8 +79,10 @@ class AudioMambaEncoder(Encoder):
             # The official code drops the whole frames that lie in the padding.
             return list(frames[:, : -(-length // PATCH_FRAMES)].numpy())
 
-    def log_mel(self, waveforms: torch.Tensor) -> torch.Tensor:
+    def log_mel(self, waveforms: "torch.Tensor") -> "torch.Tensor":
         """`(B, samples)` to `(B, frames, 80)`, with mean 0 and deviation 1 over each clip."""
+        import torch
+
         mels = torch.log(self._mel(waveforms) + torch.finfo(torch.float32).eps).transpose(1, 2).double()
         # In float64: in float32 the mean of digital silence is off by a rounding, which over 1e-8 is large.
         mean = mels.mean(dim=(1, 2), keepdim=True)
@@ -87,6 +97,10 @@ def load(preset: EncoderPreset, request: LoadRequest) -> AudioMambaEncoder:
         WeightsError: weights absent, incomplete, unsafe or of another model.
         ConfigError: a layer, dtype, device, layout or option that it does not have.
     """
+    from .checkpoints.restricted_unpickler import read_checkpoint
+    from .checkpoints.state_dict import load_part, read_state
+    from .torch_inference import seeded
+
     opening = open_request(preset, request)
     options, weights = opening.options, opening.weights
     if options["layout"] not in LAYOUTS:
@@ -100,6 +114,40 @@ def load(preset: EncoderPreset, request: LoadRequest) -> AudioMambaEncoder:
     return AudioMambaEncoder(preset, model, weights_id=weights.id, options=options, device=opening.device)
 
 
-def build(preset: EncoderPreset, layout: str = "official") -> AudioMamba:
+def build(preset: EncoderPreset, layout: str = "official") -> "AudioMamba":
     """The architecture, with whatever weights torch's generator and default device give."""
+    from .audiomamba_model import AudioMamba
+
     return AudioMamba(**preset.config, layout=layout)
+
+
+# Parameters without the position table, which is fixed.
+def _entry(size: str, *, dim: int, parameters: int, paper_parameters: str) -> EncoderEntry:
+    preset = EncoderPreset(
+        name=f"audiomamba-{size}",
+        family="mamba",
+        sample_rate=16000,
+        vector_size=5 * dim,
+        paper_vector_size=5 * dim,
+        parameters=parameters,
+        paper_parameters=paper_parameters,
+        licence="MIT (code; the weights' folder names no licence)",
+        source="https://github.com/SarthakYadav/audio-mamba-official",
+        files=("model.safetensors|checkpoint.pth|checkpoint-100.pth|checkpoint-99.pth",),
+        hop=640,
+        min_samples=201,
+        where=(
+            "Open the Google Drive folder that the README of github.com/SarthakYadav/audio-mamba-official links, "
+            f"take the checkpoint-N.pth with the largest N from ssam_{size}_200_16x4_4x256_fp16_r1/checkpoints and "
+            "name it checkpoint.pth."
+        ),
+        citation="Yadav and Tan, Audio Mamba, Interspeech 2024, arXiv:2406.02178",
+        options={"layout": "official"},
+        config={"dim": dim, "depth": 12, "state": 24, "conv": 4, "expand": 3},
+    )
+    return EncoderEntry(preset, load)
+
+
+TINY = _entry("tiny", dim=192, parameters=4_760_512, paper_parameters="4.8 M")
+SMALL = _entry("small", dim=384, parameters=17_889_088, paper_parameters="17.9 M")
+BASE = _entry("base", dim=768, parameters=69_250_624, paper_parameters="69.3 M")

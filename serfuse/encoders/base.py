@@ -1,17 +1,20 @@
 """The interface of every encoder: a waveform in, a matrix of frames out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+TRANSFORMERS_WEIGHTS = "model.safetensors|model.safetensors.index.json|pytorch_model.bin|pytorch_model.bin.index.json"
+"""An entry of `EncoderPreset.files`: in the order in which transformers looks for them."""
+
 
 @dataclass(frozen=True)
 class EncoderPreset:
-    """What is known of an encoder without loading it. Plain data; see `serfuse/encoders/presets.py`.
+    """What is known of an encoder without loading it, as plain data.
 
     Attributes:
         name: registry name.
@@ -34,6 +37,8 @@ class EncoderPreset:
         needs_weights: False for encoders that are pure signal processing.
         where: how to get weights that are on no hub, and where to put them.
         citation: short reference.
+        libraries: distributions whose version decides the numbers and so is part of an embedding's key. Where there
+            are weights, they define the numbers, and every library must give the same.
         options: defaults of options that change the embedding (such as Audio-Mamba's `layout`).
         config: the family's own architecture settings.
     """
@@ -56,6 +61,7 @@ class EncoderPreset:
     needs_weights: bool = True
     where: str = ""
     citation: str = ""
+    libraries: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
 
@@ -134,6 +140,7 @@ class LoadRequest:
         device: "cpu", "cuda", "cuda:N", or "auto": CUDA where there is one.
         seed: of `weights="random"`.
         options: encoder-specific options such as `{"layout": "freq"}`.
+        download: whether weights that are not on this machine may be fetched from the hub.
     """
 
     weights: str | Path | None = None
@@ -142,3 +149,25 @@ class LoadRequest:
     device: str = "auto"
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
+    download: bool = True
+
+
+@dataclass(frozen=True)
+class EncoderEntry:
+    """What the table of encoders holds: the data, and how to load.
+
+    The module that defines it is imported to list the encoder, so it imports what is heavy (torch, librosa ...) inside
+    functions.
+
+    Attributes:
+        preset: what is known of the encoder.
+        load: `load(preset, request) -> Encoder`, with the weights found, checked and loaded.
+    """
+
+    preset: EncoderPreset
+    load: Callable[[EncoderPreset, LoadRequest], Encoder]
+
+    @property
+    def name(self) -> str:
+        """Registry name."""
+        return self.preset.name

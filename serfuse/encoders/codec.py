@@ -1,14 +1,15 @@
 """What the encoders of neural codecs share: one waveform in, the codec's frames before quantisation out."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from .base import Encoder, EncoderPreset
 from .checks import check_batch
-from .torch_inference import inference
+
+if TYPE_CHECKING:
+    import torch
 
 
 class TorchCodec(Encoder):
@@ -21,7 +22,7 @@ class TorchCodec(Encoder):
     def __init__(
         self,
         preset: EncoderPreset,
-        model: torch.nn.Module,
+        model: "torch.nn.Module",
         *,
         weights_id: str,
         device: str = "cpu",
@@ -39,6 +40,10 @@ class TorchCodec(Encoder):
         return self.frames_batch([waveform])[0]
 
     def frames_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        import torch
+
+        from .torch_inference import inference
+
         batch = check_batch(self.preset, waveforms)
         batch = np.pad(batch, ((0, 0), (0, -batch.shape[1] % self.multiple)))
         with inference():

@@ -1,18 +1,16 @@
 """The Descript Audio Codec at 16 kHz through transformers: what goes into its quantiser."""
 
-from typing import Any
-
-import torch
-import transformers
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from .base import EncoderPreset, LoadRequest
+from .base import TRANSFORMERS_WEIGHTS, EncoderEntry, EncoderPreset, LoadRequest
 from .checkpoints.locate import Weights
-from .checkpoints.transformers_folder import check_model, load_pretrained, quiet
 from .checks import resized
 from .codec import TorchCodec
 from .resolve import open_request
-from .torch_inference import seeded
+
+if TYPE_CHECKING:
+    import torch
 
 _SHORTEST = 319  # samples that give one frame without filling up
 _MOST = 16000  # of pad_to, a second
@@ -41,8 +39,10 @@ def load(preset: EncoderPreset, request: LoadRequest) -> TorchCodec:
     )
 
 
-def build(preset: EncoderPreset) -> torch.nn.Module:
+def build(preset: EncoderPreset) -> "torch.nn.Module":
     """The whole codec at full size, with whatever weights torch's generator and default device give."""
+    import transformers
+
     return transformers.DacModel(transformers.DacConfig(**preset.config["architecture"]))
 
 
@@ -52,13 +52,44 @@ def _positive(value: Any) -> int:
     return int(value)
 
 
-def _random(preset: EncoderPreset, weights: Weights) -> torch.nn.Module:
+def _random(preset: EncoderPreset, weights: Weights) -> "torch.nn.Module":
+    from .checkpoints.transformers_folder import quiet
+    from .torch_inference import seeded
+
     with seeded(weights.seed), quiet():
         return build(preset)
 
 
-def _from_files(preset: EncoderPreset, weights: Weights) -> torch.nn.Module:
+def _from_files(preset: EncoderPreset, weights: Weights) -> "torch.nn.Module":
+    import transformers
+
+    from .checkpoints.transformers_folder import check_model, load_pretrained
+
     ratios = list(preset.config["architecture"]["downsampling_ratios"])
     expected = {"model_type": "dac", "sampling_rate": preset.sample_rate, "downsampling_ratios": ratios}
     check_model(preset, weights.file("config.json"), expected, defaults={"sampling_rate": 16000})
     return load_pretrained(preset, weights, transformers.DacModel)
+
+
+DAC = EncoderEntry(
+    EncoderPreset(
+        name="dac",
+        family="codec",
+        sample_rate=16000,
+        vector_size=1024,
+        paper_vector_size=251,
+        parameters=21_512_768,
+        licence="MIT",
+        source="descript/dac_16khz",
+        files=("config.json", TRANSFORMERS_WEIGHTS),
+        hop=320,
+        paper_pooling="channels",
+        citation="Kumar et al., High-Fidelity Audio Compression with Improved RVQGAN, NeurIPS 2023, arXiv:2306.06546",
+        options={"pad_to": 512},
+        config={
+            "architecture": {"downsampling_ratios": [2, 4, 5, 8], "n_codebooks": 12},
+            "codec_parameters": 74_141_697,
+        },
+    ),
+    load,
+)

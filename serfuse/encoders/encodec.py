@@ -2,18 +2,17 @@
 
 import warnings
 from pathlib import Path
-
-import encodec
-import torch
+from typing import TYPE_CHECKING
 
 from ..errors import WeightsError
-from .base import EncoderPreset, LoadRequest
+from .base import EncoderEntry, EncoderPreset, LoadRequest
 from .checkpoints.locate import sha256
-from .checkpoints.state_dict import load_part, read_state, tensor_size
 from .checks import resized
 from .codec import TorchCodec
 from .resolve import open_request
-from .torch_inference import seeded
+
+if TYPE_CHECKING:
+    import torch
 
 _FIRST = "encoder.model.0.conv.conv.weight_v"
 _LAST = "encoder.model.15.conv.conv.weight_v"
@@ -27,6 +26,8 @@ def load(preset: EncoderPreset, request: LoadRequest) -> TorchCodec:
         WeightsError: weights absent, incomplete, unreadable or of another model.
         ConfigError: a layer, dtype, device or option that it does not have.
     """
+    from .torch_inference import seeded
+
     opening = open_request(preset, request)
     weights = opening.weights
     if weights.random:
@@ -39,19 +40,27 @@ def load(preset: EncoderPreset, request: LoadRequest) -> TorchCodec:
     return TorchCodec(preset, model, weights_id=weights.id, device=opening.device, options=opening.options)
 
 
-def build(preset: EncoderPreset) -> torch.nn.Module:
+def build(preset: EncoderPreset) -> "torch.nn.Module":
     """The whole codec at full size, with whatever weights torch's generator and default device give."""
+    import encodec
+
     with _quiet():
         return encodec.EncodecModel.encodec_model_24khz(pretrained=False)
 
 
-def _encoder(**widths: int) -> torch.nn.Module:
+def _encoder(**widths: int) -> "torch.nn.Module":
     """The encoder as EncodecModel.encodec_model_24khz builds it, with free widths."""
+    import encodec
+
     with _quiet():
         return encodec.modules.SEANetEncoder(channels=1, norm="weight_norm", causal=True, **widths)
 
 
-def _from_file(preset: EncoderPreset, path: Path) -> torch.nn.Module:
+def _from_file(preset: EncoderPreset, path: Path) -> "torch.nn.Module":
+    import torch
+
+    from .checkpoints.state_dict import load_part, read_state, tensor_size
+
     expected = preset.config["sha256_prefix"]
     # The publisher puts the beginning of the hash into the name, for checks like this.
     if path.name == preset.files[0] and not sha256(path).startswith(expected):
@@ -76,8 +85,10 @@ def _from_file(preset: EncoderPreset, path: Path) -> torch.nn.Module:
     return model
 
 
-def _fuse(model: torch.nn.Module) -> None:
+def _fuse(model: "torch.nn.Module") -> None:
     """Compute the normalised weights once instead of at every call."""
+    import torch
+
     with _quiet():
         for module in model.modules():
             if isinstance(module, torch.nn.Conv1d):
@@ -87,3 +98,24 @@ def _fuse(model: torch.nn.Module) -> None:
 def _quiet() -> warnings.catch_warnings:
     """encodec 0.1.1 uses the older weight_norm, which torch 2 announces the end of at every convolution."""
     return warnings.catch_warnings(action="ignore", category=FutureWarning)
+
+
+ENCODEC = EncoderEntry(
+    EncoderPreset(
+        name="encodec",
+        family="codec",
+        sample_rate=24000,
+        vector_size=128,
+        paper_vector_size=375,
+        parameters=7_425_792,
+        licence="MIT (repository); the installed package's metadata says CC-BY-NC-4.0",
+        source="https://dl.fbaipublicfiles.com/encodec/v0/encodec_24khz-d7cc33bc.th",
+        files=("encodec_24khz-d7cc33bc.th",),
+        hop=320,
+        paper_pooling="channels",
+        where="Get https://dl.fbaipublicfiles.com/encodec/v0/encodec_24khz-d7cc33bc.th (93 MB).",
+        citation="Defossez et al., High Fidelity Neural Audio Compression, TMLR 2023, arXiv:2210.13438",
+        config={"sha256_prefix": "d7cc33bc", "codec_parameters": 14_851_810},
+    ),
+    load,
+)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
-from .base import Encoder, EncoderPreset, LoadRequest
+from .base import Encoder, EncoderEntry, EncoderPreset, LoadRequest
 from .checkpoints.locate import resolve
 from .checks import check_waveform, resized, resolve_dtype, resolve_layer, resolve_options
 from .numba_cache import import_librosa
@@ -60,3 +60,21 @@ def load(preset: EncoderPreset, request: LoadRequest) -> LogMel:
     if not isinstance(options["change"], bool):
         raise ConfigError(f"Option change of logmel is true or false, got {options['change']!r}.")
     return LogMel(preset, options)
+
+
+LOGMEL = EncoderEntry(
+    EncoderPreset(
+        name="logmel",
+        family="signal",
+        sample_rate=16000,
+        vector_size=160,
+        licence="ISC (librosa)",
+        hop=160,
+        min_samples=400,
+        needs_weights=False,
+        libraries=("librosa",),
+        citation="McFee et al., librosa, SciPy 2015",
+        options={"mels": 80, "change": True},
+    ),
+    load,
+)

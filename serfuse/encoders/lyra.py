@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError, WeightsError
-from .base import Encoder, EncoderPreset, LoadRequest
+from .base import Encoder, EncoderEntry, EncoderPreset, LoadRequest
 from .checkpoints.locate import resolve
 from .checks import check_waveform, resolve_dtype, resolve_layer, resolve_options
 
@@ -131,3 +131,22 @@ def _check_published(preset: EncoderPreset, weights_id: str, path: Path) -> None
             f"{path} is damaged or of another release than {preset.name}: {weights_id}, expected {expected}. "
             f"{preset.where}"
         )
+
+
+LYRA = EncoderEntry(
+    EncoderPreset(
+        name="soundstream-lyra",
+        family="codec",
+        sample_rate=16000,
+        vector_size=64,
+        licence="Apache-2.0",
+        source="https://github.com/google/lyra/tree/main/lyra/model_coeffs",
+        files=("soundstream_encoder.tflite",),
+        hop=320,
+        min_samples=320,
+        where="Take soundstream_encoder.tflite (1.8 MB) from lyra/model_coeffs of github.com/google/lyra.",
+        citation="Zeghidour et al., SoundStream, IEEE/ACM TASLP 2022, arXiv:2107.03312; Lyra v2's weights",
+        config={"sha256": "237da0b16226fb0a68d49551c81bebf614e42142af72764448359f68581e88f1"},
+    ),
+    load,
+)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Encoder, EncoderPreset, LoadRequest
+from .base import Encoder, EncoderEntry, EncoderPreset, LoadRequest
 from .checkpoints.locate import resolve
 from .checks import check_waveform, resolve_dtype, resolve_layer, resolve_options
 from .numba_cache import import_librosa
@@ -91,7 +91,7 @@ def contours(waveform: np.ndarray, sample_rate: int, hop: int) -> np.ndarray:
     frequencies = np.fft.rfftfreq(FRAME, 1 / sample_rate)
 
     columns: dict[str, np.ndarray] = {}
-    columns |= _pitch_and_voice(padded, framed, windowed, power, window, sample_rate, hop)
+    columns |= _pitch_and_voice(padded, framed, windowed, power, window, sample_rate=sample_rate, hop=hop)
     columns |= _level(framed)
     columns |= _spectrum(framed, power, frequencies, sample_rate)
     columns |= _tempo(power, sample_rate, hop)
@@ -115,6 +115,7 @@ def _pitch_and_voice(
     windowed: np.ndarray,
     power: np.ndarray,
     window: np.ndarray,
+    *,
     sample_rate: int,
     hop: int,
 ) -> dict[str, np.ndarray]:
@@ -260,3 +261,20 @@ def _tempo(power: np.ndarray, sample_rate: int, hop: int) -> dict[str, np.ndarra
     seen = np.convolve(np.ones(len(onset)), around)[len(around) // 2 :][: len(onset)]
     count = np.convolve(peaks, around)[len(around) // 2 :][: len(onset)]
     return {"onset": onset, "rate": count / seen * per_second}
+
+
+PROSODY = EncoderEntry(
+    EncoderPreset(
+        name="prosody",
+        family="signal",
+        sample_rate=16000,
+        vector_size=26,
+        licence="ISC (librosa)",
+        hop=160,
+        min_samples=1024,
+        needs_weights=False,
+        libraries=("librosa",),
+        citation="McFee et al., librosa, SciPy 2015",
+    ),
+    load,
+)

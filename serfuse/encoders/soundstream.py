@@ -1,16 +1,15 @@
 """haydenshively's SoundStream (NaturalSpeech 2's variant): what goes into its quantiser."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from .base import EncoderPreset, LoadRequest
-from .checkpoints.state_dict import load_part, read_state, tensor_size
+from .base import EncoderEntry, EncoderPreset, LoadRequest
 from .checks import resized
 from .codec import TorchCodec
 from .resolve import open_request
-from .soundstream_model import SoundStreamEncoder
-from .torch_inference import seeded
+
+if TYPE_CHECKING:
+    from .soundstream_model import SoundStreamEncoder
 
 _FIRST = "encoder.layers.0.conv.weight"
 _LAST = "encoder.layers.5.conv.weight"
@@ -23,6 +22,8 @@ def load(preset: EncoderPreset, request: LoadRequest) -> TorchCodec:
         WeightsError: weights absent, incomplete, unreadable or of another model.
         ConfigError: a layer, dtype, device or option that it does not have.
     """
+    from .torch_inference import seeded
+
     opening = open_request(preset, request)
     weights = opening.weights
     if weights.random:
@@ -34,12 +35,19 @@ def load(preset: EncoderPreset, request: LoadRequest) -> TorchCodec:
     return TorchCodec(preset, model, weights_id=weights.id, device=opening.device, options=opening.options)
 
 
-def build(preset: EncoderPreset) -> SoundStreamEncoder:
+def build(preset: EncoderPreset) -> "SoundStreamEncoder":
     """The full-size encoder, with whatever weights torch's generator and default device give."""
+    from .soundstream_model import SoundStreamEncoder
+
     return SoundStreamEncoder(**preset.config["architecture"])
 
 
-def _from_file(preset: EncoderPreset, path: Path) -> SoundStreamEncoder:
+def _from_file(preset: EncoderPreset, path: Path) -> "SoundStreamEncoder":
+    import torch
+
+    from .checkpoints.state_dict import load_part, read_state, tensor_size
+    from .soundstream_model import SoundStreamEncoder
+
     state = read_state(preset, path)
     # Widths are free, so that a small checkpoint loads; strides are not: their tensors would not fit.
     widths = {
@@ -50,3 +58,27 @@ def _from_file(preset: EncoderPreset, path: Path) -> SoundStreamEncoder:
         model = SoundStreamEncoder(**{**preset.config["architecture"], **widths})
     load_part(preset, model, state, "encoder.", path)
     return model
+
+
+SOUNDSTREAM = EncoderEntry(
+    EncoderPreset(
+        name="soundstream",
+        family="codec",
+        sample_rate=16000,
+        vector_size=256,
+        paper_vector_size=256,
+        parameters=13_207_552,
+        licence="MIT",
+        source="haydenshively/SoundStream",
+        files=("soundstream_variant_naturalspeech2.pt",),
+        hop=200,
+        min_samples=2200,
+        where="Get soundstream_variant_naturalspeech2.pt from https://huggingface.co/haydenshively/SoundStream.",
+        citation="Zeghidour et al., SoundStream, IEEE/ACM TASLP 30, 2022, arXiv:2107.03312; Shively's weights",
+        config={
+            "architecture": {"channels": 58, "dimension": 256, "strides": [2, 4, 5, 5]},
+            "codec_parameters": 27_365_121,
+        },
+    ),
+    load,
+)

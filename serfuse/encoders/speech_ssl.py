@@ -2,20 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
-import torch
-import transformers
 
 from ..errors import AudioError, WeightsError
-from .base import Encoder, EncoderPreset, LoadRequest
+from .base import TRANSFORMERS_WEIGHTS, Encoder, EncoderEntry, EncoderPreset, LoadRequest
 from .checkpoints.locate import Weights
-from .checkpoints.transformers_folder import check_model, load_pretrained, quiet, read_json
 from .checks import DTYPES, check_batch, resized, resolve_layer
 from .resolve import open_request
-from .torch_inference import inference, seeded
+
+if TYPE_CHECKING:
+    import torch
 
 # model_type of config.json -> configuration class, model class, attention implementation. WavLM's gated
 # relative positions have no fused form.
@@ -47,7 +45,7 @@ class SpeechSSL(Encoder):
     def __init__(
         self,
         preset: EncoderPreset,
-        model: torch.nn.Module,
+        model: "torch.nn.Module",
         *,
         weights_id: str,
         do_normalize: bool,
@@ -56,6 +54,8 @@ class SpeechSSL(Encoder):
         device: str = "cpu",
         options: dict[str, Any] | None = None,
     ) -> None:
+        import torch
+
         config = model.config
         self.preset = resized(preset, vector_size=config.hidden_size, layers=config.num_hidden_layers)
         self.weights_id = weights_id
@@ -71,7 +71,7 @@ class SpeechSSL(Encoder):
             self._stop_at(model, number)
         self._model = model.to(device=device, dtype=self._dtype).eval().requires_grad_(False)
 
-    def _stop_at(self, model: torch.nn.Module, number: int) -> None:
+    def _stop_at(self, model: "torch.nn.Module", number: int) -> None:
         """Take the output of layer `number` (0: the input of the first one) and drop the layers behind it."""
         layers = model.encoder.layers
         del layers[max(number, 1) :]
@@ -89,6 +89,10 @@ class SpeechSSL(Encoder):
         return self.frames_batch([waveform])[0]
 
     def frames_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        import torch
+
+        from .torch_inference import inference
+
         batch = check_batch(self.preset, waveforms)
         self._check_memory(*batch.shape)
         if self.do_normalize:
@@ -108,6 +112,8 @@ class SpeechSSL(Encoder):
         Raises:
             AudioError: too long for the memory that is free.
         """
+        import psutil
+
         config = self._model.config
         if config._attn_implementation != "eager" or self.device != "cpu":
             return  # the fused form holds no such matrices, and a GPU that is full says so
@@ -128,6 +134,8 @@ def load(preset: EncoderPreset, request: LoadRequest) -> SpeechSSL:
         WeightsError: weights absent, incomplete, unreadable or of another model.
         ConfigError: a layer, dtype, device or option that it does not have.
     """
+    import torch
+
     opening = open_request(preset, request, DTYPES)
     weights, dtype = opening.weights, opening.dtype
     if weights.random:
@@ -146,7 +154,7 @@ def load(preset: EncoderPreset, request: LoadRequest) -> SpeechSSL:
     )
 
 
-def build(preset: EncoderPreset) -> torch.nn.Module:
+def build(preset: EncoderPreset) -> "torch.nn.Module":
     """The full-size architecture, with whatever weights torch's generator and default device give."""
     config_class, model_class, attention = _classes(preset)
     config = config_class(**preset.config.get("architecture", {}))
@@ -155,16 +163,23 @@ def build(preset: EncoderPreset) -> torch.nn.Module:
 
 
 def _classes(preset: EncoderPreset) -> tuple[type, type, str]:
+    import transformers
+
     config, model, attention = _CLASSES[preset.config["model_type"]]
     return getattr(transformers, config), getattr(transformers, model), attention
 
 
-def _random(preset: EncoderPreset, weights: Weights) -> torch.nn.Module:
+def _random(preset: EncoderPreset, weights: Weights) -> "torch.nn.Module":
+    from .checkpoints.transformers_folder import quiet
+    from .torch_inference import seeded
+
     with seeded(weights.seed), quiet():
         return build(preset)
 
 
-def _from_files(preset: EncoderPreset, weights: Weights, dtype: torch.dtype) -> tuple[torch.nn.Module, bool]:
+def _from_files(preset: EncoderPreset, weights: Weights, dtype: "torch.dtype") -> "tuple[torch.nn.Module, bool]":
+    from .checkpoints.transformers_folder import check_model, load_pretrained, read_json
+
     architecture = preset.config.get("architecture", {})
     expected = {"model_type": preset.config["model_type"]}
     expected |= {name: architecture.get(name, value) for name, value in _KIND.items()}
@@ -189,3 +204,127 @@ def _do_normalize(preset: EncoderPreset, settings: dict[str, Any], folder: Path)
             f"changes every embedding. Take the file from https://huggingface.co/{preset.source}."
         )
     return settings["do_normalize"]
+
+
+# Parts that the five have in common.
+_FILES = ("config.json", "preprocessor_config.json", TRANSFORMERS_WEIGHTS)  # the hub holds pytorch_model.bin
+_HOP = 320  # seven strided convolutions: kernels 10 3 3 3 3 2 2, strides 5 2 2 2 2 2 2
+_MIN_SAMPLES = 400
+
+WAVLM = EncoderEntry(
+    EncoderPreset(
+        name="wavlm",
+        family="attention",
+        sample_rate=16000,
+        vector_size=768,
+        paper_vector_size=768,
+        parameters=94_381_936,
+        paper_parameters="94.70 M",
+        licence="MIT (code; the model card names the UniLM repository's licence)",
+        source="microsoft/wavlm-base",
+        revision="efa81aae7ff777e464159e0f877d54eac5b84f81",
+        files=_FILES,
+        hop=_HOP,
+        layers=12,
+        min_samples=_MIN_SAMPLES,
+        citation="Chen et al., WavLM, IEEE JSTSP 16(6), 2022, arXiv:2110.13900",
+        config={"model_type": "wavlm", "do_normalize": False},
+    ),
+    load,
+)
+WAV2VEC2 = EncoderEntry(
+    EncoderPreset(
+        name="wav2vec2",
+        family="attention",
+        sample_rate=16000,
+        vector_size=768,
+        paper_vector_size=768,
+        parameters=94_371_712,
+        paper_parameters="95.04 M",
+        licence="Apache-2.0",
+        source="facebook/wav2vec2-base",
+        revision="0b5b8e868dd84f03fd87d01f9c4ff0f080fecfe8",
+        files=_FILES,
+        hop=_HOP,
+        layers=12,
+        min_samples=_MIN_SAMPLES,
+        citation="Baevski et al., wav2vec 2.0, NeurIPS 2020, arXiv:2006.11477",
+        config={"model_type": "wav2vec2", "do_normalize": True},
+    ),
+    load,
+)
+HUBERT = EncoderEntry(
+    EncoderPreset(
+        name="hubert",
+        family="attention",
+        sample_rate=16000,
+        vector_size=768,
+        paper_vector_size=768,
+        parameters=94_371_712,
+        paper_parameters="94.68 M",
+        licence="Apache-2.0",
+        source="facebook/hubert-base-ls960",
+        revision="dba3bb02fda4248b6e082697eee756de8fe8aa8a",
+        files=_FILES,
+        hop=_HOP,
+        layers=12,
+        min_samples=_MIN_SAMPLES,
+        citation="Hsu et al., HuBERT, IEEE/ACM TASLP 29, 2021, arXiv:2106.07447",
+        config={"model_type": "hubert", "do_normalize": True},
+    ),
+    load,
+)
+UNISPEECH_SAT = EncoderEntry(
+    EncoderPreset(
+        name="unispeech-sat",
+        family="attention",
+        sample_rate=16000,
+        vector_size=768,
+        paper_vector_size=768,
+        parameters=94_371_712,
+        paper_parameters="94.68 M",
+        licence="MIT (code; the model card names no licence)",
+        source="microsoft/unispeech-sat-base",
+        revision="ca010627e5d232d9179ebdcd615eaa02cea382ed",
+        files=_FILES,
+        hop=_HOP,
+        layers=12,
+        min_samples=_MIN_SAMPLES,
+        citation="Chen et al., UniSpeech-SAT, ICASSP 2022, arXiv:2110.05752",
+        config={"model_type": "unispeech-sat", "do_normalize": True},
+    ),
+    load,
+)
+MMS_1B = EncoderEntry(
+    EncoderPreset(
+        name="mms-1b",
+        family="attention",
+        sample_rate=16000,
+        vector_size=1280,
+        paper_vector_size=1280,
+        parameters=962_497_408,
+        paper_parameters="1 B",
+        licence="CC-BY-NC-4.0",
+        source="facebook/mms-1b",
+        revision="0d2f7adb9903d98894d70ae11f7fbdfc8cb71a69",
+        files=_FILES,
+        hop=_HOP,
+        layers=48,
+        min_samples=_MIN_SAMPLES,
+        citation="Pratap et al., Scaling Speech Technology to 1,000+ Languages, JMLR 2024, arXiv:2305.13516",
+        config={
+            "model_type": "wav2vec2",
+            "do_normalize": True,
+            "architecture": {
+                "hidden_size": 1280,
+                "num_hidden_layers": 48,
+                "num_attention_heads": 16,
+                "intermediate_size": 5120,
+                "feat_extract_norm": "layer",
+                "do_stable_layer_norm": True,
+                "conv_bias": True,
+            },
+        },
+    ),
+    load,
+)

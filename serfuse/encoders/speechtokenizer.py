@@ -1,17 +1,16 @@
 """SpeechTokenizer's encoder: what goes into its quantiser."""
 
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from ..errors import WeightsError
-from .base import EncoderPreset, LoadRequest
-from .checkpoints.state_dict import load_part, read_state, tensor_size
+from .base import EncoderEntry, EncoderPreset, LoadRequest
 from .checks import resized
 from .codec import TorchCodec
 from .resolve import open_request
-from .seanet import SEANetEncoder
-from .torch_inference import seeded
+
+if TYPE_CHECKING:
+    from .seanet import SEANetEncoder
 
 _FIRST = "encoder.model.0.conv.conv.weight_v"
 _LAST = "encoder.model.15.conv.conv.weight_v"
@@ -25,6 +24,8 @@ def load(preset: EncoderPreset, request: LoadRequest) -> TorchCodec:
         WeightsError: weights absent, incomplete, unreadable or of another model.
         ConfigError: a layer, dtype, device or option that it does not have.
     """
+    from .torch_inference import seeded
+
     opening = open_request(preset, request)
     weights = opening.weights
     if weights.random:
@@ -36,12 +37,19 @@ def load(preset: EncoderPreset, request: LoadRequest) -> TorchCodec:
     return TorchCodec(preset, model.fuse(), weights_id=weights.id, device=opening.device, options=opening.options)
 
 
-def build(preset: EncoderPreset) -> SEANetEncoder:
+def build(preset: EncoderPreset) -> "SEANetEncoder":
     """The full-size encoder, with whatever weights torch's generator and default device give."""
+    from .seanet import SEANetEncoder
+
     return SEANetEncoder(**preset.config["architecture"])
 
 
-def _from_file(preset: EncoderPreset, path: Path) -> SEANetEncoder:
+def _from_file(preset: EncoderPreset, path: Path) -> "SEANetEncoder":
+    import torch
+
+    from .checkpoints.state_dict import load_part, read_state, tensor_size
+    from .seanet import SEANetEncoder
+
     state = read_state(preset, path)
     # Widths are free, so that a small checkpoint loads; strides and layers are not: their tensors would not fit.
     widths = {
@@ -57,3 +65,33 @@ def _from_file(preset: EncoderPreset, path: Path) -> SEANetEncoder:
         model = SEANetEncoder(**{**preset.config["architecture"], **widths})
     load_part(preset, model, state, "encoder.", path)
     return model
+
+
+SPEECHTOKENIZER = EncoderEntry(
+    EncoderPreset(
+        name="speechtokenizer",
+        family="codec",
+        sample_rate=16000,
+        vector_size=1024,
+        paper_vector_size=250,
+        parameters=67_705_856,
+        licence="Apache-2.0",
+        source="fnlp/SpeechTokenizer",
+        files=("SpeechTokenizer.pt|speechtokenizer_hubert_avg/SpeechTokenizer.pt",),
+        hop=320,
+        paper_pooling="channels",
+        where="Get speechtokenizer_hubert_avg/SpeechTokenizer.pt from https://huggingface.co/fnlp/SpeechTokenizer.",
+        citation="Zhang et al., SpeechTokenizer, ICLR 2024, arXiv:2308.16692",
+        config={
+            "architecture": {
+                "filters": 64,
+                "dimension": 1024,
+                "strides": [2, 4, 5, 8],
+                "lstm_layers": 2,
+                "bidirectional": True,
+            },
+            "codec_parameters": 103_675_586,
+        },
+    ),
+    load,
+)

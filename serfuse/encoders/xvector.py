@@ -5,36 +5,16 @@ executes what a yaml file names.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from speechbrain.lobes.features import Fbank
-from speechbrain.lobes.models.Xvector import Xvector
-from speechbrain.nnet.pooling import StatisticsPooling
 
-from .base import Encoder, EncoderPreset, LoadRequest
-from .checkpoints.state_dict import load_part, read_state
+from .base import Encoder, EncoderEntry, EncoderPreset, LoadRequest
 from .checks import check_batch
 from .resolve import open_request
-from .torch_inference import inference, seeded
 
-NOISE_SEED = 0
-"""Seed of the noise that statistics pooling adds."""
-
-
-class FixedNoisePooling(StatisticsPooling):
-    """speechbrain's pooling, whose noise (1e-5 to 9e-5, also in evaluation) is one draw instead of ever new ones.
-
-    It is drawn for one clip, so that a clip gives the same vector alone, in a batch, and on every device.
-    """
-
-    def _get_gauss_noise(self, shape_of_tensor: torch.Size, device: Any = "cpu") -> torch.Tensor:
-        generator = torch.Generator().manual_seed(NOISE_SEED)
-        noise = torch.randn((1, shape_of_tensor[-1]), generator=generator)
-        noise -= noise.min()
-        noise /= noise.max()
-        return (self.eps * (9 - 8 * noise)).to(device)
+if TYPE_CHECKING:
+    from speechbrain.lobes.models.Xvector import Xvector
 
 
 class XVector(Encoder):
@@ -46,12 +26,14 @@ class XVector(Encoder):
     def __init__(
         self,
         preset: EncoderPreset,
-        model: Xvector,
+        model: "Xvector",
         *,
         weights_id: str,
         device: str = "cpu",
         options: dict[str, Any] | None = None,
     ) -> None:
+        from speechbrain.lobes.features import Fbank
+
         self.preset = preset
         self.weights_id = weights_id
         self.options = dict(options or {})
@@ -64,6 +46,10 @@ class XVector(Encoder):
         return self.frames_batch([waveform])[0]
 
     def frames_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        import torch
+
+        from .torch_inference import inference
+
         batch = check_batch(self.preset, waveforms)
         with inference():
             bands = self._fbank(torch.from_numpy(batch))
@@ -78,6 +64,9 @@ def load(preset: EncoderPreset, request: LoadRequest) -> XVector:
         WeightsError: weights absent, incomplete, unsafe or of another model.
         ConfigError: a layer, dtype, device or option that it does not have.
     """
+    from .checkpoints.state_dict import load_part, read_state
+    from .torch_inference import seeded
+
     opening = open_request(preset, request)
     weights = opening.weights
     with seeded(weights.seed or 0):
@@ -88,10 +77,36 @@ def load(preset: EncoderPreset, request: LoadRequest) -> XVector:
     return XVector(preset, model, weights_id=weights.id, device=opening.device, options=opening.options)
 
 
-def build(preset: EncoderPreset) -> Xvector:
+def build(preset: EncoderPreset) -> "Xvector":
     """The architecture, with whatever weights torch's generator and default device give."""
-    model = Xvector(**preset.config)
-    for position, layer in enumerate(model.blocks):
-        if isinstance(layer, StatisticsPooling):
-            model.blocks[position] = FixedNoisePooling()
-    return model
+    from .xvector_model import network
+
+    return network(**preset.config)
+
+
+XVECTOR = EncoderEntry(
+    EncoderPreset(
+        name="xvector",
+        family="speaker",
+        sample_rate=16000,
+        vector_size=512,
+        paper_vector_size=512,
+        parameters=4_211_604,
+        paper_parameters="4.2 M",
+        licence="Apache-2.0",
+        source="speechbrain/spkrec-xvect-voxceleb",
+        files=("embedding_model.ckpt",),
+        min_samples=480,
+        where="Get embedding_model.ckpt from https://huggingface.co/speechbrain/spkrec-xvect-voxceleb.",
+        citation="Snyder et al., X-vectors, ICASSP 2018; Ravanelli et al., SpeechBrain, arXiv:2106.04624",
+        config={
+            "in_channels": 24,
+            "tdnn_blocks": 5,
+            "tdnn_channels": [512, 512, 512, 512, 1500],
+            "tdnn_kernel_sizes": [5, 3, 3, 1, 1],
+            "tdnn_dilations": [1, 2, 3, 1, 1],
+            "lin_neurons": 512,
+        },
+    ),
+    load,
+)

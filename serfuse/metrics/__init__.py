@@ -5,21 +5,28 @@ so not defined, and counting it as 0 (or 1) would make the figure depend on how 
 scikit-learn's `balanced_accuracy_score` does the same; macro-F1 averages over the same classes.
 """
 
+from .base import Metric, Tested
+from .bootstrap import Bootstrap, quick_value
 from .calibration import calibration_error
-from .confusion import confusion_by_cluster, scores
-from .evaluation import evaluate
+from .confusion import confusion_by_cluster
+from .evaluation import evaluate, tested_on
 from .probabilities import probability_columns
 from .summary import interval_note, summarize
-from .table import LOSSES, SCORES
+from .table import METRICS, measured, of_file
 
 __all__ = [
-    "LOSSES",
-    "SCORES",
+    "METRICS",
+    "Bootstrap",
+    "Metric",
+    "Tested",
     "calibration_error",
     "confusion_by_cluster",
     "evaluate",
     "interval_note",
+    "measured",
+    "of_file",
     "probability_columns",
-    "scores",
+    "quick_value",
     "summarize",
+    "tested_on",
 ]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .base import Counts, Score
+from .base import Counts, Metric
 
 
 def _measure(labels: np.ndarray, predicted: np.ndarray, present: Sequence[str]) -> float:
@@ -17,4 +17,4 @@ def _of_counts(counts: Counts) -> np.ndarray:
     return counts.right.sum(axis=-1) / counts.total
 
 
-ACCURACY = Score("accuracy", "accuracy", "Acc", _measure, _of_counts)
+ACCURACY = Metric("accuracy", "accuracy", _measure, short="Acc", of_counts=_of_counts)

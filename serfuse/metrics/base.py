@@ -1,7 +1,8 @@
-"""What a figure of merit is: a score of the predicted classes, or a loss of the probabilities."""
+"""What a figure of merit is, and what it is measured on."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -46,38 +47,77 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Score:
-    """A figure between 0 and 1, higher is better, that follows from the confusion matrix alone.
+class Tested:
+    """Predictions of a set of clips.
 
     Attributes:
-        name: registry name, as files have it.
-        title: as sentences and tables have it.
-        short: heading of a narrow column.
-        measure: `(labels, predicted, present classes) -> float`, by scikit-learn.
-        of_counts: the same figure of many confusion matrices at once, `(Counts) -> (...)`, for the bootstrap, where
-            scikit-learn would be called thousands of times.
+        labels: (N,) true classes.
+        predicted: (N,) predicted classes.
+        probabilities: (N, C) whose rows sum to 1, columns as `classes`; `None` where the model gives none.
+        classes: all classes, also those without a clip here.
     """
 
-    name: str
-    title: str
-    short: str
-    measure: Callable[[np.ndarray, np.ndarray, Sequence[str]], float]
-    of_counts: Callable[[Counts], np.ndarray]
+    labels: np.ndarray
+    predicted: np.ndarray
+    probabilities: np.ndarray | None
+    classes: tuple[str, ...]
+
+    def rows(self, chosen: np.ndarray) -> "Tested":
+        """Some of the clips, by position; a clip may come more than once."""
+        rows = None if self.probabilities is None else self.probabilities[chosen]
+        return Tested(self.labels[chosen], self.predicted[chosen], rows, self.classes)
 
 
 @dataclass(frozen=True)
-class Loss:
-    """A figure of the probabilities, lower is better.
+class Metric:
+    """A figure of merit.
+
+    Only `name`, `title` and `measure` must be given. The two optional forms are for the bootstrap, which asks for the
+    figure of thousands of draws; without them it measures a few hundred draws one by one.
 
     Attributes:
         name: registry name, as files have it.
         title: as sentences and tables have it.
-        measure: `(labels, (N, C) probabilities, classes) -> float`.
-        terms: `(labels, probabilities, classes) -> (N,)` whose mean is the figure, which gives it an interval; `None`
-            where it is no mean over clips.
+        measure: with `needs="predictions"` `(labels (N,), predicted (N,), classes that have a clip) -> float`; with
+            `needs="probabilities"` `(labels (N,), probabilities (N, C), all C classes) -> float`. NaN where it is
+            not defined.
+        short: heading of a narrow column; the title by default.
+        needs: what it is a figure of.
+        unit: "percent", a share between 0 and 1 that is shown in per cent, or "plain", any number, shown as it is.
+        higher_is_better: the direction.
+        of_counts: the same figure of many confusion matrices at once, `(Counts) -> (...)`.
+        terms: `(labels, probabilities, classes) -> (N,)` of positive numbers whose mean is the figure.
+        interval: whether it gets an interval; not where the bootstrap is known not to cover.
     """
 
     name: str
     title: str
     measure: Callable[[np.ndarray, np.ndarray, Sequence[str]], float]
+    short: str = ""
+    needs: Literal["predictions", "probabilities"] = "predictions"
+    unit: Literal["percent", "plain"] = "percent"
+    higher_is_better: bool = True
+    of_counts: Callable[[Counts], np.ndarray] | None = None
     terms: Callable[[np.ndarray, np.ndarray, Sequence[str]], np.ndarray] | None = None
+    interval: bool = True
+
+    @property
+    def heading(self) -> str:
+        """Of a narrow column."""
+        return self.short or self.title
+
+    def scaled(self, value: float | None) -> float | None:
+        """The value as it is shown: in per cent, or as it is."""
+        return 100 * value if value is not None and self.unit == "percent" else value
+
+    def shown(self, value: object, sign: bool = False) -> str:
+        """A value for people, `0.8066` -> `80.7` in per cent and `0.807` plain; a dash where there is none."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+            return "-"
+        mark = "+" if sign else ""
+        return f"{100 * value:{mark}.1f}" if self.unit == "percent" else f"{value:{mark}.3f}"
+
+    def shown_range(self, low: object, high: object) -> str:
+        """`76.1 to 84.7`; a dash where either end is missing."""
+        ends = self.shown(low), self.shown(high)
+        return "-" if "-" in ends else " to ".join(ends)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .base import Loss
+from .base import Metric
 
 BINS = 15
 
@@ -31,6 +31,8 @@ def calibration_error(
     return float(np.abs(distance).sum() / len(rows))
 
 
-# No terms, so no interval: its estimate is biased upwards and each bootstrap draw more so (with a true error of 0.02,
+# No interval: its estimate is biased upwards and each bootstrap draw more so (with a true error of 0.02,
 # 530 clips and ten speakers a bootstrap interval covers it a quarter of the time).
-ECE = Loss("ece", "calibration error", calibration_error)
+ECE = Metric(
+    "ece", "calibration error", calibration_error, needs="probabilities", higher_is_better=False, interval=False
+)

@@ -1,21 +1,10 @@
-"""Confusion matrices of clusters, and the scores of many matrices at once: what the bootstrap draws from."""
+"""Confusion matrices of clusters: what the bootstrap draws from."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from . import intervals
-from .base import Counts
-from .table import SCORES
-
-
-def scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """All of `SCORES` of many confusion matrices at once, (..., C, C) with true classes in rows -> (...).
-
-    Classes without a clip are left out of the averages, as in `evaluate`.
-    """
-    counts = Counts.of(confusion)
-    return {name: SCORES.get(name).of_counts(counts) for name in SCORES}
 
 
 def confusion_by_cluster(

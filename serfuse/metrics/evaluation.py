@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import RunError
+from . import bootstrap
+from .base import Tested
 from .probabilities import checked
-from .table import LOSSES, SCORES
+from .table import measured
 
 
 def evaluate(
@@ -15,6 +17,7 @@ def evaluate(
     predicted: Sequence[str],
     probabilities: np.ndarray | None,
     classes: Sequence[str],
+    further: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Figures of one set of predictions.
 
@@ -23,9 +26,10 @@ def evaluate(
         predicted: (N,) predicted classes.
         probabilities: (N, C), columns as `classes`; `None` where the model gives none.
         classes: all classes, also those without a clip here.
+        further: metrics of other packages, by name, beside those of `serfuse.metrics.measured`.
 
     Returns:
-        `clips`; every figure of `SCORES` and `LOSSES` by its name; `per_class`: class -> `support`, `recall`,
+        `clips`; every figure by its name; `per_class`: class -> `support`, `recall`,
         `precision`, `f1`; `confusion`: C x C counts, rows are true classes; `absent`: classes without a clip. What is
         not defined is `None`.
 
@@ -34,19 +38,14 @@ def evaluate(
     """
     from sklearn import metrics as sk
 
-    labels, predicted = np.asarray(labels, str), np.asarray(predicted, str)
-    classes = [str(name) for name in classes]
-    _check(labels, predicted, classes)
+    tested = tested_on(labels, predicted, probabilities, classes)
+    labels, predicted, classes = tested.labels, tested.predicted, tested.classes
     present = [name for name in classes if (labels == name).any()]
     precision, recall, f1, support = sk.precision_recall_fscore_support(
         labels, predicted, labels=classes, zero_division=np.nan
     )
     found: dict[str, Any] = {"clips": len(labels)}
-    found.update({name: SCORES.get(name).measure(labels, predicted, present) for name in SCORES})
-    found.update(dict.fromkeys(LOSSES))
-    if probabilities is not None:
-        rows = checked(probabilities, len(labels), len(classes))
-        found.update({name: LOSSES.get(name).measure(labels, rows, classes) for name in LOSSES})
+    found.update({metric.name: defined(bootstrap.value(metric, tested)) for metric in measured(further)})
     found["per_class"] = {
         name: {
             "support": int(support[i]),
@@ -60,6 +59,17 @@ def evaluate(
     found["confusion"] = sk.confusion_matrix(labels, predicted, labels=classes).tolist()
     found["absent"] = [name for name in classes if name not in present]
     return found
+
+
+def tested_on(
+    labels: Sequence[str], predicted: Sequence[str], probabilities: np.ndarray | None, classes: Sequence[str]
+) -> Tested:
+    """Predictions, checked. Arguments and errors as for `evaluate`."""
+    labels, predicted = np.asarray(labels, str), np.asarray(predicted, str)
+    names = tuple(str(name) for name in classes)
+    _check(labels, predicted, names)
+    rows = None if probabilities is None else checked(probabilities, len(labels), len(names))
+    return Tested(labels, predicted, rows, names)
 
 
 def _check(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> None:

@@ -146,10 +146,21 @@ def positive(estimate: float, draws: np.ndarray, clusters: int, confidence: floa
     return float(estimate * np.exp(-reach)), float(estimate * np.exp(reach))
 
 
+def unbounded(estimate: float, draws: np.ndarray, clusters: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of a figure that may be any number. Arguments as in `bounded`; NaN where the draws do not differ."""
+    if clusters < 2 or len(draws) < 2 or not np.isfinite(estimate):
+        return float("nan"), float("nan")
+    error = float(standard_error(draws, clusters))
+    if error < 1e-12 * max(1.0, abs(estimate)):
+        return float("nan"), float("nan")
+    reach = student(confidence, clusters) * error
+    return estimate - reach, estimate + reach
+
+
 def difference(
-    estimate: float, draws: np.ndarray, clusters: int, confidence: float = 0.95
+    estimate: float, draws: np.ndarray, clusters: int, confidence: float = 0.95, largest: float = 1.0
 ) -> tuple[float, float, float]:
-    """(low, high, p) of a paired difference.
+    """(low, high, p) of a paired difference, which is never beyond `largest`.
 
     p tests a difference of zero and agrees with the interval: p < 0.05 exactly where the 95 % interval
     leaves out 0. Where all draws are alike, p is 1 for no difference and else the chance that G coins fall
@@ -157,7 +168,7 @@ def difference(
     """
     from scipy import stats
 
-    if clusters < 2 or not np.isfinite(estimate):
+    if clusters < 2 or len(draws) < 2 or not np.isfinite(estimate):
         return float("nan"), float("nan"), float("nan")
     error = float(standard_error(draws, clusters))
     if error < 1e-12:
@@ -166,4 +177,4 @@ def difference(
         error = abs(estimate) / float(stats.t.isf(2.0**-clusters, clusters - 1))
     reach = student(confidence, clusters) * error
     p = 2 * float(stats.t.sf(abs(estimate) / error, clusters - 1))
-    return max(estimate - reach, -1.0), min(estimate + reach, 1.0), p
+    return max(estimate - reach, -largest), min(estimate + reach, largest), p

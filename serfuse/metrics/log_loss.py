@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .base import Loss
+from .base import Metric
 
 
 def _terms(labels: np.ndarray, rows: np.ndarray, classes: Sequence[str]) -> np.ndarray:
@@ -28,4 +28,6 @@ def _codes(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     return np.array([place[label] for label in labels], dtype=int)
 
 
-LOG_LOSS = Loss("log_loss", "log loss", _measure, _terms)
+LOG_LOSS = Metric(
+    "log_loss", "log loss", _measure, needs="probabilities", unit="plain", higher_is_better=False, terms=_terms
+)

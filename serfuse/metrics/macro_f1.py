@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .base import Counts, Score
+from .base import Counts, Metric
 
 
 def _measure(labels: np.ndarray, predicted: np.ndarray, present: Sequence[str]) -> float:
@@ -17,4 +17,4 @@ def _of_counts(counts: Counts) -> np.ndarray:
     return counts.f1.sum(axis=-1) / counts.classes
 
 
-MACRO_F1 = Score("macro_f1", "macro-F1", "F1", _measure, _of_counts)
+MACRO_F1 = Metric("macro_f1", "macro-F1", _measure, short="F1", of_counts=_of_counts)

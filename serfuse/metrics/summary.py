@@ -7,10 +7,11 @@ import numpy as np
 
 from ..errors import RunError
 from . import intervals
-from .confusion import confusion_by_cluster, scores
-from .evaluation import defined, evaluate
-from .probabilities import checked, probability_columns
-from .table import LOSSES, SCORES
+from .base import Metric, Tested
+from .bootstrap import Bootstrap
+from .evaluation import defined, evaluate, tested_on
+from .probabilities import probability_columns
+from .table import measured
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +25,7 @@ def summarize(
     confidence: float = 0.95,
     draws: int = intervals.DRAWS,
     seed: int = 0,
+    further: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Figures of a cross-validation.
 
@@ -35,11 +37,12 @@ def summarize(
         confidence: nominal coverage of the intervals.
         draws: bootstrap draws.
         seed: of the bootstrap.
+        further: metrics of other packages, by name, beside those of `serfuse.metrics.measured`.
 
     Returns:
         `folds`: `evaluate` of each fold with its `repeat` and `fold`; `mean` and `std` (n - 1) over all folds of
         all repeats, over those in which a figure is defined; `pooled`: `evaluate` of all held-out clips
-        together; `repeats`: pooled scores of each repeat; `intervals`: for each pooled figure `low` and
+        together; `repeats`: pooled figures of each repeat; `intervals`: for each pooled figure `low` and
         `high`, and under `per_class` those of each class's recall; `interval`: `confidence`, `clusters`,
         `unit`, `draws`, and `note`, a sentence that says what the interval is.
 
@@ -54,15 +57,17 @@ def summarize(
         fold=predictions.get("fold", 0),
     )
     folds = [
-        {"repeat": int(repeat), "fold": int(fold), **_evaluate(part, classes)}
+        {"repeat": int(repeat), "fold": int(fold), **_evaluate(part, classes, further)}
         for (repeat, fold), part in table.groupby(["repeat", "fold"], sort=True)
     ]
-    pooled = _evaluate(table, classes)
+    figures = measured(further)
+    pooled = _evaluate(table, classes, further)
     repeats = []
     for repeat, part in table.groupby("repeat", sort=True):
-        whole = _evaluate(part, classes)
-        repeats.append({"repeat": int(repeat), **{name: whole[name] for name in (*SCORES, *LOSSES)}})
-    values = {name: [f[name] for f in folds if f[name] is not None] for name in (*SCORES, *LOSSES)}
+        whole = _evaluate(part, classes, further)
+        repeats.append({"repeat": int(repeat), **{metric.name: whole[metric.name] for metric in figures}})
+    names = [metric.name for metric in figures]
+    values = {name: [f[name] for f in folds if f[name] is not None] for name in names}
     speakers = table["speaker"].tolist() if "speaker" in table else None
     speakers = None if speakers is None else [None if _missing(s) else s for s in speakers]
     clusters = intervals.Clusters.of(speakers, table["clip"].tolist(), speaker_kind)
@@ -73,7 +78,13 @@ def summarize(
         "std": {name: float(np.std(v, ddof=1)) if len(v) > 1 else None for name, v in values.items()},
         "pooled": pooled,
         "repeats": repeats,
-        "intervals": _intervals(table, classes, pooled, clusters, confidence, draws, seed),
+        "intervals": _intervals(
+            Bootstrap(_tested(table, classes), clusters, draws, seed),
+            figures,
+            pooled,
+            table["clip"].nunique(),
+            confidence,
+        ),
         "interval": {
             "confidence": confidence,
             "clusters": clusters.number,
@@ -100,52 +111,31 @@ def _missing(value: Any) -> bool:
     return value is None or value != value or value == ""
 
 
-def _evaluate(table: "pd.DataFrame", classes: Sequence[str]) -> dict[str, Any]:
-    return evaluate(table["label"], table["predicted"], probability_columns(table, classes), classes)
+def _evaluate(table: "pd.DataFrame", classes: Sequence[str], further: Sequence[str]) -> dict[str, Any]:
+    return evaluate(table["label"], table["predicted"], probability_columns(table, classes), classes, further)
+
+
+def _tested(table: "pd.DataFrame", classes: Sequence[str]) -> Tested:
+    return tested_on(table["label"], table["predicted"], probability_columns(table, classes), classes)
 
 
 def _intervals(
-    table: "pd.DataFrame",
-    classes: Sequence[str],
-    pooled: Mapping[str, Any],
-    clusters: intervals.Clusters,
-    confidence: float,
-    draws: int,
-    seed: int,
+    bootstrap: Bootstrap, figures: Sequence[Metric], pooled: Mapping[str, Any], size: int, confidence: float
 ) -> dict[str, Any]:
-    size = table["clip"].nunique()
-    number = len(classes)
-    matrices = confusion_by_cluster(table["label"], table["predicted"], classes, clusters)
-    drawn = intervals.sums(matrices.reshape(clusters.number, -1), draws, seed).reshape(-1, number, number)
-
-    def interval(low_high: tuple[float, float]) -> dict[str, float | None]:
+    def ends(low_high: tuple[float, float]) -> dict[str, float | None]:
         return {"low": defined(low_high[0]), "high": defined(low_high[1])}
 
     found: dict[str, Any] = {
-        name: interval(intervals.bounded(pooled[name], values, clusters.number, size, confidence))
-        for name, values in scores(drawn).items()
+        metric.name: ends(bootstrap.interval(metric, pooled[metric.name], size, confidence)) for metric in figures
     }
-    found.update({name: {"low": None, "high": None} for name in LOSSES})
-    rows = probability_columns(table, classes)
-    if rows is not None:
-        rows = checked(rows, len(table), number)
-        labels = table["label"].to_numpy(dtype=str)
-        clips = drawn.sum(axis=(1, 2))
-        for name in LOSSES:
-            if (terms_of := LOSSES.get(name).terms) is not None:
-                terms = terms_of(labels, rows, classes)
-                held = np.bincount(clusters.codes, weights=terms, minlength=clusters.number)
-                means = intervals.sums(held[:, None], draws, seed)[:, 0] / clips
-                found[name] = interval(intervals.positive(pooled[name], means, clusters.number, confidence))
     found["per_class"] = {}
-    for i, name in enumerate(classes):
+    clusters = bootstrap.clusters.number
+    for i, name in enumerate(bootstrap.tested.classes):
         recall, support = pooled["per_class"][name]["recall"], pooled["per_class"][name]["support"]
-        held = drawn[:, i].sum(axis=1)
-        if recall is None or clusters.number < 2:
-            found["per_class"][str(name)] = {"low": None, "high": None}
+        if recall is None or clusters < 2:
+            found["per_class"][name] = {"low": None, "high": None}
             continue
-        values = drawn[held > 0, i, i] / held[held > 0]
-        found["per_class"][str(name)] = interval(
-            intervals.bounded(recall, values, clusters.number, support, confidence)
-        )
+        held = bootstrap.counts[:, i].sum(axis=1)
+        values = bootstrap.counts[held > 0, i, i] / held[held > 0]
+        found["per_class"][name] = ends(intervals.bounded(recall, values, clusters, support, confidence))
     return found

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .base import Counts, Score
+from .base import Counts, Metric
 
 
 def _measure(labels: np.ndarray, predicted: np.ndarray, present: Sequence[str]) -> float:
@@ -17,4 +17,4 @@ def _of_counts(counts: Counts) -> np.ndarray:
     return (counts.f1 * counts.support).sum(axis=-1) / counts.total
 
 
-WEIGHTED_F1 = Score("weighted_f1", "weighted F1", "WF1", _measure, _of_counts)
+WEIGHTED_F1 = Metric("weighted_f1", "weighted F1", _measure, short="WF1", of_counts=_of_counts)

@@ -1,4 +1,8 @@
-"""The models by name. Adding one is a file in this folder and a line in this table."""
+"""The models by name.
+
+Adding one is a file in this folder and a line in this table; from another package the same `Model` under an entry point
+of the group `serfuse.models` (docs/extending.md).
+"""
 
 from ..registry import Registry
 from .base import Model, Options
@@ -16,6 +20,8 @@ MODELS: Registry[Model] = Registry(
         ("hyfuse-symmetric", "serfuse.models.hyfuse:HYFUSE_SYMMETRIC"),
         ("parrot", "serfuse.models.parrot:PARROT"),
     ],
+    group="serfuse.models",
+    expects=Model,
 )
 get = MODELS.get
 names = MODELS.names

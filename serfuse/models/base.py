@@ -29,6 +29,10 @@ class Model:
         library: "keras" or "scikit-learn".
         published_as: `(paper, model)` pairs of the rows in the published tables that this model reproduces.
         batch_dependent: whether, under these options, a prediction depends on the clips predicted beside it.
+        layers: `"module:Class"` of what its network is made of beside the layers of `serfuse.layers` and the most usual
+            ones of Keras, such as `"my_package.layers:Gate"` (registered with Keras for saving), `"keras.layers:
+            MultiHeadAttention"` or `"keras.initializers:HeNormal"`. A model file may name nothing else: `serfuse train`
+            refuses a network with more.
 
     `build` gets the *training part* of each input, `{"a": (N, D_a), "b": (N, D_b)}` in float32, because some models
     set constants from it (the scale of the exponential map, a reference set, the input statistics), the number of
@@ -44,3 +48,4 @@ class Model:
     library: str = "keras"
     published_as: tuple[tuple[str, str], ...] = ()
     batch_dependent: Callable[[Any], bool] = field(default=lambda options: False)
+    layers: tuple[str, ...] = ()

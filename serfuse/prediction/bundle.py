@@ -5,18 +5,26 @@ The file is a zip archive of `bundle.json` (what the model expects, what it was 
 """
 
 import json
+import re
 import tempfile
+import unicodedata
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from .. import encoders
 from ..atomic_io import write_atomic
-from ..errors import ModelFileError, StoreError
+from ..audio import RATES
+from ..audio.padding import PadPolicy
+from ..encoders.checks import DTYPES, shown
+from ..encoders.pooling import POOLINGS
+from ..errors import ConfigError, ModelFileError, StoreError
 from ..experiment import backend, fitting
 from ..experiment.config import explain
 from ..store.key import EmbeddingKey
@@ -26,10 +34,27 @@ FORMAT = 1
 MAX_CARD_BYTES = 2**20
 MAX_NETWORK_BYTES = 4 * 2**30
 _CARD, _NETWORK = "bundle.json", "network.keras"
+_MOST = 10**9  # of anything that is counted
+_WEIGHTS = re.compile(r"none|random:\d{1,10}|sha256:[0-9a-f]{64}|hub:[\w.-]{1,100}/[\w.-]{1,100}@[\w.-]{1,100}", re.A)
+_LAYER = re.compile(r"last|\d{1,4}", re.A)
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _distinct(names: list[str]) -> list[str]:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{', '.join(map(repr, repeated))} stands there more than once")
+    return names
+
+
+Text = Annotated[str, Field(max_length=1000)]
+Name = Annotated[str, Field(min_length=1, max_length=100)]
+Label = Annotated[str, Field(min_length=1, max_length=300)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(gt=0, le=_MOST)]
 
 
 class Input(_Part):
@@ -42,42 +67,42 @@ class Input(_Part):
 class TrainedOn(_Part):
     """The clips that the model was trained on."""
 
-    corpus: str
-    clips: int = Field(ge=1)
-    validation_clips: int = Field(ge=0, description="of `clips`, those that only early stopping looked at")
-    speakers: int = Field(ge=0)
-    speaker_kind: str
+    corpus: Text
+    clips: int = Field(ge=1, le=_MOST)
+    validation_clips: int = Field(ge=0, le=_MOST, description="of `clips`, those that only early stopping looked at")
+    speakers: int = Field(ge=0, le=_MOST)
+    speaker_kind: Text
     synthetic: bool
-    seconds: tuple[float, float] | None = Field(description="shortest and longest clip, where the store knows them")
-    epochs: int = Field(ge=1)
+    seconds: tuple[Seconds, Seconds] | None = Field(description="shortest and longest clip, where the store knows them")
+    epochs: int = Field(ge=1, le=_MOST)
 
 
 class Evaluation(_Part):
     """What the cross-validation of the same settings found. The model itself has been tested on nothing."""
 
-    split: str
-    folds: int
-    accuracy: float | None
-    accuracy_low: float | None
-    accuracy_high: float | None
-    uar: float | None
-    estimates: str = Field(description="the audit's sentence on what was new to the models: speakers, or only takes")
+    split: Text
+    folds: int = Field(ge=1, le=_MOST)
+    accuracy: Share | None
+    accuracy_low: Share | None
+    accuracy_high: Share | None
+    uar: Share | None
+    estimates: Text = Field(description="the audit's sentence on what was new to the models: speakers, or only takes")
 
 
 class Card(_Part):
     """`bundle.json`."""
 
     format: int
-    model: str
+    model: Name
     options: dict[str, Any]
     training: dict[str, Any]
-    seed: int
-    classes: list[str] = Field(min_length=2, max_length=1000)
-    inputs: dict[str, Input] = Field(min_length=1, max_length=2)
+    seed: int = Field(ge=0, lt=2**32)
+    classes: Annotated[list[Label], Field(min_length=2, max_length=1000), AfterValidator(_distinct)]
+    inputs: dict[Name, Input] = Field(min_length=1, max_length=2)
     trained_on: TrainedOn
     evaluation: Evaluation
-    versions: dict[str, str]
-    backend: str
+    versions: dict[Name, Name]
+    backend: Name
 
     def keys(self) -> dict[str, EmbeddingKey]:
         """The embedding key of each input.
@@ -126,13 +151,15 @@ class Bundle:
     Attributes:
         card: what it expects and where it comes from.
         network: `keras.Model`, `{name: (B, D)}` to class probabilities `(B, classes)`.
+        clips_at_once: most rows that go through the network together; they do not change each other's answers.
     """
 
     card: Card
     network: Any
+    clips_at_once: int = keras_file.BATCH
 
     def probabilities(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Class probabilities `(N, classes)`, float64, columns as in `card.classes`.
+        """Class probabilities `(N, classes)`, float64, columns as in `card.classes`; NaN where the network gives none.
 
         Args:
             arrays: embeddings `(N, D)` of each input, made as `card.inputs` says.
@@ -145,15 +172,22 @@ class Bundle:
         expected = {name: (rows, part.size) for name, part in self.card.inputs.items()}
         if received != expected:
             raise ModelFileError(f"The model takes vectors of the shapes {expected}; received {received}.")
-        return fitting.probabilities(self.network, arrays)
+        return fitting.probabilities(self.network, arrays, self.clips_at_once)
 
 
 def save(bundle: Bundle, path: Path) -> None:
     """Write a bundle, whole or not at all.
 
     Raises:
+        ModelFileError: one that `load` would refuse for what its card says, or its network names or takes.
         StoreError: the file cannot be written.
     """
+    try:
+        _check_texts(bundle.card.model_dump())
+    except ValueError as error:
+        raise ModelFileError(f"{path}: such a model could not be read again: {error}") from None
+    keras_file.check_declared(bundle.network, bundle.card.model)
+    keras_file.clips_at_once(bundle.network, path)
     with tempfile.TemporaryDirectory() as folder:
         network = Path(folder) / _NETWORK
         bundle.network.save(network)
@@ -172,68 +206,189 @@ def read_card(path: Path) -> Card:
     Raises:
         ModelFileError: missing, or not a bundle.
     """
-    with _opened(path) as archive:
+    with _archive(path) as archive:
         return _card(archive, path)
 
 
-def load(path: Path) -> Bundle:
-    """Read a bundle, which may come from anybody: nothing in it is executed, see `serfuse.prediction.keras_file`.
+@dataclass(frozen=True)
+class Checked:
+    """A bundle of which all has been looked at that can be without Keras.
+
+    Attributes:
+        card: what it says of itself.
+        path: the file.
+        unpacked: the network, unpacked to a place that only lasts as long as `opened` does.
+    """
+
+    card: Card
+    path: Path
+    unpacked: Path
+
+    def load(self) -> Bundle:
+        """Build the network; nothing in it is executed, see `serfuse.prediction.keras_file`.
+
+        Raises:
+            ModelFileError: a network that is refused, or does not fit its card.
+        """
+        backend.set_up_backend()
+        network, card = keras_file.load(self.unpacked, self.path, self.card.model), self.card
+        takes = {tensor.name: tuple(tensor.shape) for tensor in network.inputs}
+        gives = tuple(network.outputs[0].shape)
+        expected = {name: (None, part.size) for name, part in card.inputs.items()}
+        if takes != expected or len(network.outputs) != 1 or gives != (None, len(card.classes)):
+            raise ModelFileError(
+                f"{self.path}: its network takes {takes} and gives {gives}; its card says {expected} and "
+                f"{len(card.classes)} classes."
+            )
+        return Bundle(card, network, keras_file.clips_at_once(network, self.path))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Checked]:
+    """A bundle, which may come from anybody, unpacked and checked: every byte of it against its checksum, the card,
+    and the network as far as `keras_file.check` goes. Neither Keras nor an encoder is imported.
+
+    What was checked is what `Checked.load` reads, whatever happens to the file in between.
 
     Raises:
-        ModelFileError: missing, damaged, not a bundle, or a network that does not fit its card.
+        ModelFileError: missing, damaged, or not a bundle.
     """
-    backend.set_up_backend()
-    with _opened(path) as archive:
+    with _archive(path) as archive, ExitStack() as stack:
         card = _card(archive, path)
-        with tempfile.TemporaryDirectory() as folder:
-            network = keras_file.load(Path(archive.extract(_NETWORK, folder)))
-    takes = {tensor.name: tuple(tensor.shape) for tensor in network.inputs}
-    gives = tuple(network.outputs[0].shape)
-    expected = {name: (None, part.size) for name, part in card.inputs.items()}
-    if takes != expected or len(network.outputs) != 1 or gives != (None, len(card.classes)):
-        raise ModelFileError(
-            f"{path}: its network takes {takes} and gives {gives}; its card says {expected} and {len(card.classes)} "
-            "classes."
-        )
-    return Bundle(card, network)
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="serfuse-"))
+            unpacked = Path(archive.extract(_NETWORK, folder))  # compares its checksum
+        except OSError as error:
+            raise ModelFileError(
+                f"{path} cannot be unpacked into the folder for temporary files: {error.strerror or error}."
+            ) from None
+        keras_file.check(unpacked, path)
+        checked = Checked(card, path, unpacked)
+        stack = stack.pop_all()
+    with stack:
+        yield checked
 
 
-def _opened(path: Path) -> zipfile.ZipFile:
+def load(path: Path) -> Bundle:
+    """Read a bundle.
+
+    Raises:
+        ModelFileError: missing, damaged, not a bundle, or a network that is refused or does not fit its card.
+    """
+    with opened(path) as checked:
+        return checked.load()
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The zip archive, its members of the right names and sizes; damage that is met in the block names the file."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ModelFileError(f"{path} is no model that `serfuse train` wrote: it is not a file.")
     try:
-        archive = zipfile.ZipFile(path)
+        with zipfile.ZipFile(path) as archive:
+            _check_members(archive.infolist(), path)
+            yield archive
+    except ModelFileError:
+        raise
     except FileNotFoundError:
         raise ModelFileError(f"There is no model {path}. Make one with `serfuse train RUN`.") from None
-    except (OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zipfile says NotImplementedError, RuntimeError, EOFError ... about flipped bits
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ModelFileError(f"{path} is no model that `serfuse train` wrote: {reason}.") from None
-    members = archive.infolist()
+        raise ModelFileError(
+            f"{path} is no model that `serfuse train` wrote, or is damaged: {str(reason)[:300]}."
+        ) from None
+
+
+def _check_members(members: list[zipfile.ZipInfo], path: Path) -> None:
     limits = {_CARD: MAX_CARD_BYTES, _NETWORK: MAX_NETWORK_BYTES}
     if sorted(item.filename for item in members) != sorted(limits):
-        archive.close()
         raise ModelFileError(
             f"{path} is no model that `serfuse train` wrote: it holds "
-            f"{', '.join(item.filename for item in members[:5]) or 'nothing'}; expected {', '.join(limits)}."
+            f"{', '.join(repr(item.filename[:100])[1:-1] for item in members[:5]) or 'nothing'}; expected "
+            f"{', '.join(limits)}."
         )
     for item in members:
         if item.file_size > limits[item.filename] or item.compress_type != zipfile.ZIP_STORED:
-            archive.close()
             raise ModelFileError(
                 f"{path}: {item.filename} is compressed, or larger than {limits[item.filename]} bytes."
             )
-    return archive
+
+
+# -- what the card may say ---------------------------------------------------------------------------------
 
 
 def _card(archive: zipfile.ZipFile, path: Path) -> Card:
+    content = archive.read(_CARD)
     try:
-        values = json.loads(archive.read(_CARD))
+        values = json.loads(content)
+        json.dumps(values, allow_nan=False)  # 1e999 and NaN, which `predict --json` would hand on
         if isinstance(values, dict) and values.get("format") != FORMAT:
             raise ModelFileError(
-                f"{path} has the format {values.get('format')!r}; this version of serfuse reads {FORMAT}."
+                f"{path} has the format {shown(str(values.get('format')))}; this version of serfuse reads {FORMAT}."
             )
+        _check_texts(values)
         card = Card.model_validate(values)
-        card.keys()
+        for name, key in card.keys().items():
+            _check_key(key, f"inputs.{name}.key")
     except ValidationError as error:
-        raise ModelFileError(explain(error, f"{_CARD} of {path}")) from None
-    except (OSError, zipfile.BadZipFile, ValueError, RecursionError, StoreError) as error:
-        raise ModelFileError(f"{path}: {_CARD} cannot be read: {error}") from None
+        lines = explain(error, f"{_CARD} of {path}").splitlines()
+        raise ModelFileError("\n".join(shown(line, 300) for line in lines)) from None
+    except (ValueError, RecursionError, StoreError) as error:
+        raise ModelFileError(f"{path}: {_CARD} cannot be read: {shown(str(error), 300)}") from None
     return card
+
+
+def _check_texts(values: Any) -> None:
+    """Refuse text that changes more on a terminal than the place where it stands.
+
+    Raises:
+        ValueError: control characters (escape sequences, line breaks), marks of writing direction, half characters.
+    """
+    waiting = [values]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += value
+        elif isinstance(value, dict):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, str) and any(map(_commands, value)):
+            raise ValueError(f"{shown(ascii(value))} holds characters that a terminal would obey.")
+
+
+def _commands(character: str) -> bool:
+    return (
+        unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+        or "\u202a" <= character <= "\u202e"
+        or ("\u2066" <= character <= "\u2069")
+    )
+
+
+def _check_key(key: EmbeddingKey, where: str) -> None:
+    """Refuse an embedding key that no `serfuse extract` makes.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    if key.encoder not in encoders.names():
+        raise ValueError(f"{where}: this serfuse has no encoder {key.encoder!r}.")
+    try:
+        pad = PadPolicy.parse(key.pad)
+        sound = pad.resolved and pad.name == key.pad
+    except ConfigError:
+        sound = False
+    defaults = encoders.preset(key.encoder).options
+    for field, value, good in (
+        ("pad", key.pad, sound),
+        ("pooling", key.pooling, key.pooling in POOLINGS),
+        ("weights", key.weights, _WEIGHTS.fullmatch(key.weights)),
+        ("layer", key.layer, _LAYER.fullmatch(key.layer)),
+        ("dtype", key.dtype, key.dtype in DTYPES),
+        ("sample_rate", key.sample_rate, RATES[0] <= key.sample_rate <= RATES[1]),
+        ("code", key.code, 0 <= key.code <= _MOST),
+        *(
+            (f"options.{name}", value, name in defaults and type(value) is type(defaults[name]))
+            for name, value in key.options.items()
+        ),
+    ):
+        if not good:
+            raise ValueError(f"{where}.{field}: {shown(repr(value))} is nothing that `serfuse extract` writes.")

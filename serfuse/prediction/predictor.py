@@ -1,39 +1,45 @@
 """A trained model on new audio: read, encode as it was trained, ask the network."""
 
 import gc
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 
 from .. import audio, encoders
-from ..audio import padding
+from ..audio import padding, spool
 from ..audio.padding import PadPolicy
 from ..encoders.base import Encoder, LoadRequest
 from ..errors import AudioError, ModelFileError
 from ..extraction.embed import embed, reason
-from ..extraction.extract import make_key
-from ..extraction.survey import ProgressCallback
+from ..extraction.extract import CPU_BATCH_SECONDS, GPU_BATCH_SECONDS, make_key
 from ..store.key import EmbeddingKey
 from . import bundle
 from .bundle import Bundle, Card
 
+Source = str | os.PathLike[str] | tuple[np.ndarray, int] | BinaryIO
+"""What is predicted: a file's path, a waveform with its rate in Hz, or an open binary stream with a file in it."""
+
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one file.
+    """What a model says of one recording.
 
     Attributes:
-        path: the file.
+        path: the file, `None` for a waveform or a stream.
+        name: what messages call it: the path, the stream's own name, or its place among what was given.
         seconds: its length, `None` where it cannot be read.
         probabilities: by emotion, summing to 1; empty when there is none.
         problem: why there is none.
-        unlike: a sentence when the file is unlike what the model was trained on; empty otherwise.
+        unlike: a sentence when the recording is unlike what the model was trained on; empty otherwise.
     """
 
-    path: Path
+    path: Path | None
+    name: str
     seconds: float | None
     probabilities: dict[str, float]
     problem: str = ""
@@ -47,7 +53,7 @@ class Prediction:
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
         return {
-            "path": str(self.path),
+            **({"name": self.name} if self.path is None else {"path": str(self.path)}),
             "seconds": None if self.seconds is None else round(self.seconds, 3),
             "emotion": self.emotion,
             "probabilities": self.probabilities,
@@ -56,87 +62,295 @@ class Prediction:
         }
 
 
-def requests(card: Card, weights: Mapping[str, str] | None = None, device: str = "auto") -> dict[str, LoadRequest]:
-    """How each input's encoder must be loaded to give what the model was trained on.
+class Predictor:
+    """A trained model that stays loaded, with the encoders it needs.
 
-    Args:
-        card: of the model.
-        weights: by encoder, a path where its weights are found on this machine; otherwise the usual places.
-        device: "cpu", "cuda" ... or "auto".
+    ```python
+    with Predictor.load("winner.serfuse") as predictor:
+        print(predictor.predict_one("call.wav").emotion)
+        for answer in predictor.predict(["call.wav", (samples, 16_000), upload]):
+            print(answer.name, answer.probabilities)
+    ```
 
-    Raises:
-        ModelFileError: weights for an encoder that the model does not use.
+    An answer is the same whether its recording is given as a file, as a stream of that file or as the waveform in it,
+    alone or among others.
     """
+
+    def __init__(self, model: Bundle, inputs: Mapping[str, Encoder]) -> None:
+        """Use `load`; here the network and the encoder of each input are loaded already."""
+        self._model: Bundle | None = model
+        self._card = model.card
+        self._inputs = dict(inputs)
+        self._keys = model.card.keys()
+        self._policies = {name: PadPolicy.parse(key.pad) for name, key in self._keys.items()}
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        weights: Mapping[str, str] | None = None,
+        device: str = "auto",
+        download: bool = False,
+    ) -> Self:
+        """Load a model, and the encoders that it needs: one for all inputs that use it in the same way.
+
+        The whole file is checked before any encoder is loaded.
+
+        Args:
+            path: a file that `serfuse train` wrote. It may come from anybody, see `serfuse.prediction.bundle`.
+            weights: by encoder, a path where its weights are found on this machine; otherwise the usual places.
+            device: of the encoders: "cpu", "cuda" ... or "auto".
+            download: whether weights that are not on this machine may be fetched from where the model says.
+
+        Raises:
+            ModelFileError: the file is no model, is damaged, or takes more than a model may; or this machine's
+                encoder or its weights are not those that it was trained on.
+            WeightsError: an encoder's weights are absent or damaged.
+            ConfigError: an unknown device, or one that is not on this machine.
+        """
+        with bundle.opened(Path(path)) as checked:
+            inputs = _load_encoders(checked.card, weights or {}, device, download)
+            # Only now: torch looks for its GPUs in vain once TensorFlow has.
+            return cls(checked.load(), inputs)
+
+    @property
+    def card(self) -> Card:
+        """What the model expects, what it was trained on and how it was evaluated."""
+        return self._card
+
+    @property
+    def classes(self) -> list[str]:
+        """The emotions."""
+        return list(self._card.classes)
+
+    def predict(
+        self, sources: Iterable[Source], progress: Callable[[int, int], None] | None = None
+    ) -> list[Prediction]:
+        """Ask the model about recordings.
+
+        One that cannot be used has its reason in its answer, and the others are answered all the same. Recordings of
+        equal length go through the encoders together.
+
+        Args:
+            sources: paths of files of any format that libsndfile reads; tuples of a waveform and its rate (`(samples,)`
+                or `(samples, channels)`, floating point with full scale 1, or int16, int32, int8, uint8); binary
+                streams that hold a file, which are read to their end and not closed. Any rate; channels are averaged.
+            progress: called with the number of recordings that are encoded, and of all.
+
+        Returns:
+            one answer for each, in their order.
+
+        Raises:
+            TypeError: one of them is nothing of that.
+            ValueError: the predictor is closed.
+        """
+        if self._model is None:
+            raise ValueError("This predictor is closed.")
+        if _single(sources):
+            raise TypeError("predict takes a list of recordings; give one alone to predict_one.")
+        given = list(sources)
+        named = [_named(source, number) for number, source in enumerate(given, start=1)]
+        clips: list[_Clip] = []
+        held: list[_Clip] = []
+        for source, (path, name) in zip(given, named, strict=True):
+            clip = self._read(source, path, name)
+            clips.append(clip)
+            held.append(clip)
+            if len(clips) == len(given) or sum(map(self._seconds, held)) >= self._seconds_at_once():
+                self._encode(held)
+                held = []
+                if progress:
+                    progress(len(clips), len(given))
+        return self._answers(clips)
+
+    def predict_one(self, source: Source) -> Prediction:
+        """Ask the model about one recording, see `predict`."""
+        return self.predict([source])[0]
+
+    def close(self) -> None:
+        """Give back the memory of the network and the encoders."""
+        self._model = None
+        self._inputs.clear()
+        gc.collect()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- recordings to vectors -----------------------------------------------------------------------------
+
+    def _read(self, source: Source, path: Path | None, name: str) -> "_Clip":
+        """A recording at every rate that an encoder hears."""
+        clip = _Clip(path, name)
+        try:
+            with _file(source, name) as file:
+                clip.seconds = audio.info(file).seconds
+                for rate in {encoder.sample_rate for encoder in self._inputs.values()}:
+                    clip.waveforms[rate] = audio.read(file, rate)
+        except AudioError as error:
+            clip.problem = str(error)
+        return clip
+
+    def _seconds(self, clip: "_Clip") -> float:
+        """What the longest of a recording's waveforms lasts, once padded."""
+        lengths = [0.0]
+        for name, encoder in self._inputs.items() if clip.waveforms and not clip.problem else ():
+            samples = self._policies[name].samples(len(clip.waveforms[encoder.sample_rate]), encoder.sample_rate)
+            lengths.append(samples / encoder.sample_rate)
+        return max(lengths)
+
+    def _seconds_at_once(self) -> float:
+        on_gpu = any(encoder.device.startswith("cuda") for encoder in self._inputs.values())
+        return GPU_BATCH_SECONDS if on_gpu else CPU_BATCH_SECONDS
+
+    def _encode(self, clips: "Sequence[_Clip]") -> None:
+        """Put vectors, or the reason why there are none, in the place of waveforms."""
+        good = [clip for clip in clips if not clip.problem]
+        done: dict[EmbeddingKey, list[np.ndarray | Exception]] = {}
+        for name, key in self._keys.items():
+            encoder = self._inputs[name]
+            if key not in done:
+                rate, policy = encoder.sample_rate, self._policies[name]
+                waveforms = [clip.waveforms[rate] for clip in good]
+                padded = [padding.pad(waveform, policy.samples(len(waveform), rate)) for waveform in waveforms]
+                done[key] = embed(encoder, padded, key.pooling)
+            size = self._card.inputs[name].size
+            for clip, vector in zip(good, done[key], strict=True):
+                if isinstance(vector, Exception):
+                    clip.problem = clip.problem or reason(vector)
+                elif vector.shape != (size,):
+                    clip.problem = clip.problem or (
+                        f"{encoder.name} gives {vector.shape[0]} values for it and the model takes {size}: it is "
+                        f"longer than the clips that the model was trained on (pad {key.pad})."
+                    )
+                else:
+                    clip.vectors[name] = vector
+        for clip in clips:
+            clip.waveforms.clear()
+
+    # -- vectors to answers --------------------------------------------------------------------------------
+
+    def _answers(self, clips: "Sequence[_Clip]") -> list[Prediction]:
+        good = [clip for clip in clips if not clip.problem]
+        if good:
+            arrays = {name: np.stack([clip.vectors[name] for clip in good]) for name in self._card.inputs}
+            for clip, row in zip(good, self._model.probabilities(arrays), strict=True):
+                if np.isfinite(row).all() and (row >= 0).all():
+                    clip.probabilities = {name: float(p) for name, p in zip(self._card.classes, row, strict=True)}
+                else:
+                    clip.problem = f"{clip.name}: the model's network gives no probabilities for it: {row[:5]}."
+        return [
+            Prediction(
+                clip.path,
+                clip.name,
+                clip.seconds,
+                clip.probabilities,
+                clip.problem,
+                "" if clip.problem else _unlike(self._card, clip.seconds),
+            )
+            for clip in clips
+        ]
+
+
+class _Clip:
+    """A recording on its way to its answer."""
+
+    def __init__(self, path: Path | None, name: str) -> None:
+        self.path, self.name = path, name
+        self.seconds: float | None = None
+        self.waveforms: dict[int, np.ndarray] = {}  # by rate
+        self.vectors: dict[str, np.ndarray] = {}  # by input
+        self.probabilities: dict[str, float] = {}
+        self.problem = ""
+
+
+# -- sources -----------------------------------------------------------------------------------------------
+
+
+def _single(value: Any) -> bool:
+    """Whether a value is one recording, rather than several."""
+    if isinstance(value, tuple):
+        return len(value) == 2 and isinstance(value[0], np.ndarray) and not isinstance(value[1], np.ndarray | tuple)
+    return isinstance(value, str | os.PathLike | np.ndarray) or hasattr(value, "read")
+
+
+def _named(source: Source, number: int) -> tuple[Path | None, str]:
+    """A recording's path, and what messages call it."""
+    if isinstance(source, str | os.PathLike):
+        return Path(source), str(source)
+    if hasattr(source, "read"):
+        name = getattr(source, "name", None)
+        return None, name if isinstance(name, str) and name else f"stream {number}"
+    if isinstance(source, tuple) and len(source) == 2:
+        return None, f"waveform {number}"
+    raise TypeError(
+        "A recording is a path, a tuple of a waveform and its rate, or a binary stream; received "
+        f"{type(source).__name__} in place {number}."
+    )
+
+
+@contextmanager
+def _file(source: Source, name: str) -> Iterator[str | os.PathLike[str]]:
+    """A recording as what the readers of files take."""
+    if isinstance(source, str | os.PathLike):
+        yield source
+    elif isinstance(source, tuple):
+        with spool.spooled_waveform(*source, name) as file:
+            yield file
+    else:
+        with spool.spooled(source, name) as file:
+            yield file
+
+
+def _unlike(card: Card, seconds: float | None) -> str:
+    lengths = card.trained_on.seconds
+    if lengths is None or seconds is None or lengths[0] / 2 <= seconds <= lengths[1] * 2:
+        return ""
+    return f"{seconds:.1f} s long; the model was trained on clips of {lengths[0]:.1f} to {lengths[1]:.1f} s"
+
+
+# -- encoders ----------------------------------------------------------------------------------------------
+
+
+def _load_encoders(card: Card, weights: Mapping[str, str], device: str, download: bool) -> dict[str, Encoder]:
+    """The encoder of each input, loaded once for all that use it with the same settings."""
     keys = card.keys()
-    if strange := set(weights or {}) - {key.encoder for key in keys.values()}:
+    if strange := set(weights) - {key.encoder for key in keys.values()}:
         raise ModelFileError(
             f"The model does not use {', '.join(sorted(strange))}; it takes "
             f"{' and '.join(key.encoder for key in keys.values())}."
         )
-    return {
-        name: LoadRequest(
-            weights=(weights or {}).get(key.encoder, _usual(key)),
-            layer=key.layer,
-            dtype=key.dtype,
-            device=device,
-            seed=_seed(key),
-            options=dict(key.options),
-        )
-        for name, key in keys.items()
-    }
+    loaded: list[tuple[str, LoadRequest, Encoder]] = []
+    inputs = {}
+    for name, key in keys.items():
+        request = _request(key, weights.get(key.encoder), device, download)
+        same = [encoder for encoder_name, asked, encoder in loaded if (encoder_name, asked) == (key.encoder, request)]
+        encoder = same[0] if same else encoders.load(key.encoder, request)
+        _check_same(key, make_key(encoder, key.pooling, PadPolicy.parse(key.pad)))
+        loaded.append((key.encoder, request, encoder))
+        inputs[name] = encoder
+    return inputs
 
 
-def _seed(key: EmbeddingKey) -> int:
-    """The seed of random weights."""
-    text = key.weights.removeprefix("random:")
-    return int(text) if text.isascii() and text.isdigit() else 0
-
-
-def _usual(key: EmbeddingKey) -> str | None:
-    """Where weights are looked for when the user names no place."""
-    if key.random:
-        return "random"
-    return key.weights if key.weights.startswith("hub:") else None
-
-
-def predict(
-    model: Path,
-    paths: Sequence[Path],
-    wanted: Mapping[str, LoadRequest] | None = None,
-    progress: ProgressCallback | None = None,
-) -> list[Prediction]:
-    """Ask a model about audio files.
-
-    A file that cannot be used has its reason in its answer, and the others are answered all the same. An answer does
-    not depend on the other files.
-
-    Args:
-        model: the file, see `serfuse.prediction.bundle`.
-        paths: any format that libsndfile reads, any rate; channels are averaged.
-        wanted: from `requests`.
-        progress: called after every file with the number of those done by one encoder and its name.
-
-    Raises:
-        WeightsError: an encoder's weights are absent or damaged.
-        ModelFileError: the file is no model, or this machine's encoder or its weights are not those that the model
-            was trained on.
-    """
-    card = bundle.read_card(model)
-    wanted = requests(card) if wanted is None else wanted
-    vectors: dict[str, list[np.ndarray | Exception]] = {}
-    for name, key in card.keys().items():
-        encoder = encoders.load(key.encoder, wanted[name])
-        policy = PadPolicy.parse(key.pad)
-        _check_same(key, make_key(encoder, key.pooling, policy))
-        vectors[name] = []
-        for path in paths:
-            vectors[name].append(_vector(path, encoder, policy, key.pooling, card.inputs[name].size))
-            if progress:
-                progress(len(vectors[name]), len(paths), key.encoder, None)
-        del encoder
-        gc.collect()  # a large encoder gives its memory back before the next one is loaded
-    # Only now: torch looks for its GPUs in vain once TensorFlow has.
-    return _answers(bundle.load(model), paths, vectors)
+def _request(key: EmbeddingKey, weights: str | None, device: str, download: bool) -> LoadRequest:
+    """How an encoder must be loaded to give what the model was trained on."""
+    seed = 0
+    if weights is None and key.random:
+        weights, seed = "random", int(key.weights.removeprefix("random:"))
+    elif weights is None and key.weights.startswith("hub:"):
+        weights = key.weights
+    return LoadRequest(
+        weights=weights,
+        layer=key.layer,
+        dtype=key.dtype,
+        device=device,
+        seed=seed,
+        options=dict(key.options),
+        download=download,
+    )
 
 
 def _check_same(trained: EmbeddingKey, here: EmbeddingKey) -> None:
@@ -154,49 +368,3 @@ def _check_same(trained: EmbeddingKey, here: EmbeddingKey) -> None:
         + "\n".join(lines)
         + f"\n{cure}"
     )
-
-
-def _vector(path: Path, encoder: Encoder, policy: PadPolicy, pooling: str, size: int) -> np.ndarray | Exception:
-    try:
-        waveform = audio.read(path, encoder.sample_rate)
-    except AudioError as error:
-        return error
-    padded = padding.pad(waveform, policy.samples(len(waveform), encoder.sample_rate))
-    vector = embed(encoder, [padded], pooling)[0]
-    if not isinstance(vector, Exception) and vector.shape != (size,):
-        return AudioError(
-            f"{encoder.name} gives {vector.shape[0]} values for it and the model takes {size}: it is longer than the "
-            f"clips that the model was trained on (pad {policy.name})."
-        )
-    return vector
-
-
-def _answers(
-    model: Bundle, paths: Sequence[Path], vectors: Mapping[str, list[np.ndarray | Exception]]
-) -> list[Prediction]:
-    good = [row for row in range(len(paths)) if not any(isinstance(part[row], Exception) for part in vectors.values())]
-    classes = model.card.classes
-    answers = {}
-    if good:
-        arrays = {name: np.stack([part[row] for row in good]) for name, part in vectors.items()}
-        answers = dict(zip(good, model.probabilities(arrays), strict=True))
-    found = []
-    for row, path in enumerate(paths):
-        problems = [reason(part[row]) for part in vectors.values() if isinstance(part[row], Exception)]
-        try:
-            seconds = audio.info(path).seconds
-        except AudioError:
-            seconds = None
-        answer = Prediction(path, seconds, {}, problem=problems[0] if problems else "")
-        if row in answers:
-            probabilities = {name: float(p) for name, p in zip(classes, answers[row], strict=True)}
-            answer = replace(answer, probabilities=probabilities, unlike=_unlike(model.card, seconds))
-        found.append(answer)
-    return found
-
-
-def _unlike(card: Card, seconds: float | None) -> str:
-    lengths = card.trained_on.seconds
-    if lengths is None or seconds is None or lengths[0] / 2 <= seconds <= lengths[1] * 2:
-        return ""
-    return f"{seconds:.1f} s long; the model was trained on clips of {lengths[0]:.1f} to {lengths[1]:.1f} s"

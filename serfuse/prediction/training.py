@@ -1,20 +1,20 @@
 """The model that is kept: the settings of a cross-validated run, trained on all of its clips."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from .. import models
 from ..errors import RunError
-from ..experiment import backend, cross_validation, fitting
+from ..experiment import backend, fitting
 from ..experiment.config import Config
-from ..experiment.cross_validation import Dataset
+from ..experiment.dataset import Dataset, load_dataset
+from ..progress import Observer
 from ..runs import run_folder
 from ..runs.run import Run
 from ..splits import folds
 from ..store import EmbeddingStore
+from . import keras_file
 from .bundle import FORMAT, Bundle, Card, Evaluation, Input, TrainedOn
 
 
@@ -27,7 +27,7 @@ def of_run(run: Path, store: EmbeddingStore) -> tuple[Config, Dataset]:
     """
     finished = Run.read(run)
     config = finished.config
-    dataset = cross_validation.load_dataset(config, store)
+    dataset = load_dataset(config, store)
     if changes := finished.changes(dataset):
         raise RunError(
             f"The store {store.root} no longer holds what {run} was made with: {'; '.join(changes)}. The figures of "
@@ -36,12 +36,7 @@ def of_run(run: Path, store: EmbeddingStore) -> tuple[Config, Dataset]:
     return config, dataset
 
 
-def train(
-    run: Path,
-    config: Config,
-    dataset: Dataset,
-    on_epoch: Callable[[int, Mapping[str, float]], None] | None = None,
-) -> Bundle:
+def train(run: Path, config: Config, dataset: Dataset, observer: Observer | None = None) -> Bundle:
     """Train on every clip, but for the inner validation part that early stopping looks at.
 
     That part is drawn as in each fold of the run: it keeps apart what the run's split keeps apart. No clip is left to
@@ -51,10 +46,11 @@ def train(
         run: the finished run.
         config: its settings, and
         dataset: its data, from `of_run`.
-        on_epoch: called with each epoch, from 1, and its figures.
+        observer: hears of each epoch.
 
     Raises:
         RunError: a model that cannot stand alone (it needs batch mates), or has no file format; training diverges.
+        ModelFileError: a network that could not be read again.
         SplitError: no validation part can be kept apart.
     """
     model = models.get(config.model)
@@ -77,16 +73,24 @@ def train(
         speaker_kind=dataset.speaker_kind,
         folder=None if config.split.folder is None else Path(config.split.folder),
     )
-    codes = pd.Categorical(dataset.clips["emotion"], categories=dataset.classes).codes.astype("int64")
-
-    def rows_of(ids: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        rows = dataset.rows(ids)
-        return {name: array[rows] for name, array in dataset.arrays.items()}, codes[rows]
-
-    fitted = fitting.fit(
-        config, *rows_of(part.train), *rows_of(part.validation), len(dataset.classes), config.seed, on_epoch
-    )
+    _check_can_be_kept(config, dataset)
+    training, validation = dataset.part(part.train), dataset.part(part.validation)
+    observer = observer or Observer()
+    with observer.working("training", config.training.epochs, "epoch"):
+        fitted = fitting.fit(config, training, validation, len(dataset.classes), config.seed, observer=observer)
     return Bundle(_card(run, config, dataset, part, len(fitted.history)), fitting.without_optimizer(fitted.model))
+
+
+def _check_can_be_kept(config: Config, dataset: Dataset) -> None:
+    """Build the network once before it is trained: one that could not be read again is not worth training.
+
+    Raises:
+        ModelFileError: it has layers that its model does not declare, or takes more than a model file may.
+    """
+    backend.set_up_backend()
+    network = models.get(config.model).build(dataset.arrays, len(dataset.classes), config.model_options(), config.seed)
+    keras_file.check_declared(fitting.without_optimizer(network), config.model)
+    keras_file.clips_at_once(network, f"The model {config.model!r}")
 
 
 def _card(run: Path, config: Config, dataset: Dataset, part: folds.Fold, epochs: int) -> Card:

@@ -1,11 +1,12 @@
 """The report as one self-contained HTML page: no script, no network, readable on a phone and in print."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
 from .. import __version__
 from ..errors import RunError
+from ..progress import Observer
 from ..runs import compare
 from ..store import EmbeddingStore
 from . import alt_texts, charts, fold_tables, mistakes, tables
@@ -18,7 +19,7 @@ def render(
     *,
     title: str | None = None,
     store: EmbeddingStore | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    observer: Observer | None = None,
 ) -> str:
     """The page.
 
@@ -26,7 +27,7 @@ def render(
         runs: from `runs.read`.
         title: heading; by default made from the corpora.
         store: where the clips' audio files are looked up, for the players; `None` for a page without sound.
-        progress: called with the number of runs drawn and in all.
+        observer: hears of each run that is drawn.
     """
     import jinja2
     from markupsafe import Markup
@@ -36,7 +37,7 @@ def render(
     )
     template = environment.from_string((resources.files(__package__) / "page.html").read_text("utf-8"))
     sections = []
-    for number, run in enumerate(runs, start=1):
+    for number, run in enumerate((observer or Observer()).each(runs, "drawing", "run"), start=1):
         figures = [
             (
                 "Confusion matrix",
@@ -80,6 +81,8 @@ def render(
                     for place, (head, caption, text, drawn) in enumerate(figures)
                     if drawn
                 ],
+                "figure_titles": [metric.title for metric in fold_tables.figures(run)],
+                "units": fold_tables.units(run),
                 "summary": fold_tables.summary(run),
                 "fold_heads": fold_tables.heads(run),
                 "folds": fold_tables.rows(run),
@@ -88,8 +91,6 @@ def render(
                 "classes": _per_class(run),
             }
         )
-        if progress:
-            progress(number, len(runs))
     corpora = list(dict.fromkeys(run.corpus for run in runs))
     return template.render(
         title=title or f"Speech emotion recognition on {', '.join(corpora)}",
@@ -102,7 +103,6 @@ def render(
         gaps=words.gaps(runs),
         comparisons=_comparisons(runs),
         units=" or ".join(sorted({f"{run.metrics['interval']['unit']}s" for run in runs})),
-        figure_titles=fold_tables.titles(),
         sections=sections,
         version=__version__,
         notes=sorted({run.metrics["interval"]["note"] for run in runs}),

@@ -2,12 +2,9 @@
 
 import csv
 import io
-import re
 from collections.abc import Callable
-from typing import Any
 
-from ..metrics import LOSSES, SCORES
-from .latex import escape
+from . import escaping, fold_tables
 from .runs import ReportedRun
 from .sentences import data, gaps, interval, percent, printed, printed_note
 
@@ -37,33 +34,29 @@ def markdown(runs: list[ReportedRun]) -> str:
     """A Markdown table, with the sentences under it."""
 
     def line(cells: list[str] | tuple[str, ...]) -> str:
-        return "| " + " | ".join(_plain_markdown(cell).replace("|", "\\|") for cell in cells) + " |"
+        return escaping.markdown_row([escaping.markdown(cell) for cell in cells])
 
     rule = line(["---"] * 4 + ["---:"] * 5 + ["---"])
     lines = [line(HEADS), rule, *(line(row) for row in rows(runs)), ""]
     notes = [f"{run.name}: {text}" for run in runs for text in run.warnings()]
     notes += [*data(runs), *gaps(runs), *filter(None, [printed_note(runs)])]
     notes += [f"{run.name}: {run.audit[0]}" for run in runs]
-    lines += [f"- {_plain_markdown(note)}" for note in notes]
+    lines += [f"- {escaping.markdown(note)}" for note in notes]
     return "\n".join(lines) + "\n"
-
-
-def _plain_markdown(text: str) -> str:
-    """`text` on one line, with nothing in it that Markdown takes for HTML, a link, code or an escape."""
-    return re.sub(r"([\\`<\[\]])", r"\\\1", " ".join(text.split()))
 
 
 def comma_separated(runs: list[ReportedRun]) -> str:
     """CSV with fractions in full precision, for further computing."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    figures = (*SCORES, *LOSSES)
+    figures = dict.fromkeys(metric.name for run in runs for metric in fold_tables.figures(run))
     heads = ["run", "corpus", "synthetic", "model", "a", "b", "random_weights"]
     heads += ["split", "folds", "repeats", "seed", "clips"]
     heads += [f"{name}_{what}" for name in figures for what in ("mean", "std", "pooled", "low", "high")]
     classes = sorted({name for run in runs for name in run.classes})
     heads += [f"{what}_{name}" for name in classes for what in ("support", "recall")]
-    writer.writerow([*heads, "printed_accuracy", "printed_macro_f1", "printed_in"])
+    heads += ["printed_accuracy", "printed_macro_f1", "printed_in"]
+    writer.writerow([escaping.spreadsheet(head) for head in heads])
     for run in runs:
         keys = run.encoders
         cells = [run.name, run.corpus, run.synthetic, run.model, keys[0], keys[1] if len(keys) > 1 else ""]
@@ -72,7 +65,7 @@ def comma_separated(runs: list[ReportedRun]) -> str:
         cells.append(run.metrics["pooled"]["clips"])
         for name in figures:
             bounds = run.metrics["intervals"].get(name, {})
-            cells += [run.metrics[part].get(name) for part in ("mean", "std", "pooled")]
+            cells += [_number(run.metrics[part].get(name)) for part in ("mean", "std", "pooled")]
             cells += [bounds.get("low"), bounds.get("high")]
         for name in classes:
             one = run.metrics["pooled"]["per_class"].get(name, {})
@@ -83,20 +76,20 @@ def comma_separated(runs: list[ReportedRun]) -> str:
             [f"{row.paper} table {row.table}" for row in run.published],
         ):
             cells.append("; ".join(map(str, values)))  # a model may stand in both papers
-        writer.writerow(["" if cell is None else _no_formula(cell) for cell in cells])
+        writer.writerow(["" if cell is None else escaping.spreadsheet(cell) for cell in cells])
     return out.getvalue()
 
 
-def _no_formula(cell: Any) -> Any:
-    """A name that a spreadsheet would take for a formula gets an apostrophe before it; numbers stay as they are."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+def _number(value: object) -> float | None:
+    """A figure of a metric that only the run's file knows may be anything."""
+    return value if isinstance(value, int | float) else None
 
 
 def latex(runs: list[ReportedRun]) -> str:
     """A `booktabs` table; the caption says what the figures are."""
     lines = [r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering", r"\begin{tabular}{llllrrlrrl}"]
-    lines += [r"\toprule", " & ".join(escape(head) for head in HEADS) + r" \\", r"\midrule"]
-    lines += [" & ".join(escape(cell) for cell in row) + r" \\" for row in rows(runs)]
+    lines += [r"\toprule", " & ".join(escaping.latex(head) for head in HEADS) + r" \\", r"\midrule"]
+    lines += [" & ".join(escaping.latex(cell) for cell in row) + r" \\" for row in rows(runs)]
     notes = dict.fromkeys(run.metrics["interval"]["note"] for run in runs)
     found = [f"{run.name}: {text}" for run in runs for text in run.warnings()] + data(runs)
     caption = " ".join(
@@ -107,7 +100,7 @@ def latex(runs: list[ReportedRun]) -> str:
             *found,
         ]
     )
-    lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{escape(caption)}}}", r"\end{table}"]
+    lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{escaping.latex(caption)}}}", r"\end{table}"]
     return "\n".join(lines) + "\n"
 
 

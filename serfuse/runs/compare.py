@@ -82,7 +82,7 @@ class Comparison:
     """Several runs on the same clips and folds.
 
     Attributes:
-        metric: a name of `serfuse.metrics.SCORES`.
+        metric: a name of `serfuse.metrics.METRICS`.
         confidence: nominal coverage of the intervals.
         runs: in the order given.
         pairs: every run with every later one.
@@ -131,7 +131,7 @@ def compare(
     Args:
         runs: runs, their folders, or tables of predictions (`clip`, `label`, `predicted`, and where known `speaker`,
             `fold`, `repeat`).
-        metric: a name of `serfuse.metrics.SCORES`.
+        metric: a name of `serfuse.metrics.METRICS`.
         confidence: nominal coverage of the intervals; 1 - confidence is the level of the verdicts.
         names: what to call the runs; by default their folders' names.
         speaker_kind: what the speaker column holds; by default what the first run folder's configuration says.
@@ -142,8 +142,9 @@ def compare(
         RunError: fewer than two runs, a run that cannot be read, or runs that were not tested on the same clips
             and folds, or did not hear the same recordings; the message says which clip and which fold.
     """
-    if metric not in metrics.SCORES:
-        raise RunError(f"Unknown metric {metric!r}. Choose one of: {', '.join(metrics.SCORES)}.")
+    figure = metrics.METRICS.get(metric)
+    if not figure.interval:
+        raise RunError(f"{figure.title} has no interval, so runs cannot be compared by it. Choose another metric.")
     if not 0 < confidence < 1:
         raise RunError(f"The confidence is {confidence}; expected a number between 0 and 1, such as 0.95.")
     if len(runs) < 2:
@@ -156,24 +157,22 @@ def compare(
     kind = speaker_kind or read[0].speaker_kind
     speakers = [None if value == "" else value for value in first["speaker"]]
     clusters = intervals.Clusters.of(speakers, first["clip"].tolist(), kind)
-    size, classes = first["clip"].nunique(), read[0].classes
-    values, drawn = [], []
-    for run in read:
-        matrices = metrics.confusion_by_cluster(run.table["label"], run.table["predicted"], classes, clusters)
-        values.append(float(metrics.scores(matrices.sum(axis=0))[metric]))
-        flat = intervals.sums(matrices.reshape(clusters.number, -1), draws, seed)
-        drawn.append(metrics.scores(flat.reshape(-1, len(classes), len(classes)))[metric])
+    size = first["clip"].nunique()
+    boots = [metrics.Bootstrap(_tested(run, run.table, figure), clusters, draws, seed) for run in read]
+    values = [_value(figure, run, boot.tested) for run, boot in zip(read, boots, strict=True)]
+    # The same draws for every run; `None` where the figure of so many clips would take too long.
+    drawn = [boot.of(figure) for boot in boots]
 
     scores = []
-    for run, value, draw in zip(read, values, drawn, strict=True):
-        low, high = intervals.bounded(value, draw, clusters.number, size, confidence)
+    for run, value, boot in zip(read, values, boots, strict=True):
+        low, high = boot.interval(figure, value, size, confidence)
         scores.append(RunScore(run.name, value, _defined(low), _defined(high)))
     pairs = []
     for i, j in combinations(range(len(read)), 2):
         a, b = read[i], read[j]
-        low, high, p = intervals.difference(values[i] - values[j], drawn[i] - drawn[j], clusters.number, confidence)
+        low, high, p = _difference(figure, values[i] - values[j], drawn[i], drawn[j], clusters.number, confidence)
         only_a, only_b = _discordant(a.table, b.table)
-        t, rounds, p_t = _resampled_t(a, b, metric)
+        t, rounds, p_t = _resampled_t(a, b, figure)
         pairs.append(
             Pair(
                 a=a.name,
@@ -207,10 +206,47 @@ def compare(
     )
 
 
+def _tested(run: PairedRun, table: "pd.DataFrame", metric: metrics.Metric) -> metrics.Tested:
+    """Predictions of a run, or of a part of it; probabilities only where the metric needs them.
+
+    Raises:
+        RunError: it needs some and the run has none.
+    """
+    rows = None
+    if metric.needs == "probabilities":
+        rows = metrics.probability_columns(table, run.classes)
+        if rows is None:
+            raise RunError(f"{metric.title} needs probabilities, and the predictions of {run.name} hold none.")
+    return metrics.tested_on(table["label"], table["predicted"], rows, run.classes)
+
+
+def _value(metric: metrics.Metric, run: PairedRun, tested: metrics.Tested) -> float:
+    found = metrics.quick_value(metric, tested)
+    if not np.isfinite(found):
+        raise RunError(f"{metric.title} is not defined for the predictions of {run.name}.")
+    return found
+
+
+def _difference(
+    metric: metrics.Metric,
+    estimate: float,
+    a: np.ndarray | None,
+    b: np.ndarray | None,
+    clusters: int,
+    confidence: float,
+) -> tuple[float, float, float]:
+    """(low, high, p); NaN where there are no draws."""
+    if a is None or b is None:
+        return float("nan"), float("nan"), float("nan")
+    draws = a - b
+    largest = 1.0 if metric.unit == "percent" else np.inf
+    return intervals.difference(estimate, draws[np.isfinite(draws)], clusters, confidence, largest)
+
+
 # --- tests --------------------------------------------------------------------------------------------------
 
 
-def _resampled_t(a: PairedRun, b: PairedRun, metric: str) -> tuple[float | None, int, float | None]:
+def _resampled_t(a: PairedRun, b: PairedRun, metric: metrics.Metric) -> tuple[float | None, int, float | None]:
     """(t, rounds, p) over the folds of all repeats.
 
     Repeats that test the very same folds again (leave one speaker out) are no further rounds; they are averaged.
@@ -220,12 +256,16 @@ def _resampled_t(a: PairedRun, b: PairedRun, metric: str) -> tuple[float | None,
     sizes, others = _training_sizes(a), _training_sizes(b)
     for (repeat, fold), part in a.table.groupby(["repeat", "fold"], sort=True):
         other = b.table.loc[part.index]
-        value = _score(part, a.classes, metric) - _score(other, a.classes, metric)
+        value = metrics.quick_value(metric, _tested(a, part, metric)) - metrics.quick_value(
+            metric, _tested(b, other, metric)
+        )
+        if not np.isfinite(value):
+            continue  # not defined for a fold that lacks classes
         rounds.setdefault(frozenset(part["clip"]), []).append(value)
         tests.append(len(part))
         # Their inner validation parts may differ; the smaller training part makes the more careful test.
         trains.append(min(sizes.get((repeat, fold), 0), others.get((repeat, fold), 0)))
-    if min(trains) == 0:
+    if min(trains, default=0) == 0:
         return None, len(rounds), None
     t, p = paired_tests.corrected_resampled_t(
         [float(np.mean(v)) for v in rounds.values()], float(np.mean(tests) / np.mean(trains))
@@ -240,12 +280,6 @@ def _training_sizes(run: PairedRun) -> Mapping[tuple[int, int], int]:
     tested = run.table.groupby(["repeat", "fold"]).size()
     whole = run.table.groupby("repeat").size()
     return {key: int(whole[key[0]] - number) for key, number in tested.items()}
-
-
-def _score(table: "pd.DataFrame", classes: Sequence[str], metric: str) -> float:
-    one = intervals.Clusters(np.zeros(len(table), dtype=int), 1, "fold")
-    matrix = metrics.confusion_by_cluster(table["label"], table["predicted"], classes, one)[0]
-    return float(metrics.scores(matrix)[metric])
 
 
 def _discordant(a: "pd.DataFrame", b: "pd.DataFrame") -> tuple[int, int]:
@@ -278,16 +312,24 @@ def _holm(pairs: list[Pair]) -> list[Pair]:
 
 def _sentence(pair: Pair, whole: Comparison) -> str:
     level = f"{100 * (1 - whole.confidence):.3g} %"
-    if pair.same == 1:
+    metric = metrics.METRICS.get(whole.metric)
+    if pair.same == 1 and metric.needs == "predictions":
         return f"{pair.a} and {pair.b} give the same predictions for all {whole.clips} clips."
-    above, below, sign = (pair.a, pair.b, 1) if pair.difference >= 0 else (pair.b, pair.a, -1)
-    relation = "is level with" if pair.difference == 0 else "is above"
-    points = f" by {100 * abs(pair.difference):.1f} points" if pair.difference else ""
+    # The better run first.
+    ahead = pair.difference >= 0 if metric.higher_is_better else pair.difference <= 0
+    better, other, sign = (pair.a, pair.b, 1) if ahead else (pair.b, pair.a, -1)
+    relation = "is above" if metric.higher_is_better else "is below"
+    if pair.difference == 0:
+        relation = "is level with"
+    unit = " points" if metric.unit == "percent" else ""
+    by = f" by {metric.shown(abs(pair.difference))}{unit}" if pair.difference else ""
     if pair.p is None or pair.low is None or pair.high is None:
-        title = metrics.SCORES.get(whole.metric).title
-        return f"{above} {relation} {below}{points} of {title}; one cluster gives no interval."
-    low, high = sorted((sign * pair.low, sign * pair.high))
-    interval = f"({100 * whole.confidence:g} % interval {100 * low:.1f} to {100 * high:.1f})"
+        of = f" {'of' if metric.unit == 'percent' else 'in'} {metric.title}"
+        why = "one cluster gives no interval" if metric.of_counts or whole.clusters < 2 else "there is no interval"
+        return f"{better} {relation} {other}{by}{of}; {why}."
+    direction = sign if metric.higher_is_better else -sign
+    low, high = sorted((direction * pair.low, direction * pair.high))
+    interval = f"({100 * whole.confidence:g} % interval {metric.shown_range(low, high)})"
     adjusted = pair.holm["p"]
     alpha = 1 - whole.confidence
     if adjusted is not None and adjusted < alpha:
@@ -298,7 +340,7 @@ def _sentence(pair: Pair, whole: Comparison) -> str:
         verdict = f"distinguishable at {level} alone, but not after Holm's correction for {len(whole.pairs)} pairs"
     else:
         verdict = f"not distinguishable at {level}"
-    return f"{above} {relation} {below}{points} {interval}: {verdict}."
+    return f"{better} {relation} {other}{by} {interval}: {verdict}."
 
 
 def _notes(

@@ -7,7 +7,7 @@ from .schema import Description
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..experiment.cross_validation import Dataset
+    from ..experiment.dataset import Dataset
 
 # Column of `clips.csv` -> column of `Dataset.clips`, the word for it, and its name in `Dataset.digests`.
 _COLUMNS = {

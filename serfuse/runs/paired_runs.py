@@ -79,6 +79,8 @@ def _need(table: "pd.DataFrame", columns: Sequence[str], where: str) -> None:
 
 
 def _paired_run(name: str, table: "pd.DataFrame", parts: "pd.DataFrame | None", kind: str, where: str) -> PairedRun:
+    import pandas as pd
+
     _need(table, ["clip", "label", "predicted"], where)
     if table.empty:
         raise RunError(f"{where} holds no predictions.")
@@ -89,12 +91,15 @@ def _paired_run(name: str, table: "pd.DataFrame", parts: "pd.DataFrame | None", 
         clean["speaker"] = table["speaker"].astype(object).where(table["speaker"].notna(), "").astype(str)
     else:
         clean["speaker"] = ""
+    named = [str(c)[2:] for c in table.columns if str(c).startswith("p_")]
+    for column in (f"p_{one}" for one in named):
+        # For metrics that need them; a column that is no number is none, and such a metric then says so.
+        clean[column] = pd.to_numeric(table[column], errors="coerce")
     clean = clean.sort_values(["repeat", "clip"], kind="stable").reset_index(drop=True)
     twice = clean.duplicated(["repeat", "clip"])
     if twice.any():
         clip = clean.loc[twice.idxmax(), "clip"]
         raise RunError(f"{where}: clip {clip!r} is predicted more than once in one repeat; expected once.")
-    named = [str(c)[2:] for c in table.columns if str(c).startswith("p_")]
     classes = tuple(sorted({*named, *clean["label"], *clean["predicted"]}))
     return PairedRun(name, clean, parts, classes, kind)
 

@@ -19,7 +19,7 @@ from .schema import Description
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..experiment.cross_validation import Dataset
+    from ..experiment.dataset import Dataset
 
 
 @dataclass(frozen=True)

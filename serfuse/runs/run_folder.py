@@ -21,7 +21,8 @@ from .. import __version__
 from ..atomic_io import write_text
 from ..errors import RunError
 from ..experiment import config, fitting
-from ..experiment.cross_validation import Dataset, FoldResult, Result
+from ..experiment.cross_validation import FoldResult, Result
+from ..experiment.dataset import Dataset
 from ..splits.folds import Fold
 from . import figures, schema
 

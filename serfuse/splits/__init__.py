@@ -1,4 +1,8 @@
-"""How clips can be split, by name. Adding a split is a file in this folder and a line in this table."""
+"""How clips can be split, by name.
+
+Adding a split is a file in this folder and a line in this table; from another package the same `SplitMethod` under an
+entry point of the group `serfuse.splits` (docs/extending.md).
+"""
 
 from ..registry import Registry
 from .base import ClipTable, Parts, SplitMethod
@@ -14,6 +18,8 @@ SPLITS: Registry[SplitMethod] = Registry(
         ("given", "serfuse.splits.given:GIVEN"),
         ("cremad-tfds", "serfuse.splits.cremad_tfds:CREMAD_TFDS"),
     ],
+    group="serfuse.splits",
+    expects=SplitMethod,
 )
 get = SPLITS.get
 names = SPLITS.names

@@ -1,13 +1,12 @@
 """A table as Markdown, CSV, LaTeX or HTML."""
 
 import csv
-import html
 import io
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from ..errors import ConfigError
-from ..report.latex import escape
+from ..report import escaping
 from .table import Figure, Head, Table
 
 MISSING = "–"
@@ -41,20 +40,18 @@ def render(table: Table, form: str) -> str:
 
 def markdown(table: Table) -> str:
     """One line per row; a cell is `measured [interval] / printed`, in bold where it is marked."""
+    plain, row = escaping.markdown, escaping.markdown_row
     heads = [table.rows_heading, *(" ".join(filter(None, (h.corpus, h.model, h.metric))) for h in table.heads)]
-    lines = [f"### {table.title}", "", _bars(heads), _bars(["---", *["---:"] * len(table.heads)])]
+    lines = [f"### {plain(table.title)}", "", row([plain(head) for head in heads])]
+    lines.append(row(["---", *["---:"] * len(table.heads)]))
     for block in table.blocks:
         if block.title:
-            lines.append(_bars([f"**{block.title}**", *[""] * len(table.heads)]))
+            lines.append(row([f"**{plain(block.title)}**", *[""] * len(table.heads)]))
         for line in block.lines:
-            lines.append(_bars([line.label, *(_together(figure, table.compares) for figure in line.figures)]))
+            lines.append(row([plain(line.label), *(_together(figure, table.compares) for figure in line.figures)]))
     cell = "measured [interval] / printed" if table.compares else "measured [interval]"
-    lines += ["", f"A cell: {cell}.", *(f"\n{note}" for note in table.notes)]
+    lines += ["", f"A cell: {cell}.", *(f"\n{plain(note)}" for note in table.notes)]
     return "\n".join(lines) + "\n"
-
-
-def _bars(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def comma(table: Table) -> str:
@@ -66,14 +63,16 @@ def comma(table: Table) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     names = [" ".join(filter(None, (h.corpus, h.model, h.metric))) for h in table.heads]
-    writer.writerow(["block", "row", *(f"{name} {part}" for name in names for part in parts), "random weights"])
+    heads = ["block", "row", *(f"{name} {part}" for name in names for part in parts), "random weights"]
+    writer.writerow([escaping.spreadsheet(head) for head in heads])
     for block in table.blocks:
         for line in block.lines:
             cells: list[str] = []
             for f in line.figures:
                 cells += ["" if v is None else repr(round(v, 6)) for v in (f.measured, f.low, f.high, f.printed)]
                 cells.append("" if f.measured is None else str(int(f.best)))
-            writer.writerow([block.title or "", line.label, *cells, " ".join(line.random_weights)])
+            named = [escaping.spreadsheet(text) for text in (block.title or "", line.label)]
+            writer.writerow([*named, *cells, escaping.spreadsheet(" ".join(line.random_weights))])
     return out.getvalue()
 
 
@@ -82,20 +81,20 @@ def latex(table: Table) -> str:
     each = 2 if table.compares else 1
     width = each * len(table.heads)
     lines = [
-        f"% {escape(table.title)}. Needs \\usepackage{{booktabs}}.",
+        f"% {escaping.latex(table.title)}. Needs \\usepackage{{booktabs}}.",
         f"% Columns: measured with its interval{', then printed' if table.compares else ''}.",
         f"\\begin{{tabular}}{{l{'r' * width}}}",
         "\\toprule",
     ]
     levels = _levels(table)
     for level in levels:
-        cells = [f"\\multicolumn{{{each * span}}}{{c}}{{{escape(text)}}}" for text, span in level]
-        first = escape(table.rows_heading) if level is levels[-1] else ""
+        cells = [f"\\multicolumn{{{each * span}}}{{c}}{{{escaping.latex(text)}}}" for text, span in level]
+        first = escaping.latex(table.rows_heading) if level is levels[-1] else ""
         lines.append(" & ".join([first, *cells]) + r" \\")
     for block in table.blocks:
         lines.append("\\midrule")
         if block.title:
-            lines.append(f"\\multicolumn{{{width + 1}}}{{l}}{{\\textit{{{escape(block.title)}}}}} \\\\")
+            lines.append(f"\\multicolumn{{{width + 1}}}{{l}}{{\\textit{{{escaping.latex(block.title)}}}}} \\\\")
         for line in block.lines:
             cells = []
             for figure in line.figures:
@@ -104,9 +103,9 @@ def latex(table: Table) -> str:
                 cells.append(f"{number} {{\\scriptsize {shown}}}" if shown else number)
                 if table.compares:
                     cells.append(printed(figure).replace(MISSING, "--"))
-            lines.append(" & ".join([escape(line.label), *cells]) + r" \\")
+            lines.append(" & ".join([escaping.latex(line.label), *cells]) + r" \\")
     lines += ["\\bottomrule", "\\end{tabular}"]
-    return "\n".join([*lines, *(f"% {note}" for note in table.notes)]) + "\n"
+    return "\n".join([*lines, *(f"% {escaping.one_line(note)}" for note in table.notes)]) + "\n"
 
 
 def page(table: Table) -> str:
@@ -115,8 +114,10 @@ def page(table: Table) -> str:
     each = 2 if table.compares else 1
     rows = []
     for number, level in enumerate(levels):
-        first = f'<th rowspan="{len(levels) + each - 1}">{html.escape(table.rows_heading)}</th>' if number == 0 else ""
-        cells = "".join(f'<th colspan="{each * span}">{html.escape(text)}</th>' for text, span in level)
+        first = (
+            f'<th rowspan="{len(levels) + each - 1}">{escaping.html(table.rows_heading)}</th>' if number == 0 else ""
+        )
+        cells = "".join(f'<th colspan="{each * span}">{escaping.html(text)}</th>' for text, span in level)
         rows.append(f"<tr>{first}{cells}</tr>")
     if table.compares:
         rows.append("<tr>" + "<th>measured</th><th>printed</th>" * len(table.heads) + "</tr>")
@@ -125,7 +126,7 @@ def page(table: Table) -> str:
         lines = []
         if block.title:
             span = each * len(table.heads) + 1
-            lines.append(f'<tr><th class="block" colspan="{span}">{html.escape(block.title)}</th></tr>')
+            lines.append(f'<tr><th class="block" colspan="{span}">{escaping.html(block.title)}</th></tr>')
         for line in block.lines:
             cells = ""
             for figure in line.figures:
@@ -135,10 +136,10 @@ def page(table: Table) -> str:
                 cells += f"<td{name}>{measured(figure)}{small}</td>"
                 if table.compares:
                     cells += f'<td class="printed">{printed(figure)}</td>'
-            lines.append(f"<tr><th>{html.escape(line.label)}</th>{cells}</tr>")
+            lines.append(f"<tr><th>{escaping.html(line.label)}</th>{cells}</tr>")
         bodies.append("<tbody>\n" + "\n".join(lines) + "\n</tbody>")
-    notes = "\n".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
-    title = html.escape(table.title)
+    notes = "\n".join(f"<p>{escaping.html(note)}</p>" for note in table.notes)
+    title = escaping.html(table.title)
     return (
         f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title}</title>\n'
         f"<style>{_STYLE}</style></head>\n<body>\n<table>\n<caption>{title}</caption>\n<thead>\n"
@@ -176,15 +177,16 @@ def measured(figure: Figure, before: str = "", after: str = "") -> str:
     """The measured figure, between `before` and `after` where it is marked."""
     if figure.measured is None:
         return MISSING
-    number = f"{figure.measured:.2f}"
+    number = f"{figure.measured:.{max(2, figure.decimals)}f}"
     return f"{before}{number}{after}" if figure.best else number
 
 
-def interval(figure: Figure, form: str = "{:.1f}") -> str:
-    """The interval in brackets, or nothing."""
+def interval(figure: Figure, short: bool = False) -> str:
+    """The interval in brackets, or nothing; with a decimal less for narrow columns."""
     if figure.low is None or figure.high is None:
         return ""
-    return f"[{form.format(figure.low)}, {form.format(figure.high)}]"
+    decimals = figure.decimals - 1 if short else figure.decimals
+    return f"[{figure.low:.{decimals}f}, {figure.high:.{decimals}f}]"
 
 
 def printed(figure: Figure) -> str:

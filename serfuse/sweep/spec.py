@@ -8,16 +8,20 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from .. import models
-from ..errors import ConfigError, UnknownNameError
+from ..errors import ConfigError, ExtensionError, UnknownNameError
 from ..experiment import config as configs
-from ..metrics import SCORES
+from ..metrics import METRICS
 
 MAX_EXPERIMENTS = 100_000
 
 
 def _known(metric: str) -> str:
-    if metric not in SCORES:
-        raise ValueError(f"choose one of: {', '.join(SCORES)}")
+    try:
+        METRICS.get(metric)
+    except UnknownNameError:
+        raise ValueError(f"choose one of: {', '.join(METRICS)}") from None
+    except ExtensionError as error:
+        raise ValueError(str(error)) from None
     return metric
 
 
@@ -71,7 +75,7 @@ class SweepFile(_Section):
     separator: str = Field(" + ", description="between the two names of a pair's row")
     seeds: list[int] = Field(default_factory=lambda: [0], min_length=1)
     metrics: list[Annotated[str, AfterValidator(_known)]] = Field(
-        default_factory=lambda: ["accuracy", "macro_f1"], min_length=1, description="names of `serfuse.metrics.SCORES`"
+        default_factory=lambda: ["accuracy", "macro_f1"], min_length=1, description="names of `serfuse.metrics.METRICS`"
     )
     settings: dict[str, Any] = Field(default_factory=dict, description="settings of every model of the table")
 

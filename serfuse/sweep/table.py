@@ -1,6 +1,6 @@
 """The table of a sweep: measured figures with their intervals beside the printed ones, in the paper's layout."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,6 +8,7 @@ import pandas as pd
 
 from .. import metrics, models
 from ..errors import RunError
+from ..progress import Observer
 from ..published import results
 from ..runs import compare, sentences
 from ..runs.run import Run
@@ -37,14 +38,15 @@ class Head:
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of the table, in per cent.
+    """One figure of the table, in per cent where its metric is a share.
 
     Attributes:
         measured: mean over all folds of all seeds; `None` while a fold is missing.
         low: lower end of the interval, `None` where there is none.
         high: upper end.
         printed: the paper's, `None` where it has none.
-        best: whether this row is distinguishably above every other row of its block.
+        best: whether this row is distinguishably better than every other row of its block.
+        decimals: of the ends of the interval.
     """
 
     measured: float | None = None
@@ -52,6 +54,7 @@ class Figure:
     high: float | None = None
     printed: float | None = None
     best: bool = False
+    decimals: int = 1
 
 
 @dataclass(frozen=True)
@@ -113,13 +116,13 @@ class Table:
         raise KeyError(label)
 
 
-def make(plan: Plan, ledger: Ledger, progress: Callable[[int, int], None] | None = None) -> Table:
+def make(plan: Plan, ledger: Ledger, observer: Observer | None = None) -> Table:
     """The table as far as it is finished.
 
     Args:
         plan: what is in the table.
         ledger: where the results lie.
-        progress: called with the number of columns done, each block's apart, and their number in all.
+        observer: hears of each column that is done, each block's apart.
 
     Raises:
         RunError: a finished run cannot be read.
@@ -128,19 +131,21 @@ def make(plan: Plan, ledger: Ledger, progress: Callable[[int, int], None] | None
     heads = tuple(_head(grid, column, metric) for column in grid.columns for metric in grid.spec.metrics)
     found = {(row, column): _Cell(plan, ledger, grid.cell(row, column)) for row in grid.rows for column in grid.columns}
     blocks = []
+    observer = observer or Observer()
+    observer.begin("comparing rows", len(grid.blocks) * len(grid.columns), "column")
     for number, title in enumerate(grid.blocks):
         rows = [row for row in grid.rows if row.block == number]
         columns = []
-        for place, column in enumerate(grid.columns):
+        for column in grid.columns:
             columns += _column(grid, rows, column, [found[row, column] for row in rows])
-            if progress:
-                progress(number * len(grid.columns) + place + 1, len(grid.blocks) * len(grid.columns))
+            observer.advance()
         lines = tuple(
             Line(row.label, tuple(column[i] for column in columns), _random(found[row, c] for c in grid.columns))
             for i, row in enumerate(rows)
         )
         if lines:
             blocks.append(Block(title, lines))
+    observer.end()
     return Table(grid.spec.title, grid.spec.rows_heading, heads, tuple(blocks), tuple(_notes(plan, found)))
 
 
@@ -150,7 +155,7 @@ def _head(grid: Grid, column: Column, metric: str) -> Head:
     return Head(
         spec.corpora[column.corpus],
         model,
-        metrics.SCORES.get(metric).short,
+        metrics.METRICS.get(metric).heading,
         (column.corpus, column.model or "", metric),
     )
 
@@ -170,6 +175,15 @@ class _Cell:
             classes, kind = self.planned[0].dataset.classes, self.planned[0].dataset.speaker_kind
             self.metrics = metrics.summarize(self.predictions, classes, speaker_kind=kind, confidence=CONFIDENCE)
             self.metrics["audit"] = self._runs[0].metrics["audit"]
+        further = [name for name in plan.grid.spec.metrics if self.metrics and name not in self.metrics["mean"]]
+        if further:  # of other packages: a run holds them only where its own settings name them
+            classes, kind = self.planned[0].dataset.classes, self.planned[0].dataset.speaker_kind
+            found = metrics.summarize(
+                self.predictions, classes, speaker_kind=kind, confidence=CONFIDENCE, further=further
+            )
+            for part in ("mean", "std", "pooled", "intervals"):
+                added = {name: found[part][name] for name in further}
+                self.metrics = {**self.metrics, part: {**self.metrics[part], **added}}
 
     @property
     def predictions(self) -> pd.DataFrame:
@@ -189,14 +203,17 @@ def _column(grid: Grid, rows: Sequence[Row], column: Column, cells: Sequence[_Ce
     printed = [_printed(grid, row, column) for row in rows]
     found = []
     for metric in grid.spec.metrics:
+        shown = metrics.METRICS.get(metric)
+        decimals = 1 if shown.unit == "percent" else 3
         figures = [
             Figure(printed=None if row is None else getattr(row, metric, None))
             if not cell.complete
             else Figure(
-                _percent(cell.metrics["mean"][metric]),
-                _percent(cell.metrics["intervals"][metric]["low"]),
-                _percent(cell.metrics["intervals"][metric]["high"]),
+                shown.scaled(cell.metrics["mean"][metric]),
+                shown.scaled(cell.metrics["intervals"][metric]["low"]),
+                shown.scaled(cell.metrics["intervals"][metric]["high"]),
                 None if row is None else getattr(row, metric, None),
+                decimals=decimals,
             )
             for row, cell in zip(printed, cells, strict=True)
         ]
@@ -225,14 +242,18 @@ def _printed(grid: Grid, row: Row, column: Column) -> results.Published | None:
 
 
 def _best(cells: Sequence[_Cell], metric: str) -> int | None:
-    """The row that is distinguishably above each of the others, if there is one.
+    """The row that is distinguishably better than each of the others, if there is one.
 
     Distinguishable means `serfuse.runs.compare`'s bootstrap over speakers, Holm-corrected for the number of other
     rows. With a row missing there is no best one.
     """
     if len(cells) < 2 or not all(cell.complete for cell in cells):
         return None
-    order = sorted(range(len(cells)), key=lambda i: -cells[i].metrics["pooled"][metric])
+    sign = 1 if metrics.METRICS.get(metric).higher_is_better else -1
+    values = [cell.metrics["pooled"][metric] for cell in cells]
+    if None in values:
+        return None
+    order = sorted(range(len(cells)), key=lambda i: -sign * values[i])
     first, *others = order
     kind = cells[first].planned[0].dataset.speaker_kind
     found = []
@@ -242,7 +263,7 @@ def _best(cells: Sequence[_Cell], metric: str) -> int | None:
             pair = compare.compare(tables, metric=metric, confidence=CONFIDENCE, speaker_kind=kind).pairs[0]
         except RunError:  # other clips: an encoder could not use some
             return None
-        if pair.p is None or pair.p >= 1 - CONFIDENCE or pair.difference <= 0:
+        if pair.p is None or pair.p >= 1 - CONFIDENCE or sign * pair.difference <= 0:
             return None  # mostly the second best already is not distinguishable, and the rest need not be looked at
         found.append(pair.p)
     from statsmodels.stats.multitest import multipletests
@@ -258,7 +279,8 @@ def _notes(plan: Plan, cells: dict[tuple[Row, Column], _Cell]) -> list[str]:
     folds = sorted({len(cell.metrics["folds"]) for cell in complete})
     if folds:
         mean = " or ".join(str(number) for number in folds)
-        notes.append(f"Measured: mean of {mean} folds in per cent, with the {100 * CONFIDENCE:g} % interval.")
+        level = f"{100 * CONFIDENCE:g} %"
+        notes.append(f"Measured: mean of {mean} folds in per cent{_plain(spec.metrics)}, with the {level} interval.")
     if spec.published:
         source = results.sources()[spec.published.paper]
         notes.append(
@@ -286,6 +308,12 @@ def _notes(plan: Plan, cells: dict[tuple[Row, Column], _Cell]) -> list[str]:
     return notes
 
 
+def _plain(names: Sequence[str]) -> str:
+    """Which figures are not in per cent."""
+    plain = [metric.title for name in names if (metric := metrics.METRICS.get(name)).unit == "plain"]
+    return f" ({', '.join(plain)} as {'it is' if len(plain) == 1 else 'they are'})" if plain else ""
+
+
 def _warnings(planned: Sequence[Planned]) -> list[str]:
     datasets = [one.dataset for one in planned if one.dataset is not None]
     found = []
@@ -305,7 +333,3 @@ def _random(cells: Iterable[_Cell]) -> tuple[str, ...]:
 def _random_encoders(planned: Sequence[Planned]) -> tuple[str, ...]:
     datasets = [one.dataset for one in planned if one.dataset is not None]
     return tuple(sorted({key.encoder for dataset in datasets for key in dataset.keys.values() if key.random}))
-
-
-def _percent(value: float | None) -> float | None:
-    return None if value is None else 100 * value

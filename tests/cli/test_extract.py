@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -35,9 +35,9 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def serfuse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: Path) -> Callable[..., Result]:
+def serfuse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: Path) -> Iterator[Callable[..., Result]]:
     """`serfuse extract --corpus table --data <the six clips>` in an empty folder, with the counting encoders known."""
-    counting_encoder.install(monkeypatch.setitem)
+    counting_encoder.install()
     counting_encoder.HEARD.clear()
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SERFUSE_STORE", raising=False)
@@ -45,7 +45,8 @@ def serfuse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: Path) -> Call
     def call(*arguments: str) -> Result:
         return CliRunner().invoke(main, ["extract", "--corpus", "table", "--data", str(data), *arguments])
 
-    return call
+    yield call
+    counting_encoder.uninstall()
 
 
 def test_it_extracts_once_and_keeps_what_it_has(serfuse, data: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from serfuse.cli import main
-from serfuse.experiment import cross_validation
+from serfuse.experiment.dataset import load_dataset
 from serfuse.runs.run import Run
 from serfuse.store import EmbeddingStore
 
@@ -46,7 +46,7 @@ def test_it_opens_with_everything_in_it(folder: Path) -> None:
 
 def test_it_knows_whether_its_data_are_still_the_same(folder: Path, store: EmbeddingStore) -> None:
     run = Run.read(folder)
-    dataset = cross_validation.load_dataset(run.config, store)
+    dataset = load_dataset(run.config, store)
     assert run.changes(dataset) == []
     dataset.clips["emotion"] = dataset.clips["emotion"].map({"anger": "sadness", "sadness": "anger"})
     (changed,) = run.changes(dataset)

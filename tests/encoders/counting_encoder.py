@@ -1,6 +1,6 @@
 """A small real encoder for tests of extraction: cheap statistics of 10 ms blocks, and a count of what it was asked.
 
-`install()` makes it known to this process under the names `counting` and `counting-batch`.
+`install()` makes it known to this process under the names `counting` and `counting-batch`, until `uninstall()`.
 """
 
 import os
@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from serfuse.encoders import ENCODERS
-from serfuse.encoders.base import Encoder, EncoderPreset, LoadRequest
+from serfuse.encoders.base import Encoder, EncoderEntry, EncoderPreset, LoadRequest
 from serfuse.encoders.checks import check_waveform, resolve_options
-from serfuse.encoders.presets import PRESETS
 
 HEARD: list[int] = []
 """Number of clips of every call, in order; a test clears it."""
@@ -55,8 +54,16 @@ def load(preset: EncoderPreset, request: LoadRequest) -> Counting:
     return (CountingBatch if preset.name == "counting-batch" else Counting)(preset, request)
 
 
-def install(setitem: Any = dict.__setitem__) -> None:
-    """Make the encoders known; with `monkeypatch.setitem` for the time of one test."""
-    for name in ("counting", "counting-batch"):
-        setitem(ENCODERS._entries, name, "counting_encoder:load")
-        setitem(PRESETS, name, _preset(name))
+NAMES = ("counting", "counting-batch")
+
+
+def install() -> None:
+    """Make the encoders known to this process."""
+    for name in NAMES:
+        ENCODERS.register(name, EncoderEntry(_preset(name), load))
+
+
+def uninstall() -> None:
+    """Take them back."""
+    for name in NAMES:
+        ENCODERS.unregister(name)

@@ -1,19 +1,16 @@
 """The table of encoders: names, presets and how both fit together."""
 
-import ast
-import importlib.util
+import inspect
 import subprocess
 import sys
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
 from serfuse import encoders
 from serfuse.encoders import LoadRequest, table_row
-from serfuse.encoders.base import Encoder
-from serfuse.encoders.presets import PRESETS
-from serfuse.errors import UnknownNameError
-from serfuse.registry import Registry
+from serfuse.encoders.base import Encoder, EncoderEntry
+from serfuse.errors import ConfigError, ExtensionError, UnknownNameError
 
 THIRTEEN = [
     "wavlm",
@@ -36,17 +33,11 @@ def test_the_thirteen_and_three_more() -> None:
     assert encoders.names() == [*THIRTEEN, "soundstream-lyra", "logmel", "prosody"]
 
 
-def test_every_line_has_a_preset_and_every_preset_a_line() -> None:
-    assert set(PRESETS) == set(encoders.ENCODERS)
-    assert all(preset.name == name for name, preset in PRESETS.items())
-
-
 @pytest.mark.parametrize("name", encoders.names())
-def test_every_line_names_a_function_of_the_interface(name) -> None:
-    module, _, function = encoders.ENCODERS._entries[name].partition(":")
-    path = Path(importlib.util.find_spec(module).origin)
-    found = [node for node in ast.parse(path.read_text("utf-8")).body if getattr(node, "name", None) == function]
-    assert [argument.arg for argument in found[0].args.args] == ["preset", "request"]
+def test_every_line_names_an_entry_of_its_own_name(name) -> None:
+    entry = encoders.ENCODERS.get(name)
+    assert isinstance(entry, EncoderEntry) and entry.name == entry.preset.name == name
+    assert list(inspect.signature(entry.load).parameters) == ["preset", "request"]
 
 
 @pytest.mark.parametrize("name", encoders.names())
@@ -67,7 +58,7 @@ def test_presets_hold_what_the_list_shows(name) -> None:
 
 def test_hub_revisions_are_whole_commits() -> None:
     """A branch or a tag may move; forty hex digits cannot."""
-    pinned = [preset.revision for preset in PRESETS.values() if preset.revision]
+    pinned = [revision for name in encoders.names() if (revision := encoders.preset(name).revision)]
     assert len(pinned) >= 5
     assert all(len(revision) == 40 and int(revision, 16) for revision in pinned)
 
@@ -81,17 +72,26 @@ def test_unknown_names_list_the_choices() -> None:
             call("huberd")
 
 
-def test_one_line_adds_an_encoder_and_a_name_stands_once(monkeypatch) -> None:
-    """What the documentation promises, tried: a preset, a file with `load`, a line."""
-    from dataclasses import replace
+def test_one_call_adds_an_encoder_and_a_name_stands_once() -> None:
+    logmel = encoders.ENCODERS.get("logmel")
+    mine = EncoderEntry(replace(logmel.preset, name="mine"), logmel.load)
+    encoders.ENCODERS.register("mine", mine)
+    try:
+        assert encoders.names()[-1] == "mine" and table_row("mine")["family"] == "signal"
+        assert encoders.load("mine").name == "mine"
+    finally:
+        encoders.ENCODERS.unregister("mine")
+    with pytest.raises(ExtensionError, match="The encoder 'hubert' is there already, from serfuse"):
+        encoders.ENCODERS.register("hubert", mine)
 
-    entries = list(encoders.ENCODERS._entries.items())
-    grown = Registry("encoder", [*entries, ("constant", "counting_encoder:load")])
-    monkeypatch.setattr(encoders, "ENCODERS", grown)
-    monkeypatch.setitem(PRESETS, "constant", replace(PRESETS["logmel"], name="constant"))
-    assert encoders.names()[-1] == "constant" and table_row("constant")["family"] == "signal"
-    with pytest.raises(ValueError, match="'hubert' is registered twice"):
-        Registry("encoder", [*entries, ("hubert", "serfuse.encoders.dac:load")])
+
+def test_the_libraries_that_decide_a_number_are_said_by_the_preset() -> None:
+    from importlib import metadata
+
+    deciding = {name: found for name in encoders.names() if (found := encoders.libraries(encoders.preset(name)))}
+    assert deciding == {key: {"librosa": metadata.version("librosa")} for key in ("logmel", "prosody")}
+    with pytest.raises(ConfigError, match="needs no-such-library, which is not installed"):
+        encoders.libraries(replace(encoders.preset("logmel"), libraries=("no-such-library",)))
 
 
 def test_loading_gives_an_encoder_that_knows_itself() -> None:

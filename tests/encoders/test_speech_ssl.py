@@ -340,7 +340,10 @@ def test_dtypes_are_opt_in(folders, loaded) -> None:
     assert (half.dtype, loaded["mms-1b"].dtype) == ("bfloat16", "float32")
     frames = half.frames(clip)
     assert frames.dtype == np.float32
-    assert 1e-4 < np.abs(frames - loaded["mms-1b"].frames(clip)).max() < 0.5
+    whole = loaded["mms-1b"].frames(clip)
+    # Of the whole matrix: the largest single difference depends on the processor's bfloat16 kernels. The random tiny
+    # model amplifies rounding (0.32 seen); unrelated frames would be 1.4 apart.
+    assert 1e-4 < np.linalg.norm(frames - whole) / np.linalg.norm(whole) < 0.5
     with pytest.raises(ConfigError, match="computes in float32 or float16 or bfloat16, got dtype 'int8'"):
         load("mms-1b", folders["mms-1b"], dtype="int8")
     with pytest.raises(ConfigError, match="has no option layout"):

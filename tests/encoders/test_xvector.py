@@ -12,7 +12,7 @@ import torch
 from checkpoints import fill, speechlike
 
 from serfuse import encoders
-from serfuse.encoders import LoadRequest, xvector
+from serfuse.encoders import LoadRequest, xvector, xvector_model
 from serfuse.errors import AudioError, ConfigError, WeightsError
 
 CONFIG = {**encoders.preset("xvector").config, "tdnn_channels": [12, 12, 12, 12, 20], "lin_neurons": 16}
@@ -60,7 +60,7 @@ def test_is_what_speechbrains_classifier_gives(checkpoint):
     theirs.eval()
     clip = speechlike(20_000)
     with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(xvector.NOISE_SEED)  # then its noise is the same draw
+        torch.manual_seed(xvector_model.NOISE_SEED)  # then its noise is the same draw
         expected = theirs.encode_batch(torch.from_numpy(clip))[0].numpy()
         other = theirs.encode_batch(torch.from_numpy(clip))[0].numpy()
     got = load(checkpoint).frames(clip)

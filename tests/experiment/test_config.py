@@ -168,7 +168,7 @@ def test_a_huge_or_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_shipped_files_are_those_in_the_folder() -> None:
-    folder = Path(__file__).resolve().parent.parent / "configs"
+    folder = Path(__file__).resolve().parents[2] / "configs"
     files = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in folder.glob("*.yaml")}
     assert sorted(files) == sorted(SHIPPED)
     assert all(values["model"] == name for name, values in files.items())

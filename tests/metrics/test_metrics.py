@@ -9,7 +9,9 @@ from sklearn import metrics as sk
 
 from serfuse import metrics
 from serfuse.errors import RunError
+from serfuse.metrics.base import Counts
 
+SCORES = ("accuracy", "macro_f1", "uar", "weighted_f1")
 CLASSES = ["anger", "fear", "neutral"]
 
 
@@ -44,10 +46,10 @@ def test_evaluate_equals_scikit_learn(seed: int) -> None:
 def test_the_bootstraps_scores_are_the_same_figures(seed: int) -> None:
     labels, predicted, _ = draw(seed=seed)
     matrix = sk.confusion_matrix(labels, predicted, labels=CLASSES).astype(float)
-    fast = metrics.scores(np.stack([matrix, 2 * matrix]))
+    counts = Counts.of(np.stack([matrix, 2 * matrix]))
     slow = metrics.evaluate(labels, predicted, None, CLASSES)
-    for name in metrics.SCORES:
-        np.testing.assert_allclose(fast[name], slow[name])
+    for name in SCORES:
+        np.testing.assert_allclose(metrics.METRICS.get(name).of_counts(counts), slow[name])
 
 
 def test_a_class_that_is_not_there_is_left_out_rather_than_zero() -> None:
@@ -57,9 +59,9 @@ def test_a_class_that_is_not_there_is_left_out_rather_than_zero() -> None:
     assert found["uar"] == pytest.approx((0.5 + 1.0) / 2)
     assert found["per_class"]["neutral"]["recall"] is None
     assert found["log_loss"] is None and found["ece"] is None
-    matrix = np.array(found["confusion"], float)
-    assert metrics.scores(matrix)["uar"] == pytest.approx(found["uar"])
-    assert metrics.scores(matrix)["macro_f1"] == pytest.approx(found["macro_f1"])
+    counts = Counts.of(np.array(found["confusion"], float))
+    for name in ("uar", "macro_f1"):
+        assert metrics.METRICS.get(name).of_counts(counts) == pytest.approx(found[name])
 
 
 def test_columns_may_stand_in_any_order() -> None:
@@ -67,7 +69,7 @@ def test_columns_may_stand_in_any_order() -> None:
     labels, predicted, rows = draw()
     turned = metrics.evaluate(labels, predicted, rows[:, ::-1], CLASSES[::-1])
     sorted_ = metrics.evaluate(labels, predicted, rows, CLASSES)
-    for name in (*metrics.SCORES, *metrics.LOSSES):
+    for name in metrics.METRICS.own_names():
         assert turned[name] == pytest.approx(sorted_[name])
     frame = table()
     found = metrics.summarize(frame, CLASSES[::-1])
@@ -125,7 +127,7 @@ def test_summary_over_folds_and_pooled() -> None:
     assert found["pooled"]["accuracy"] == pytest.approx((frame["label"] == frame["predicted"]).mean())
     assert [fold["fold"] for fold in found["folds"]] == list(range(5))
     assert found["interval"]["unit"] == "speaker" and found["interval"]["clusters"] == 6
-    for name in (*metrics.SCORES, "log_loss"):
+    for name in (*SCORES, "log_loss"):
         bounds = found["intervals"][name]
         assert bounds["low"] < found["pooled"][name] < bounds["high"], name
     assert found["intervals"]["ece"] == {"low": None, "high": None}, "its bootstrap does not cover"
@@ -135,7 +137,7 @@ def test_the_order_of_rows_does_not_matter_and_the_seed_repeats() -> None:
     frame = table()
     one = metrics.summarize(frame, CLASSES, seed=1)
     two = metrics.summarize(frame.sample(frac=1, random_state=3), CLASSES, seed=1)
-    for name in metrics.SCORES:
+    for name in SCORES:
         assert one["intervals"][name]["low"] == pytest.approx(two["intervals"][name]["low"], abs=1e-12)
     assert metrics.summarize(frame, CLASSES, seed=2)["intervals"]["uar"] != one["intervals"]["uar"]
 

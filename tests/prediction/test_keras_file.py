@@ -99,15 +99,194 @@ def test_weights_that_the_file_does_not_hold_are_not_allocated(rewritten) -> Non
         keras_file.load(path)
 
 
-def test_a_layer_that_computes_without_bound_is_refused(tmp_path: Path) -> None:
+def wide(after: Callable[[object], object], size: int = 20) -> object:
+    """A network whose one output is made of what `after` makes of an input of `size` values."""
     import keras
 
-    inputs = keras.Input((20,), name="a")
-    wide = keras.layers.ZeroPadding1D((0, 2**27))(keras.layers.Reshape((-1, 1))(inputs))
-    narrow = keras.layers.Flatten()(keras.layers.MaxPooling1D(2**26)(wide))
-    keras.Model(inputs, keras.layers.Dense(3)(narrow)).save(tmp_path / "wide.keras")
-    with pytest.raises(ModelFileError, match=r"computes 134217748 values for each clip; at most 67108864"):
+    inputs = keras.Input((size,), name="a")
+    return keras.Model(inputs, keras.layers.Dense(3)(after(inputs)))
+
+
+def padded(tensor: object, to: int) -> object:
+    """A long and narrow tensor, made short again: few weights, many values."""
+    import keras
+
+    long = keras.layers.ZeroPadding1D((0, to))(keras.layers.Reshape((-1, 1))(tensor))
+    return keras.layers.Flatten()(keras.layers.MaxPooling1D(to)(long))
+
+
+def nested(tensor: object) -> object:
+    import keras
+
+    inner = keras.Input((20,))
+    return keras.Model(inner, padded(inner, 2**28))(tensor)
+
+
+def transported(sinkhorns: int = 1, iterations: int = 20) -> Callable[[object], object]:
+    from serfuse.layers import SinkhornTransport
+
+    def build(tensor: object) -> object:
+        for _ in range(sinkhorns):
+            tensor = SinkhornTransport(points="features", iterations=iterations)([tensor, tensor])[0]
+        return tensor
+
+    return build
+
+
+def referenced(tensor: object) -> object:
+    """A transport between two large sets that the network makes of one small one."""
+    import keras
+
+    from serfuse.layers import ReferenceSet, SinkhornTransport
+
+    many = keras.layers.Reshape((1,))(keras.layers.Reshape((-1, 1))(ReferenceSet(shape=(2**15, 1))(tensor)))
+    one = keras.layers.Dense(1)(tensor)
+    return SinkhornTransport(points="reference")([one, one, many, many])[0]
+
+
+@pytest.mark.parametrize(
+    ("after", "size", "says"),
+    [
+        (lambda x: padded(x, 2**28), 20, r"holds 26843\d{4} values for one clip; at most 268435456"),
+        (nested, 20, r"holds 26843\d{4} values for one clip"),
+        (transported(), 2**15, r"holds 6442\d{6} values for one clip"),
+        (referenced, 20, r"holds 6442\d{6} values for one clip"),
+        (transported(3, 1000), 20, "takes 3000 Sinkhorn iterations for one clip; at most 2000"),
+        (transported(1, 1000), 6000, r"takes 144\d{10} floating-point operations for one clip"),
+    ],
+)
+def test_what_computes_without_bound_is_refused(tmp_path: Path, after: Callable, size: int, says: str) -> None:
+    backend.set_up_backend()
+    wide(after, size).save(tmp_path / "wide.keras")
+    with pytest.raises(ModelFileError, match=says):
         keras_file.load(tmp_path / "wide.keras")
+
+
+def test_fewer_clips_go_together_where_each_takes_much(tmp_path: Path) -> None:
+    backend.set_up_backend()
+    assert keras_file.clips_at_once(wide(lambda x: x), "it") == keras_file.BATCH
+    assert keras_file.clips_at_once(wide(lambda x: padded(x, 2**24)), "it") == 8  # of 16 that one tensor would allow
+
+
+def test_networks_that_call_each_other_without_end_are_refused(rewritten) -> None:
+    def tower(config: dict) -> None:
+        for level in range(8):
+            node = {"args": [], "kwargs": {}}
+            config["config"] = {"layers": [{**config, "inbound_nodes": [node] * 10, "name": str(level)}]}
+
+    with pytest.raises(ModelFileError, match="calls more than 2000 layers"):
+        keras_file.load(rewritten(tower))
+
+
+def test_statistics_in_the_architecture_are_refused(rewritten) -> None:
+    def spread(config: dict) -> None:
+        layer(config, "Normalization")["config"].update(mean=0.0, variance=1.0)
+        config["config"]["layers"][0]["config"]["batch_shape"] = [None, 2**40]
+
+    with pytest.raises(ModelFileError, match="a Normalization has its statistics in the architecture"):
+        keras_file.load(rewritten(spread))
+
+
+def first_array(file: object) -> tuple[object, str]:
+    """The first array of weights: the group it stands in, and its name."""
+    import h5py
+
+    found: list[str] = []
+    file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) and item.size > 9 else None)
+    return file[found[0]].parent, found[0].rpartition("/")[2]
+
+
+def replaced(**how: object) -> Callable[[object], None]:
+    """The first array is written in another way."""
+
+    def change(file: object) -> None:
+        group, name = first_array(file)
+        values = group[name][()]
+        del group[name]
+        group.create_dataset(name, **({"data": values} | how))
+
+    return change
+
+
+def changed_values(value: float) -> Callable[[object], None]:
+    def change(file: object) -> None:
+        group, name = first_array(file)
+        group[name][..., -1] = value
+
+    return change
+
+
+def other_type(file: object) -> None:
+    group, name = first_array(file)
+    group[name].attrs["dtype"] = "bfloat16"
+
+
+def too_large(file: object) -> None:
+    group, name = first_array(file)
+    replaced(data=group[name][()].astype("f8") + 1e300)(file)
+
+
+def linked(to: object) -> Callable[[object], None]:
+    def change(file: object) -> None:
+        group, name = first_array(file)
+        del group[name]
+        group[name] = file if to is None else to
+
+    return change
+
+
+def virtual(file: object) -> None:
+    import h5py
+
+    group, name = first_array(file)
+    values = group[name][()]
+    layout = h5py.VirtualLayout(values.shape, values.dtype)
+    layout[...] = h5py.VirtualSource("/etc/hostname", "x", values.shape)
+    del group[name]
+    group.create_virtual_dataset(name, layout)
+
+
+def soft(file: object) -> None:
+    import h5py
+
+    linked(h5py.SoftLink("/layers"))(file)
+
+
+def external(file: object) -> None:
+    import h5py
+
+    linked(h5py.ExternalLink("/etc/hostname", "/x"))(file)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (changed_values(np.nan), r"holds NaN or infinite weights \(/layers/.*\): it can give no answer"),
+        (changed_values(np.inf), "holds NaN or infinite weights"),
+        (replaced(compression="gzip"), "is compressed, in chunks, or in another file"),
+        (replaced(chunks=True), "is compressed, in chunks, or in another file"),
+        (replaced(data=None, shape=(4,), dtype="f4", external=[("/etc/hostname", 0, 16)]), "or in another file"),
+        (replaced(data=None, shape=(2**40,), dtype="f4"), "claims 4398046511104 bytes, which the file does not hold"),
+        (replaced(data=None, shape=(16,), dtype="f4"), "claims 64 bytes, which the file does not hold"),
+        (replaced(data=b"text"), "is no array of numbers"),
+        (other_type, "is no array of numbers"),
+        (too_large, "holds NaN or infinite weights"),
+        (virtual, "or in another file"),
+        (soft, "is a link. It was not followed"),
+        (external, "is a link. It was not followed"),
+        (linked(None), "stands there twice"),
+    ],
+)
+def test_weights_that_keras_does_not_write_are_refused(rewritten, tmp_path: Path, change: Callable, says: str) -> None:
+    import h5py
+
+    with zipfile.ZipFile(rewritten()) as source:
+        path = Path(source.extract("model.weights.h5", tmp_path))
+    with h5py.File(path, "r+") as file:
+        change(file)
+    made = rewritten(model=path.read_bytes())
+    with pytest.raises(ModelFileError, match=rf"^given\.serfuse.*{says}"):
+        keras_file.check(made, "given.serfuse")
 
 
 def test_endless_sinkhorn_iterations_are_refused_before_they_are_unrolled(tmp_path: Path) -> None:
@@ -132,8 +311,9 @@ def test_endless_sinkhorn_iterations_are_refused_before_they_are_unrolled(tmp_pa
         ({"config": b"[" * 10**6}, r"cannot be read as a \.keras file"),
         ({"config": b" " * (keras_file.MAX_CONFIG_BYTES + 1)}, r"its architecture is larger than \d+ bytes"),
         ({"config": b"{}"}, r"(holds no network that can be built|describes)"),
-        ({"model": b"no weights" * 10**4}, "holds no network that can be built"),
-        ({"model": b""}, r"describes \d+ bytes of weights but holds 0"),
+        ({"metadata": b"[]"}, "its architecture is a list"),
+        ({"model": b"no weights" * 10**4}, "is damaged, or cannot be read"),
+        ({"model": b""}, "is damaged, or cannot be read"),
     ],
 )
 def test_damaged_members_are_named(rewritten, members: dict[str, bytes], says: str) -> None:

@@ -1,6 +1,8 @@
 """From a finished run to a model in one file, and from that file to the emotions of new audio."""
 
+import io
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -16,13 +18,16 @@ from serfuse import encoders
 from serfuse.corpora.base import Corpus
 from serfuse.errors import ModelFileError, RunError, WeightsError
 from serfuse.experiment import config as configs
-from serfuse.experiment import cross_validation
+from serfuse.experiment.dataset import load_dataset
 from serfuse.extraction import extract
-from serfuse.prediction import bundle, predictor, training
+from serfuse.prediction import bundle, training
+from serfuse.prediction.predictor import Predictor
 from serfuse.runs import execution
 from serfuse.runs.run import Run
 from serfuse.splits import folds
 from serfuse.store import EmbeddingStore
+
+VERSION_0_1 = Path(__file__).resolve().parent.parent / "compatibility" / "version_0_1"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +46,7 @@ def make_run(store: EmbeddingStore, tmp_path_factory: pytest.TempPathFactory) ->
         values = configs.assign(configs.shipped(model), {"data.a": a, "data.b": b, "split.folds": 2, **quick})
         config = configs.from_dict(configs.override(values, list(assignments)))
         out = tmp_path_factory.mktemp("run")
-        execution.execute(config, cross_validation.load_dataset(config, store), out)
+        execution.execute(config, load_dataset(config, store), out)
         return out
 
     return make
@@ -109,16 +114,71 @@ def test_new_audio_is_encoded_as_the_training_clips_were(run, store, kept, tiny_
     for clip in clips:
         paths.append(tmp_path / f"{clip.path.stem}-copy.flac")
         soundfile.write(paths[-1], *soundfile.read(clip.path, dtype="int16"), subtype="PCM_16")
-    found = predictor.predict(kept, paths)
+    found = Predictor.load(kept).predict(paths)
     assert [item.path for item in found] == paths
     for clip, item in zip(clips, found, strict=True):
         assert sum(item.probabilities.values()) == pytest.approx(1)
         np.testing.assert_allclose(list(item.probabilities.values()), stored[clip.id], atol=1e-5)
         assert item.emotion == loaded.card.classes[int(np.argmax(stored[clip.id]))] and not item.unlike
-    alone = predictor.predict(kept, paths[3:4])[0]
-    np.testing.assert_allclose(
-        list(alone.probabilities.values()), list(found[3].probabilities.values()), atol=1e-6
-    )  # an answer does not depend on the other files
+
+
+def test_an_answer_is_the_same_alone_among_others_and_from_a_stream_or_a_waveform(kept, tiny_corpus) -> None:
+    paths = [clip.path for clip in tiny_corpus.clips[:4]]
+    with Predictor.load(kept) as predictor:
+        alone = [predictor.predict_one(path) for path in paths]
+        sources: list = list(map(str, paths))
+        for path in paths:
+            sources += [io.BytesIO(path.read_bytes()), soundfile.read(path), soundfile.read(path, dtype="int16")]
+        with paths[0].open("rb") as file:
+            found = predictor.predict([*sources, file])
+        again = predictor.predict(reversed(paths))
+    for item, expected in zip(found, [*alone, *(one for one in alone for _ in range(3)), alone[0]], strict=True):
+        assert item.probabilities == pytest.approx(expected.probabilities, abs=1e-6)
+        assert item.emotion == expected.emotion and item.seconds == pytest.approx(expected.seconds)
+        assert not item.problem and not item.unlike
+    assert [item.path for item in found[:5]] == [*paths, None]
+    assert [item.name for item in found[4:7]] == ["stream 5", "waveform 6", "waveform 7"]
+    assert found[-1].name == str(paths[0]) and found[4].to_dict()["name"] == "stream 5"
+    assert [item.probabilities for item in again] == [pytest.approx(x.probabilities, abs=1e-6) for x in alone[::-1]]
+    assert predictor.classes == predictor.card.classes == list(alone[0].probabilities)
+    with pytest.raises(ValueError, match="is closed"):
+        predictor.predict(paths)
+
+
+def test_what_is_no_recording_is_said_at_once(kept: Path, tiny_corpus) -> None:
+    path = tiny_corpus.clips[0].path
+    predictor = Predictor.load(kept)
+    for one in (str(path), path, (np.zeros(9), 16000), np.zeros(9), io.BytesIO(path.read_bytes())):
+        with pytest.raises(TypeError, match="give one alone to predict_one"):
+            predictor.predict(one)
+    for wrong in (None, 5, np.zeros(9), path.read_bytes()):
+        with pytest.raises(TypeError, match=f"received {type(wrong).__name__} in place 2"):
+            predictor.predict([path, wrong])
+    found = predictor.predict([(np.zeros(16000), 16000), path, (np.ones((2, 2, 2)), 16000), io.BytesIO(b"text")])
+    assert [bool(item.problem) for item in found] == [True, False, True, True]
+    for item, says in zip(found, ("waveform 1: silent", "", "waveform 3: expected", "stream 4: is not"), strict=True):
+        assert item.problem.startswith(says) and "/" not in item.problem.partition(" ")[0]
+    assert predictor.predict([]) == []
+
+
+def test_clips_of_equal_length_go_together_and_not_more_than_fit(kept: Path, monkeypatch) -> None:
+    """Counted at the encoder: half a minute of audio at a time."""
+    predictor = Predictor.load(kept)
+    calls: list[list[int]] = []
+    encoder = predictor._inputs["a"]
+    monkeypatch.setattr(
+        encoder,
+        "frames_batch",
+        lambda waveforms: (
+            calls.append([len(waveform) for waveform in waveforms])
+            or [encoder.frames(waveform) for waveform in waveforms]
+        ),
+    )
+    noise = np.random.default_rng(0).normal(size=160_000) / 9
+    done: list[tuple[int, int]] = []
+    predictor.predict([(noise, 16_000)] * 7 + [(noise[:16_000], 16_000)] * 2, lambda *progress: done.append(progress))
+    assert calls == [[160_000] * 3, [160_000] * 3, [16_000] * 2]
+    assert done == [(3, 9), (6, 9), (9, 9)]
 
 
 def test_bad_files_have_their_reason_and_the_others_their_answer(kept, tiny_corpus, tmp_path: Path) -> None:
@@ -128,7 +188,7 @@ def test_bad_files_have_their_reason_and_the_others_their_answer(kept, tiny_corp
     soundfile.write(silent, np.zeros(16000), 16000)
     soundfile.write(short, np.random.default_rng(0).normal(size=100) / 9, 16000)
     soundfile.write(long, np.tile(soundfile.read(good)[0], 12), 16000)
-    found = predictor.predict(kept, [tmp_path / "missing.wav", good, text, silent, short, long])
+    found = Predictor.load(kept).predict([tmp_path / "missing.wav", good, text, silent, short, long])
     assert [bool(item.problem) for item in found] == [True, False, True, True, True, False]
     for item, says in zip(found, ["no such file", "", "not audio", "silent", "short", ""], strict=True):
         assert says in item.problem
@@ -146,7 +206,9 @@ def test_a_fusion_of_two_padded_poolings(make_run, store, tiny_corpus, tmp_path:
     expected = model.probabilities({name: array[:48] for name, array in dataset.arrays.items()})
     rows = dataset.rows([clip.id for clip in clips])
     bundle.save(model, tmp_path / "pair.serfuse")
-    found = predictor.predict(tmp_path / "pair.serfuse", [clip.path for clip in clips])
+    predictor = Predictor.load(tmp_path / "pair.serfuse")
+    assert predictor._inputs["a"] is predictor._inputs["b"]  # one encoder for two poolings
+    found = predictor.predict([clip.path for clip in clips])
     for row, item in zip(rows, found, strict=True):
         np.testing.assert_allclose(list(item.probabilities.values()), expected[row], atol=1e-5)
 
@@ -231,6 +293,30 @@ def changed_card(kept: Path, target: Path, change: Callable[[dict], object]) -> 
         (lambda card: card["inputs"]["a"].update(size=-1), r"inputs\.a\.size: .*received -1"),
         (lambda card: card["inputs"]["a"]["key"].pop("pad"), r"cannot be read: Not the fields of an embedding key"),
         (lambda card: card["inputs"]["a"]["key"].update(weights=5), r"weights: Input should be a valid string"),
+        (lambda card: card["inputs"]["a"]["key"].update(weights="random:" + "9" * 99), r"a\.key\.weights: 'random:9"),
+        (lambda card: card["inputs"]["a"]["key"].update(weights="file:///etc"), r"a\.key\.weights: 'file:"),
+        (lambda card: card["inputs"]["a"]["key"].update(encoder="other"), "this serfuse has no encoder 'other'"),
+        (lambda card: card["inputs"]["a"]["key"].update(pad="max"), r"a\.key\.pad: 'max' is nothing that"),
+        (lambda card: card["inputs"]["a"]["key"].update(pad="1e-9"), r"a\.key\.pad"),
+        (lambda card: card["inputs"]["a"]["key"].update(pooling="sum"), r"a\.key\.pooling"),
+        (lambda card: card["inputs"]["a"]["key"].update(layer="9" * 5000), r"a\.key\.layer"),
+        (lambda card: card["inputs"]["a"]["key"].update(dtype="int1"), r"a\.key\.dtype"),
+        (lambda card: card["inputs"]["a"]["key"].update(sample_rate=0), r"a\.key\.sample_rate: 0 is nothing"),
+        (lambda card: card["inputs"]["a"]["key"].update(options={"mels": [80]}), r"a\.key\.options\.mels: \[80\]"),
+        (lambda card: card["inputs"]["a"]["key"].update(options={"x": 1}), r"a\.key\.options\.x"),
+        (lambda card: card["evaluation"].update(accuracy=float("nan")), "Out of range float values"),
+        (lambda card: card["training"].update(learning_rate=float("inf")), "Out of range float values"),
+        (lambda card: card["evaluation"].update(folds=10**400), r"evaluation\.folds: .*less than or equal"),
+        (lambda card: card["evaluation"].update(accuracy=1e300), r"evaluation\.accuracy"),
+        (lambda card: card["trained_on"].update(seconds=[-1, 2]), r"trained_on\.seconds"),
+        (lambda card: card.update(seed=-1), "seed"),
+        (lambda card: card["classes"].__setitem__(1, card["classes"][0]), "'anger' stands there more than once"),
+        (lambda card: card["classes"].__setitem__(1, "\x1b[31mjoy"), r"x1b\[31mjoy.* holds characters that a terminal"),
+        (lambda card: card["classes"].__setitem__(1, "\ud800"), "holds characters that a terminal"),
+        (lambda card: card["classes"].__setitem__(1, "x\u202ejoy"), "holds characters that a terminal"),
+        (lambda card: card["evaluation"].update(estimates="a\nb"), "holds characters that a terminal"),
+        (lambda card: card["options"].update({"\x07": 1}), "holds characters that a terminal"),
+        (lambda card: card["classes"].__setitem__(1, ""), r"classes\.1"),
         (lambda card: card["inputs"]["a"]["key"].update(options=[1]), r"cannot be read|valid dictionary"),
         (lambda card: card["inputs"].update(b=card["inputs"]["a"]), r"its network takes"),
         (lambda card: card.update(model="x" * bundle.MAX_CARD_BYTES), r"larger than \d+ bytes"),
@@ -242,12 +328,13 @@ def test_a_card_that_is_not_true_is_refused(kept: Path, tmp_path: Path, change, 
 
 
 def test_files_that_are_no_models_are_refused(kept: Path, tmp_path: Path) -> None:
-    cut, text, other = tmp_path / "cut", tmp_path / "text", tmp_path / "other"
+    cut, text, other, pipe = (tmp_path / name for name in ("cut", "text", "other", "pipe"))
+    os.mkfifo(pipe)
     cut.write_bytes(kept.read_bytes()[:-2000])
     text.write_text("{}")
     with zipfile.ZipFile(other, "w") as archive:
         archive.writestr("../evil", "x")
-    for path in (cut, text, other, tmp_path):
+    for path in (cut, text, other, tmp_path, pipe):
         with pytest.raises(ModelFileError, match="is no model that `serfuse train` wrote"):
             bundle.load(path)
     with pytest.raises(ModelFileError, match="There is no model"):
@@ -255,21 +342,103 @@ def test_files_that_are_no_models_are_refused(kept: Path, tmp_path: Path) -> Non
 
 
 def test_an_encoder_that_would_give_other_numbers_is_refused(kept: Path, tmp_path: Path, tiny_corpus) -> None:
-    paths = [tiny_corpus.clips[0].path]
-
     def other_librosa(card: dict) -> None:
         card["inputs"]["a"]["key"]["libraries"] = {"librosa": "0.1"}
 
     model = changed_card(kept, tmp_path / "one", other_librosa)
     with pytest.raises(ModelFileError, match=r"libraries: \{'librosa': '0\.1'\} in the model"):
-        predictor.predict(model, paths)
+        Predictor.load(model)
 
     def weights(card: dict) -> None:
         card["inputs"]["a"]["key"].update(encoder="hubert", weights="sha256:" + "0" * 64, options={})
 
     model = changed_card(kept, tmp_path / "two", weights)
-    card = bundle.read_card(model)
     with pytest.raises(WeightsError, match="hubert"):
-        predictor.predict(model, paths, predictor.requests(card, {"hubert": str(tmp_path)}, "cpu"))
+        Predictor.load(model, weights={"hubert": str(tmp_path)}, device="cpu")
     with pytest.raises(ModelFileError, match="does not use wavlm; it takes hubert"):
-        predictor.requests(card, {"wavlm": "x"})
+        Predictor.load(model, weights={"wavlm": "x"})
+
+
+@pytest.mark.parametrize("weights", ["hub:someone/anything@main", "sha256:" + "0" * 64])
+def test_a_model_does_not_make_anybody_go_to_the_network(kept, tmp_path, monkeypatch, weights: str) -> None:
+    asked = []
+
+    def model_info(name: str, **_: object) -> None:
+        asked.append(name)
+        raise OSError("no network")
+
+    monkeypatch.setattr("huggingface_hub.model_info", model_info)
+    for name in ("HF_HUB_CACHE", "SERFUSE_WEIGHTS"):
+        monkeypatch.setenv(name, str(tmp_path / "nothing"))
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    change = {"encoder": "hubert", "weights": weights, "options": {}, "libraries": {}}
+    model = changed_card(kept, tmp_path / "it", lambda card: card["inputs"]["a"]["key"].update(change))
+    with pytest.raises(WeightsError, match=r"nothing is fetched without being told to \(--download"):
+        Predictor.load(model, device="cpu")
+    assert not asked
+    with pytest.raises(WeightsError, match="no network"):
+        Predictor.load(model, device="cpu", download=True)
+    assert asked == ["someone/anything" if weights.startswith("hub:") else "facebook/hubert-base-ls960"]
+
+
+@pytest.fixture
+def network_changed(kept: Path, tmp_path: Path) -> Callable[..., Path]:
+    """The model with another array in the place of its last layer's weights."""
+
+    def make(change: Callable[[np.ndarray], np.ndarray]) -> Path:
+        import h5py
+
+        target, inner = tmp_path / "changed.serfuse", tmp_path / "network.keras"
+        with zipfile.ZipFile(kept) as source, zipfile.ZipFile(source.open("network.keras")) as network:
+            weights = Path(network.extract("model.weights.h5", tmp_path))
+            with h5py.File(weights, "r+") as file:
+                names = sorted(name for name in file["layers"] if name.startswith("dense"))
+                bias = file["layers"][names[-1]]["vars"]["1"]
+                bias[...] = change(bias[...])
+            with zipfile.ZipFile(inner, "w") as copy:
+                for name in network.namelist():
+                    copy.writestr(name, weights.read_bytes() if name == weights.name else network.read(name))
+            with zipfile.ZipFile(target, "w") as copy:
+                copy.writestr("bundle.json", source.read("bundle.json"))
+                copy.write(inner, "network.keras")
+        return target
+
+    return make
+
+
+def test_weights_that_give_no_numbers_give_no_answer(network_changed, tiny_corpus) -> None:
+    path = tiny_corpus.clips[0].path
+    with pytest.raises(ModelFileError, match=r"changed\.serfuse holds NaN or infinite weights"):
+        bundle.load(network_changed(lambda bias: bias * np.nan))
+    # finite, and infinite once something is added to them
+    answer = Predictor.load(network_changed(lambda bias: np.full_like(bias, np.finfo("f4").max))).predict_one(path)
+    assert answer.emotion is None or np.isfinite(list(answer.probabilities.values())).all()
+    json.dumps(answer.to_dict(), allow_nan=False)
+
+
+def test_a_flipped_byte_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
+    """Before any encoder is loaded, and under the name that was given."""
+    whole = VERSION_0_1 / "model.serfuse"
+    content = whole.read_bytes()
+    with bundle.opened(whole) as checked:
+        card, network = checked.card, checked.unpacked.read_bytes()
+    rng = np.random.default_rng(0)
+    # everywhere, and in the archives' own records at both ends
+    places = {
+        *map(int, rng.integers(len(content), size=40)),
+        *range(0, 80, 2),
+        *range(len(content) - 160, len(content), 4),
+    }
+    path, noticed = tmp_path / "given.serfuse", 0
+    for place in sorted(places):
+        flipped = bytearray(content)
+        flipped[place] ^= int(rng.integers(1, 256))
+        path.write_bytes(flipped)
+        try:
+            with bundle.opened(path) as checked:
+                assert (checked.card, checked.unpacked.read_bytes()) == (card, network)
+        except ModelFileError as error:
+            assert "given.serfuse" in str(error)
+            noticed += 1
+    assert noticed > len(places) / 2

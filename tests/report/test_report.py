@@ -160,7 +160,7 @@ def test_the_page_shows_every_figure_of_every_fold_and_what_it_shares(folders: l
             assert cells["accuracy"] == f"{100 * fold['accuracy']:.1f}" and cells["test"] == str(fold["clips"])
             assert cells["log loss"] == f"{fold['log_loss']:.3f}"
             assert cells["speakers shared"] == str(audit["shared_speakers"])
-        titles = ["", *fold_table.titles()]
+        titles = ["", *(metric.title for metric in fold_table.figures(run))]
         mean, std, pooled, interval = (dict(zip(titles, row, strict=True)) for row in fold_table.summary(run))
         assert pooled["weighted F1"] == f"{100 * found['pooled']['weighted_f1']:.1f}"
         assert mean["calibration error"] == f"{100 * found['mean']['ece']:.1f}" and interval["calibration error"] == "-"

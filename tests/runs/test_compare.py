@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from serfuse import metrics
-from serfuse.errors import RunError
+from serfuse.errors import RunError, UnknownNameError
 from serfuse.metrics import paired_tests
 from serfuse.runs import compare
 from serfuse.runs.compare import Comparison, Pair
@@ -72,7 +72,7 @@ def test_holm_over_all_pairs() -> None:
     assert [pair.holm["p"] for pair in found.pairs] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("metric", list(metrics.SCORES))
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "uar", "weighted_f1"])
 def test_each_run_has_the_figure_and_the_interval_that_it_has_alone(metric: str) -> None:
     tables = [run(0.8, 1), run(0.7, 2)]
     found = compare.compare(tables, names=["one", "two"], metric=metric)
@@ -84,6 +84,25 @@ def test_each_run_has_the_figure_and_the_interval_that_it_has_alone(metric: str)
         assert score.high == pytest.approx(alone["intervals"][metric]["high"])
         assert score.low < score.value < score.high
     assert found.pairs[0].difference == pytest.approx(found.runs[0].value - found.runs[1].value)
+
+
+def test_runs_are_compared_by_what_needs_probabilities_and_is_better_when_lower() -> None:
+    tables = [run(0.8, 1), run(0.7, 2)]
+    for table, sure in zip(tables, (0.9, 0.7), strict=True):
+        for name in CLASSES:
+            table[f"p_{name}"] = np.where(table["predicted"] == name, sure, (1 - sure) / 2)
+    found = compare.compare(tables, names=["one", "two"], metric="log_loss")
+    for score, table in zip(found.runs, tables, strict=True):
+        alone = metrics.summarize(table, CLASSES)
+        assert score.value == pytest.approx(alone["pooled"]["log_loss"])
+        assert (score.low, score.high) == pytest.approx(tuple(alone["intervals"]["log_loss"].values()))
+    (pair,) = found.pairs
+    better, worse = ("one", "two") if pair.difference < 0 else ("two", "one")
+    assert found.sentences()[0].startswith(f"{better} is below {worse} by {abs(pair.difference):.3f} (95 % interval ")
+    with pytest.raises(RunError, match="log loss needs probabilities, and the predictions of run 1 hold none"):
+        compare.compare([run(0.8, 1), run(0.7, 2)], metric="log_loss")
+    with pytest.raises(RunError, match="calibration error has no interval"):
+        compare.compare(tables, metric="ece")
 
 
 def test_counts_and_the_t_test_by_hand() -> None:
@@ -214,7 +233,7 @@ def test_runs_that_cannot_be_paired_are_refused_saying_where(change, says: str) 
 def test_one_run_an_unknown_metric_and_no_run_folder(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="at least two"):
         compare.compare([run(0.8)])
-    with pytest.raises(RunError, match="accuracy, macro_f1, uar"):
+    with pytest.raises(UnknownNameError, match="accuracy, macro_f1, uar"):
         compare.compare([run(0.8), run(0.7)], metric="beauty")
     with pytest.raises(RunError, match="confidence"):
         compare.compare([run(0.8), run(0.7)], confidence=95)

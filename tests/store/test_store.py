@@ -447,7 +447,7 @@ def test_a_store_that_cannot_be_written_is_said_before_anything_is_computed(tmp_
 _WRITER = """
 import sys, pathlib
 import numpy as np
-from serfuse.embedding_key import EmbeddingKey
+from serfuse.store.key import EmbeddingKey
 from serfuse.store import EmbeddingStore
 store, me = EmbeddingStore(sys.argv[1]), sys.argv[2]
 key = EmbeddingKey("hubert", weights="hub:x@1")

@@ -43,13 +43,13 @@ def test_every_unit_runs_once_and_leaves_a_run_folder(make_plan, store, folder, 
 
 
 def test_a_run_folder_is_what_cv_makes(make_plan, store, folder, inline, tmp_path) -> None:
-    from serfuse.experiment import cross_validation
+    from serfuse.experiment.dataset import load_dataset
     from serfuse.runs import execution
 
     plan = make_plan(("row=wavlm",))
     driver.run(plan, Ledger(folder), inline(store))
     config = plan.planned[0].experiment.config
-    execution.execute(config, cross_validation.load_dataset(config, store), tmp_path / "cv")
+    execution.execute(config, load_dataset(config, store), tmp_path / "cv")
     ours, theirs = Ledger(folder).run_folder(plan.planned[0]), tmp_path / "cv"
     for name in ("predictions.csv", "folds.csv", "config.yaml", "history.csv"):
         assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name

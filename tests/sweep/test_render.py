@@ -42,7 +42,7 @@ def test_markdown_has_as_many_cells_in_every_line(shown: Table) -> None:
     lines = [line for line in render.render(shown, "markdown").splitlines() if line.startswith("|")]
     assert {line.replace("\\|", "").count("|") for line in lines} == {10}
     assert "**63.46** [60.0, 66.7] / 64.70" in lines[3]
-    assert lines[4].startswith("| A\\|T <x> | 50.00 / 51.25 |")
+    assert lines[4].startswith("| A\\|T \\<x> | 50.00 / 51.25 |")
     assert "– / 12.00" in lines[5]
 
 
@@ -84,3 +84,16 @@ def test_without_printed_figures_there_is_no_column_for_them(shown: Table) -> No
 def test_an_unknown_form_lists_the_known(shown: Table) -> None:
     with pytest.raises(ConfigError, match="markdown, csv, latex, html"):
         render.render(shown, "word")
+
+
+def test_what_a_specification_says_stays_text() -> None:
+    """A specification, and the names in it, may come from anybody."""
+    evil = "=cmd()\n\\input{/etc/passwd}\n<script>alert(1)</script>"
+    head = Head(evil, evil, evil, (evil, evil, evil))
+    table = Table(evil, evil, (head,), (Block(evil, (Line(evil, (Figure(50.0),), (evil,)),)),), (evil,))
+    tex = render.render(table, "latex")
+    assert not any("\\input" in line and not line.startswith("%") for line in tex.splitlines())
+    assert "<script" not in render.render(table, "html").partition("</style>")[2]
+    assert "<script" not in render.render(table, "markdown").replace("\\<", "")
+    cells = [cell for row in csv.reader(io.StringIO(render.render(table, "csv"))) for cell in row]
+    assert not [cell for cell in cells if cell.startswith("=")]

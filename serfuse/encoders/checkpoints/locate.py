@@ -74,7 +74,7 @@ def resolve(preset: EncoderPreset, request: LoadRequest) -> Weights:
     """Find the weights that `request` asks for.
 
     `request.weights` is `None` (the weights folder, then the hub's cache, then the hub itself unless
-    `HF_HUB_OFFLINE` is set), a file or folder, "hub:NAME[@REVISION]", or "random".
+    `HF_HUB_OFFLINE` is set or `request.download` is False), a file or folder, "hub:NAME[@REVISION]", or "random".
 
     Raises:
         WeightsError: not found or incomplete; the message says where to get them and where to put them.
@@ -88,7 +88,7 @@ def resolve(preset: EncoderPreset, request: LoadRequest) -> Weights:
     if request.weights is not None:
         hub = _HUB_REQUEST.fullmatch(str(request.weights))
         if hub:
-            return _from_hub(preset, hub["name"], hub["revision"])
+            return _from_hub(preset, hub["name"], hub["revision"], request.download)
         return _from_path(preset, Path(request.weights).expanduser())
 
     folder = weights_root() / preset.name
@@ -96,7 +96,7 @@ def resolve(preset: EncoderPreset, request: LoadRequest) -> Weights:
     if files is not None:
         return Weights(_local_id(files), files)
     if _HUB_NAME.fullmatch(preset.source):
-        return _from_hub(preset, preset.source, preset.revision)
+        return _from_hub(preset, preset.source, preset.revision, request.download)
     raise missing_weights(preset, f"Looked in {folder}.")
 
 
@@ -250,9 +250,15 @@ def _cached(preset: EncoderPreset, name: str, revision: str | None) -> dict[str,
     return _match(preset, snapshot)[0] if snapshot else None
 
 
-def _from_hub(preset: EncoderPreset, name: str, revision: str | None) -> Weights:
+def _from_hub(preset: EncoderPreset, name: str, revision: str | None, download: bool = True) -> Weights:
     files = _cached(preset, name, revision)
     if files is None:
+        if not download:
+            raise missing_weights(
+                preset,
+                f"{name} is not complete in the hub's cache ({_hub_cache()}), and nothing is fetched without being "
+                "told to (--download, or download=True).",
+            )
         if _offline():
             raise missing_weights(
                 preset,
