@@ -8,7 +8,6 @@
 command, which `write` prints beside it.
 """
 
-import json
 import os
 import re
 import shlex
@@ -151,9 +150,13 @@ def picture(out: Path, name: str) -> None:
 
 def metrics(folder: Path) -> dict:
     """`metrics.json` of a finished run."""
-    if not (folder / "metrics.json").exists():
-        sys.exit(f"{folder} is not finished: call `run` first.")
-    return json.loads((folder / "metrics.json").read_text("utf-8"))
+    from serfuse.errors import RunError
+    from serfuse.runs.run import Run
+
+    try:
+        return Run.read(folder).metrics
+    except RunError as error:
+        sys.exit(f"{error} Call `run` first.")
 
 
 def percent(value: float) -> str:

@@ -83,11 +83,7 @@ class Dataset:
     @cached_property
     def embedding_digests(self) -> dict[str, str]:
         """A hash of the numbers of each array; none of arrays without columns, which a plan has."""
-        return {
-            name: hashlib.sha256(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
-            for name, array in self.arrays.items()
-            if array.shape[1]
-        }
+        return {name: _digest_of_array(array) for name, array in self.arrays.items() if array.shape[1]}
 
     @property
     def speaker_kind(self) -> str:
@@ -104,6 +100,12 @@ class Dataset:
         codes = pd.Categorical(emotions, categories=self.classes).codes.astype("int64")
         arrays = {name: array[rows] for name, array in self.arrays.items()}
         return Part(arrays, codes, self.clips["id"].to_numpy()[rows])
+
+
+def _digest_of_array(array: np.ndarray) -> str:
+    found = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
+    found.update(np.ascontiguousarray(array))
+    return found.hexdigest()[:16]
 
 
 def _digest_of(clips: pd.DataFrame, *columns: str) -> str:

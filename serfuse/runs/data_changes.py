@@ -9,12 +9,12 @@ if TYPE_CHECKING:
 
     from ..experiment.dataset import Dataset
 
-# Column of `clips.csv` -> column of `Dataset.clips`, and the word for it.
+# Column of `clips.csv` -> column of `Dataset.clips`, the word for it, and its name in `Dataset.digests`.
 _COLUMNS = {
-    "label": ("emotion", "label"),
-    "speaker": ("speaker", "{kind}"),
-    "text": ("text", "text"),
-    "audio": ("audio", "recording"),
+    "label": ("emotion", "label", "labels"),
+    "speaker": ("speaker", "{kind}", "speakers"),
+    "text": ("text", "text", "texts"),
+    "audio": ("audio", "recording", "recordings"),
 }
 _DIGESTS = {
     "clips": "clips",
@@ -42,9 +42,11 @@ def between(
     corpus, digests = description.corpus, description.digests
     if dataset.corpus != corpus.name:
         return [f"the corpus is {dataset.corpus}, it was {corpus.name}"]
-    found = _clips(description, dataset, clips)
+    same = {name for name, digest in dataset.digests.items() if getattr(digests, name) == digest}
+    found = [] if "clips" in same else _clips(description, dataset, clips)
     if clips is not None:
-        found += of_clips(clips, dataset.clips, dataset.speaker_kind)
+        columns = ["clip", *(name for name in _COLUMNS if name in clips and _COLUMNS[name][2] not in same)]
+        found += of_clips(clips[columns], dataset.clips, dataset.speaker_kind)
     if not found:  # digests hold the ids as well: they say nothing where the clips themselves are others
         found = [
             f"the {_DIGESTS[name].format(kind=dataset.speaker_kind)} have changed"
@@ -65,7 +67,7 @@ def of_clips(before: "pd.DataFrame", now: "pd.DataFrame", kind: str = "speaker")
         kind: what a speaker is called.
     """
     found = []
-    for known, (column, what) in _COLUMNS.items():
+    for known, (column, what, _) in _COLUMNS.items():
         if known in before:
             moved = _moved(before, known, now, column)
             if moved:

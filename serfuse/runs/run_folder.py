@@ -82,6 +82,7 @@ def description(
     result_config: config.Config,
     dataset: Dataset,
     threads: Iterable[int] = (),
+    *,
     embeddings: Mapping[str, str] | None = None,
 ) -> schema.Description:
     """What `config.yaml` holds: the configuration with every default, the embeddings' keys, versions, what was heard.
@@ -138,10 +139,11 @@ def write_start(
     dataset: Dataset,
     parts: list[Fold],
     threads: Iterable[int],
+    *,
     embeddings: Mapping[str, str] | None = None,
 ) -> None:
     """Write down what is about to be run, before the first epoch; `threads`, `embeddings` as for `description`."""
-    values = description(result_config, dataset, threads, embeddings).to_dict()
+    values = description(result_config, dataset, threads, embeddings=embeddings).to_dict()
     write_text(out / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     write_csv(out / "clips.csv", clips_table(dataset))
     write_csv(out / "folds.csv", folds_table(parts))

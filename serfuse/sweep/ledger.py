@@ -145,7 +145,7 @@ class Ledger:
         try:
             (out / "fingerprint").unlink(missing_ok=True)  # what is half rewritten is not finished
             threads = [fold.threads for fold in result.folds if fold.threads]
-            results.write_start(out, config, dataset, parts, threads, _embeddings(result.folds))
+            results.write_start(out, config, dataset, parts, threads, embeddings=_embeddings(result.folds))
             results.write_tables(out, result)
             atomic_io.write_text(out / "fingerprint", planned.fingerprint + "\n")
         except (OSError, SerfuseError) as error:

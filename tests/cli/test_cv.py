@@ -237,3 +237,21 @@ def test_a_signal_ends_it_also_where_python_drops_its_exception(serfuse, store, 
     assert len(seen) == 3 and not Path("run/metrics.json").exists()
     again = serfuse(*arguments)
     assert again.exit_code == 0 and "1 of 2 folds are done" in again.output
+
+
+def test_a_run_that_is_run_again_on_changed_data_says_what_changed(serfuse, store) -> None:
+    assert serfuse("cv", "--head", "svm", "--a", "hubert", "--folds", "2", "--out", "run").exit_code == 0
+    again = ["cv", "--config", "run/config.yaml", "--quiet"]
+    same = serfuse(*again, "--out", "same")
+    assert same.exit_code == 0 and "have changed" not in same.output
+    row = store.clips("standin").iloc[0]
+    other = "sadness" if row["emotion"] != "sadness" else "anger"
+    clip = Clip(row["id"], Path(row["path"]), other, row["speaker"], row["text"])
+    store.write_corpus(Corpus("standin", (clip,)), {clip.id: AudioFacts(row["audio"], 1.0)}, complete=False)
+    changed = serfuse(*again, "--out", "changed")
+    assert changed.exit_code == 0, changed.output
+    assert f"1 clip has another label ({clip.id}: {row['emotion']}, now {other})" in changed.stderr
+    Path("alone.yaml").write_text(Path("run/config.yaml").read_text("utf-8"), "utf-8")
+    alone = serfuse("cv", "--config", "alone.yaml", "--quiet", "--out", "alone", "--json")
+    assert "since the run of alone.yaml: the labels have changed." in alone.stderr
+    assert json.loads(alone.stdout)["run"] == "alone"

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import yaml
 
 from serfuse import encoders
 from serfuse.corpora.base import Corpus
@@ -22,6 +23,7 @@ from serfuse.extraction import extract
 from serfuse.prediction import bundle, training
 from serfuse.prediction.predictor import Predictor
 from serfuse.runs import execution
+from serfuse.runs.run import Run
 from serfuse.splits import folds
 from serfuse.store import EmbeddingStore
 
@@ -235,6 +237,40 @@ def test_a_store_that_changed_is_noticed(run, store, tiny_corpus, tmp_path: Path
     (broken / "config.yaml").write_text(text.replace("embeddings:", "vectors:"))
     with pytest.raises(RunError, match=r"is not a whole run folder(.|\n)*embeddings: Field required"):
         training.of_run(broken, store)
+
+
+def test_labels_and_recordings_that_changed_are_named(run, store, tiny_corpus, tmp_path: Path) -> None:
+    """The same ids, of which one has another label and one another recording; a run before 0.2 knows its labels."""
+    dataset = training.of_run(run, store)[1]
+    clips = dataset.clips.copy()
+    first, second = clips["id"].iloc[:2]
+    clips.loc[first, "emotion"] = "neutral" if clips.loc[first, "emotion"] != "neutral" else "anger"
+    finished = Run.read(run)
+    assert finished.changes(dataset) == []
+    (changed,) = finished.changes(replace(dataset, clips=clips))
+    assert changed.startswith(f"1 clip has another label ({first}: ")
+    clips.loc[second, "audio"] = "f" * 64
+    assert finished.changes(replace(dataset, clips=clips))[1] == f"1 clip has another recording ({second})"
+
+    arrays = {name: array + np.float32(1e-3) for name, array in dataset.arrays.items()}
+    assert finished.changes(replace(dataset, arrays=arrays)) == ["the embeddings of logmel (input a) have changed"]
+
+    before = tmp_path / "before"
+    shutil.copytree(run, before)
+    (before / "clips.csv").unlink()
+    values = yaml.safe_load((before / "config.yaml").read_text())
+    del values["digests"]["recordings"]
+    (before / "config.yaml").write_text(yaml.safe_dump(values))
+    assert Run.read(before).changes(replace(dataset, clips=clips)) == [changed], "what was heard it does not tell"
+
+    relabelled = EmbeddingStore(tmp_path / "relabelled")
+    swapped = {"anger": "sadness", "sadness": "anger", "neutral": "neutral"}
+    corpus = replace(
+        tiny_corpus, clips=tuple(replace(clip, emotion=swapped[clip.emotion]) for clip in tiny_corpus.clips)
+    )
+    extract.extract(corpus, encoders.load("logmel"), relabelled, pooling="time")
+    with pytest.raises(RunError, match=r"no longer holds what .* was made with: 32 clips have another label \("):
+        training.of_run(run, relabelled)
 
 
 def changed_card(kept: Path, target: Path, change: Callable[[dict], object]) -> Path:

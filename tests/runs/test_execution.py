@@ -153,6 +153,17 @@ def test_folds_of_another_configuration_are_not_taken_up(dataset: Dataset, tmp_p
     assert watch.finished == [0]
 
 
+def test_folds_of_other_embeddings_under_the_same_key_are_not_taken_up(dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        execution.execute(make("svm"), dataset, tmp_path / "run", observer=_Watch(2))
+    arrays = {"a": dataset.arrays["a"][:, ::-1].copy()}
+    other = Dataset(dataset.corpus, dataset.info, dataset.clips, arrays, dataset.keys)
+    watch = _Watch()
+    execution.execute(make("svm"), other, tmp_path / "run", observer=watch)
+    assert watch.finished == [0]
+    assert Run.read(tmp_path / "run").changes(dataset) == ["the embeddings of hubert (input a) have changed"]
+
+
 def test_the_fingerprint_sees_labels_and_embeddings(dataset: Dataset) -> None:
     mark = execution.fingerprint(make(), dataset)
     clips = dataset.clips.copy()

@@ -264,3 +264,18 @@ def test_a_run_folder_half_rewritten_for_other_data_is_not_finished(
     with pytest.raises(KeyboardInterrupt):
         driver.run(other, ledger, inline(relabelled))
     assert not ledger.finished(plan.planned[0]) and not ledger.finished(other.planned[0])
+
+
+def test_a_run_that_is_made_anew_since_its_data_changed_says_what_changed(
+    make_plan, make_store, store, folder, inline, tmp_path
+) -> None:
+    relabelled = make_store({"hubert": 12}, corpus="emodb", emotions=("anger", "fear", "neutral"), root=tmp_path / "b")
+    plan, other, ledger = make_plan(("row=hubert",)), make_plan(("row=hubert",), at=relabelled), Ledger(folder)
+    news: list[str] = []
+    driver.run(plan, ledger, inline(store), report=lambda _, text: news.append(text))
+    assert not any("have changed" in text for text in news)
+    driver.run(other, ledger, inline(relabelled), report=lambda _, text: news.append(text))
+    (said,) = [text for text in news if "have changed" in text]
+    assert "is run anew, its data have changed: 12 clips are gone (s0-t0-sadness, " in said
+    assert "12 clips are new (s0-t0-fear, " in said
+    assert Run.read(ledger.run_folder(plan.planned[0])).changes(other.planned[0].dataset) == []
