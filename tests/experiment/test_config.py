@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serfuse import models
-from serfuse.errors import ConfigError, SerfuseError
+from serfuse.errors import ConfigError, SerfuseError, UnknownNameError
 from serfuse.experiment import config as configs
 
 SHIPPED = models.names()
@@ -172,3 +172,30 @@ def test_shipped_files_are_those_in_the_folder() -> None:
     files = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in folder.glob("*.yaml")}
     assert sorted(files) == sorted(SHIPPED)
     assert all(values["model"] == name for name, values in files.items())
+
+
+def test_configure_is_what_the_command_line_makes_of_the_same_words() -> None:
+    given = configs.configure(
+        "parrot", {"options.points": "reference", "seed": 4}, a="wavlm", b="hubert", split="loso", epochs=7, seed=None
+    )
+    values = configs.override(configs.shipped("parrot"), ["options.points=reference", "seed=4", "split.name=loso"])
+    values = configs.assign(values, {"data.a": "wavlm", "data.b": "hubert", "training.epochs": 7})
+    assert given == configs.from_dict(values)
+    assert configs.configure({"model": "fcn", "seed": 3}, {"seed": 4}, seed=5).seed == 5, "short names go first"
+
+
+def test_configure_names_what_it_does_not_know() -> None:
+    with pytest.raises(ConfigError, match=r"Unknown settings: epoch, kappa\. Choose from a, b, corpus"):
+        configs.configure("hyfuse", kappa=1.0, epoch=3)
+    with pytest.raises(UnknownNameError, match="Did you mean 'parrot'"):
+        configs.configure("parot", a="wavlm")
+    with pytest.raises(ConfigError, match=r"options\.kapa: unknown key"):
+        configs.configure("hyfuse", {"options.kapa": 1.0})
+
+
+def test_a_model_needs_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As a model of another package has none: the defaults hold then."""
+    monkeypatch.setattr(configs.resources, "files", lambda package: tmp_path)
+    assert configs.configure("fcn", a="hubert") == configs.Config(model="fcn", data={"a": "hubert"})
+    with pytest.raises(UnknownNameError, match="Choose one of"):
+        configs.shipped("../fcn")

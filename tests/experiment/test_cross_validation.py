@@ -84,6 +84,36 @@ def test_rows_are_joined_by_clip_id_whatever_order_they_were_stored_in(make_stor
     assert list(straight.clips["id"]) == list(again.clips["id"])
 
 
+def test_a_part_keeps_the_order_of_its_ids(dataset: Dataset) -> None:
+    order = np.random.default_rng(3).permutation(len(dataset.clips))[:7]
+    part = dataset.part(dataset.clips["id"].to_numpy()[order])
+    assert len(part) == 7 and list(part.ids) == list(dataset.clips["id"].iloc[order])
+    assert [dataset.classes[label] for label in part.labels] == list(dataset.clips["emotion"].iloc[order])
+    np.testing.assert_array_equal(part.arrays["a"], dataset.arrays["a"][order])
+    only = dataset.part(dataset.clips["id"][dataset.clips["emotion"] == "sadness"])
+    assert set(only.labels) == {dataset.classes.index("sadness")}, "numbers are the corpus', whatever a part holds"
+    empty = dataset.part([])
+    assert len(empty) == 0 and empty.arrays["a"].shape == (0, dataset.arrays["a"].shape[1])
+
+
+@pytest.mark.parametrize(("model", "items"), [("svm", 1), ("fcn", 3)])
+def test_progress_ends_at_the_total_also_where_training_stops_early(dataset: Dataset, model: str, items: int) -> None:
+    class Watch(Observer):
+        total = done = 0
+
+        def begin(self, what: str, total: int, unit: str = "clip") -> None:
+            assert unit == ("fold" if model == "svm" else "epoch")
+            self.total = total
+
+        def advance(self, done: int | None = None, **_: object) -> None:
+            self.done = self.done + 1 if done is None else done
+
+    watch = Watch()
+    change = [] if model == "svm" else ["training.patience=1", "training.learning_rate=1.0"]
+    cross_validation.cross_validate(make(model, *change), dataset, observer=watch)
+    assert watch.total == watch.done == 2 * items
+
+
 @pytest.mark.parametrize("model", ["svm", "fcn", "cnn", "cnn-pooled"])
 def test_every_clip_is_tested_once_with_probabilities(dataset: Dataset, model: str) -> None:
     result = cross_validation.cross_validate(make(model), dataset)

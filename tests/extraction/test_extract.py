@@ -21,7 +21,7 @@ from serfuse.audio.padding import PadPolicy
 from serfuse.corpora import table
 from serfuse.corpora.base import Clip, Corpus
 from serfuse.encoders.base import Encoder, LoadRequest
-from serfuse.errors import ConfigError, CorpusError, StoreError, WeightsError
+from serfuse.errors import ConfigError, CorpusError, StoreError, UnknownNameError, WeightsError
 from serfuse.extraction import extract
 from serfuse.extraction.survey import resolve_pad, survey
 from serfuse.progress import Observer
@@ -211,6 +211,48 @@ def test_paper_pooling_over_channels_needs_one_length(corpus: Corpus, store: Emb
     with pytest.raises(ConfigError, match=r"--pad 5\.0"):
         extract.extract(corpus, encoder, store, pooling="paper")
     assert extract.extract(corpus, encoder, store, pooling="paper", pad="0.5").vector_size == 50
+
+
+# --- several encoders -------------------------------------------------------------------------------------------
+
+
+def test_several_encoders_by_name_loaded_or_with_a_request(corpus: Corpus, store: EmbeddingStore) -> None:
+    first, second = extract.extract(corpus, ["counting", load("counting-batch")], store)
+    assert (first.encoder, first.done, second.encoder, second.done) == ("counting", 12, "counting-batch", 12)
+    asked = {"counting": LoadRequest(options={"scale": 2.0}), "counting-batch": LoadRequest()}
+    scaled, same = extract.extract(corpus, asked, store)
+    assert (scaled.done, scaled.key.options["scale"], same.reused) == (12, 2.0, 12)
+    assert extract.extract(corpus, "counting", store).reused == 12, "one encoder, one report"
+
+
+def test_one_encoders_failure_takes_no_other_along(
+    corpus: Corpus, store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Encoder, waveforms: object) -> None:
+        raise WeightsError("of another model")
+
+    monkeypatch.setattr(counting_encoder.CountingBatch, "frames_batch", broken)
+    unknown, failed, good = extract.extract(corpus, ["hubbert", "counting-batch", "counting"], store)
+    assert "Did you mean 'hubert'" in unknown.error and failed.error == "of another model"
+    assert unknown.to_dict() == {"encoder": "hubbert", "error": unknown.error}
+    assert good.done == 12 and [report.complete for report in (unknown, failed, good)] == [False, False, True]
+    with pytest.raises(UnknownNameError, match="hubbert"):
+        extract.extract(corpus, "hubbert", store)
+
+
+def test_a_limit_adds_to_the_store_and_max_means_the_whole_corpus(corpus: Corpus, store: EmbeddingStore) -> None:
+    report = extract.extract(corpus, "counting", store, limit=3, pad="max")
+    assert report.done == 3 and report.key.pad == "max:0.350" and len(store.clips("tiny")) == 3
+    extraction = extract.Extraction(corpus, store, limit=4)
+    assert extraction.summary["clips"] == 4 and extraction.summary["of"] == 12 and len(extraction.facts) == 4
+    assert extract.extract(corpus, "counting", store, pad="max").reused == 3
+
+
+def test_settings_are_checked_before_a_file_is_looked_at(corpus: Corpus, store: EmbeddingStore) -> None:
+    for wrong in ({"pooling": "median"}, {"pad": "long"}):
+        with pytest.raises(ConfigError, match=next(iter(wrong.values()))):
+            extract.extract(corpus, "counting", store, **wrong)
+    assert not store.root.exists()
 
 
 # --- batches ----------------------------------------------------------------------------------------------------
