@@ -115,9 +115,14 @@ def results(installed: Path, folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-pytestmark = pytest.mark.slow
+def test_the_documented_example_is_this_package() -> None:
+    text = (PACKAGE.parent.parent / "docs" / "extending.md").read_text("utf-8")
+    for path in sorted(PACKAGE.rglob("*")):
+        if path.suffix in (".py", ".toml") and path.name != "__init__.py":
+            assert path.read_text("utf-8").strip() in text, f"docs/extending.md shows another {path.name}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name"), KINDS.items())
 def test_what_is_installed_is_listed_without_being_imported(results, kind: str, name: str) -> None:
     listed = json.loads(results[f"list {kind}"]["out"])
@@ -128,12 +133,14 @@ def test_what_is_installed_is_listed_without_being_imported(results, kind: str, 
     assert whole["name"] == name and whole["package"] == "serfuse-example 1.2" and len(whole) > 3
 
 
+@pytest.mark.slow
 def test_the_text_says_the_package_and_an_unknown_name_offers_it(results) -> None:
     assert "levels: from serfuse-example 1.2" in results["list encoders as text"]["out"]
     assert results["unknown"]["code"] == 1 and "Did you mean 'gated'?" in results["unknown"]["err"]
     assert results["unknown"]["imported"] == []
 
 
+@pytest.mark.slow
 def test_the_encoder_and_the_corpus_extract(results) -> None:
     from importlib import metadata
 
@@ -144,6 +151,7 @@ def test_the_encoder_and_the_corpus_extract(results) -> None:
         assert report["key"]["options"] == {"floor": 1e-6}
 
 
+@pytest.mark.slow
 def test_the_model_the_split_and_the_metric_cross_validate(results, folder: Path) -> None:
     found = json.loads((folder / "runs/one/metrics.json").read_text("utf-8"))
     with (folder / "runs/one/predictions.csv").open(encoding="utf-8") as file:
@@ -162,6 +170,7 @@ def test_the_model_the_split_and_the_metric_cross_validate(results, folder: Path
     assert "metrics:\n- kappa\n" in (folder / "runs/one/config.yaml").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_runs_are_compared_and_reported_by_the_metric(results, folder: Path) -> None:
     found = json.loads(results["compare"]["out"])
     pooled = [json.loads((folder / f"runs/{n}/metrics.json").read_text("utf-8"))["pooled"] for n in ("one", "two")]
@@ -174,11 +183,13 @@ def test_runs_are_compared_and_reported_by_the_metric(results, folder: Path) -> 
     assert [float(row["kappa_pooled"]) for row in rows] == [p["kappa"] for p in pooled]
 
 
+@pytest.mark.slow
 def test_the_trained_model_predicts(results) -> None:
     content = json.loads(results["predict"]["out"])
     assert content["model"]["model"] == "gated" and len(content["predictions"]) == 36
 
 
+@pytest.mark.slow
 def test_a_network_with_a_layer_that_is_not_declared_is_refused_before_training(results, folder: Path) -> None:
     refused = results["train undeclared"]
     assert refused["code"] == 1 and not refused["trace"] and not (folder / "undeclared.serfuse").exists()
