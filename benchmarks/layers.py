@@ -97,26 +97,26 @@ def measure(batches: list[int], repeats: int) -> list[dict]:
             # Each iteration of the log-domain POT keeps about four matrices at its peak.
             if 4 * memory * clips**2 > 0.5 * _free_memory():
                 continue
-            add("transport, clips of a batch", f"POT {method}", arrays, _transport("batch"), _pot(method))
+            add("transport, clips of a batch", f"POT {method}", arrays, _transport("SinkhornTransport"), _pot(method))
     arrays = normal(32, FEATURES)
-    add("transport, features of a clip", "POT solve_batch", arrays, _transport("features"), _pot_batch)
+    add("transport, features of a clip", "POT solve_batch", arrays, _transport("FeatureTransport"), _pot_batch)
     for clips, size in [*((clips, DIMENSIONS) for clips in batches), HYFUSE]:
         arrays = [0.7 * array / np.sqrt(size) for array in normal(clips, size)]
         arrays = [array.astype("float32") for array in arrays]
-        add("exp0, Moebius addition, log0", "geoopt", arrays, _chain(), _geoopt())
+        add("expmap0, Moebius addition, logmap0", "geoopt", arrays, _chain(), _geoopt())
     return rows
 
 
-def _transport(points: str) -> Callable:
+def _transport(name: str) -> Callable:
     from keras import ops
 
-    from serfuse.layers import SinkhornTransport
+    from serfuse import layers
 
-    layer = SinkhornTransport(EPSILON, ITERATIONS, points=points)
+    layer = getattr(layers, name)(EPSILON, ITERATIONS)
 
     def loss(p: object, q: object) -> object:
-        p_to_q, q_to_p = layer([p, q])
-        return ops.sum(p_to_q * q) + ops.sum(q_to_p * p)
+        found = layer([p, q])
+        return ops.sum(found.p_to_q * q) + ops.sum(found.q_to_p * p)
 
     return loss
 

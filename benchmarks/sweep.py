@@ -71,13 +71,14 @@ def bare(store: Path, sweep: Path) -> None:
     """The plain loop; prints a JSON line with the seconds of each unit. Runs in a process of its own."""
     from serfuse import models
     from serfuse.experiment import backend, cross_validation
+    from serfuse.experiment.dataset import load_dataset
     from serfuse.sweep import grid, spec
 
     content, _ = spec.read(str(sweep))
     configs = [experiment.config for experiment in grid.expand(content).experiments]
     if models.get(configs[0].model).library == "keras":
         backend.set_up_backend()
-    dataset = cross_validation.load_dataset(configs[0], EmbeddingStore(store))
+    dataset = load_dataset(configs[0], EmbeddingStore(store))
     moments = []
     for config in configs:
         for fold in cross_validation.plan(config, dataset):

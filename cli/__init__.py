@@ -40,6 +40,9 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except SerfuseError as error:
             raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("\nStopped.", err=True)
+            raise click.exceptions.Exit(130) from None
         except BrokenPipeError:  # `serfuse ... | head`
             raise click.exceptions.Exit(141) from None
 

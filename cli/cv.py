@@ -2,22 +2,20 @@
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .progress import Progress
-from .signals import terminated_like_interrupted
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from serfuse.experiment.cross_validation import Result
+    from serfuse.experiment.dataset import Dataset
+    from serfuse.runs.run import Run
 
 _IN_THE_TABLE = ("accuracy", "macro_f1", "uar")
-_PAPERS = {"hyfuse": "HYFuse", "parrot": "PARROT"}
 
 
 @click.command()
@@ -81,55 +79,65 @@ def command(
     from serfuse.experiment import backend
     from serfuse.experiment import config as configs
 
-    values = _values(configs, fusion, head, config_file)
-    flags: dict[str, Any] = {
-        "data.a": a,
-        "data.b": b,
-        "data.corpus": corpus,
-        "data.pooling": pool,
-        "split.name": split,
-        "split.folds": folds,
-        "split.repeats": repeats,
-        "training.epochs": epochs,
-        "seed": seed,
-        "metrics": list(further) or None,
-    }
-    values = configs.override(values, list(assignments))
-    values = configs.assign(values, {key: value for key, value in flags.items() if value is not None})
-    config = configs.from_dict(values)
-
+    config = configs.configure(
+        _start(fusion, head, config_file),
+        configs.parse_assignments(assignments),
+        a=a,
+        b=b,
+        corpus=corpus,
+        pooling=pool,
+        split=split,
+        folds=folds,
+        repeats=repeats,
+        epochs=epochs,
+        seed=seed,
+        metrics=list(further) or None,
+    )
     if models.get(config.model).library == "keras":
         backend.set_up_backend()
-    from serfuse.experiment import cross_validation
+    from serfuse.experiment.dataset import load_dataset
     from serfuse.runs import execution
-    from serfuse.store import EmbeddingStore, default_root
+    from serfuse.runs.run import Run
+    from serfuse.store import EmbeddingStore
 
-    dataset = cross_validation.load_dataset(config, EmbeddingStore(store or default_root()))
+    dataset = load_dataset(config, EmbeddingStore(store))
+    if config_file is not None:
+        _say_changes(config_file, dataset)
     out = out or execution.free_folder(Path("runs"), config, dataset)
     try:
-        with terminated_like_interrupted() as check:
-            result = run(config, dataset, out, overwrite=overwrite, quiet=quiet or as_json, check=check)
+        with Progress(quiet=quiet or as_json) as progress:
+            execution.execute(config, dataset, out, overwrite=overwrite, observer=progress)
     except KeyboardInterrupt:
         click.echo(f"\nStopped. Finished folds are safe in {out}: the same command goes on from there.", err=True)
         raise click.exceptions.Exit(130) from None
+    finished = Run.read(out)
     if as_json:
-        click.echo(json.dumps({"run": str(out), **json.loads((out / "metrics.json").read_text("utf-8"))}))
+        click.echo(json.dumps({"run": str(out), **finished.metrics}))
         return
-    show(result)
+    show(finished)
     click.echo(f"\nRun folder: {out}")
 
 
-def _values(configs: Any, fusion: str | None, head: str | None, config_file: Path | None) -> dict[str, Any]:
-    """The settings before overrides: a file, or the shipped one of the model that was named."""
+def _say_changes(config_file: Path, dataset: "Dataset") -> None:
+    """Say what has changed since the run was made whose `config.yaml` is run again."""
+    from serfuse.runs import run as runs
+
+    if changes := runs.changes_since(config_file, dataset):
+        click.echo(f"The data have changed since the run of {config_file}: {'; '.join(changes)}.", err=True)
+
+
+def _start(fusion: str | None, head: str | None, config_file: Path | None) -> str | dict[str, Any]:
+    """What to start from: the values of a file, or the model that was named."""
     from serfuse import models
+    from serfuse.experiment import config as configs
 
     named = fusion or head
     if fusion and head:
         raise click.UsageError("Give --fusion MODEL for a pair, or --head MODEL for one representation, not both.")
     if config_file is not None:
-        from serfuse.runs import run_folder
+        from serfuse.runs.run import settings_of
 
-        values = run_folder.settings_of(configs.read_yaml(config_file))
+        values = settings_of(configs.read_yaml(config_file))
         if named and named != values.get("model"):
             raise click.UsageError(f"{config_file} is for the model {values.get('model')!r}, not {named!r}.")
         return values
@@ -141,84 +149,35 @@ def _values(configs: Any, fusion: str | None, head: str | None, config_file: Pat
     if model.inputs != (2 if fusion else 1):
         right = "--fusion" if model.inputs == 2 else "--head"
         raise click.UsageError(f"{named!r} takes {model.inputs} representation(s): use {right} {named}.")
-    return configs.shipped(named)
+    return named
 
 
-def run(
-    config: Any,
-    dataset: Any,
-    out: Path,
-    *,
-    overwrite: bool = False,
-    quiet: bool = False,
-    check: Callable[[], None] = lambda: None,
-) -> "Result":
-    """`runs.execute` with progress on the screen; `check` is called after every epoch and fold."""
-    from serfuse import models
-    from serfuse.runs import execution
-
-    trains_in_epochs = models.get(config.model).library == "keras"
-    epochs = config.training.epochs if trains_in_epochs else 1
-    unit = "epoch" if trains_in_epochs else "fold"
-    with Progress(f"{unit}s", unit=unit, quiet=quiet) as progress:
-
-        def on_audit(audit: Any, parts: list[Any], done: int) -> None:
-            for sentence in audit.sentences():
-                progress.say(sentence)
-            if done:
-                progress.say(f"Taking up an interrupted run: {done} of {len(parts)} folds are done.")
-            progress.start(epochs * len(parts))
-
-        def on_epoch(fold: Any, epoch: int, logs: Any) -> None:
-            progress.update(note=f"fold {fold.index}, loss {logs.get('loss', float('nan')):.3f}", advance=1)
-            check()
-
-        finished = 0
-
-        def on_fold(result: Any) -> None:
-            nonlocal finished
-            finished += 1
-            accuracy = float((result.predictions["label"] == result.predictions["predicted"]).mean())
-            progress.update(completed=finished * epochs, note=f"fold {result.fold.index}: {accuracy:.1%}")
-            check()
-
-        return execution.execute(
-            config,
-            dataset,
-            out,
-            overwrite=overwrite,
-            on_audit=on_audit,
-            on_fold=on_fold,
-            on_epoch=on_epoch,
-        )
-
-
-def show(result: "Result") -> None:
+def show(finished: "Run") -> None:
     """Print the table of a finished run and what a reader should know about it."""
     from rich.console import Console
 
     console = Console(highlight=False, width=None if os.isatty(1) else 110)
-    console.print(table(result))
-    for sentence in remarks(result):
-        console.print(sentence, soft_wrap=True)
+    console.print(table(finished))
+    for sentence in remarks(finished):
+        console.print(sentence, soft_wrap=True, markup=False)
 
 
-def table(result: "Result") -> "Table":
-    """Figures per fold, mean, spread, interval, and the printed figure where there is one."""
+def table(finished: "Run") -> "Table":
+    """Figures per fold, mean, spread and interval."""
+    from rich.markup import escape
     from rich.table import Table
 
     from serfuse.metrics import METRICS
-    from serfuse.runs import run_folder
 
-    metrics = result.metrics
+    metrics = finished.metrics
     shown = [METRICS.get(name) for name in _IN_THE_TABLE]
-    found = Table(title=run_folder.run_title(result), title_justify="left", title_style="bold")
+    found = Table(title=escape(finished.description.title), title_justify="left", title_style="bold")
     found.add_column("fold")
     for metric in shown:
         found.add_column(metric.title, justify="right")
     found.add_column("clips", justify="right")
     for fold in metrics["folds"]:
-        label = f"{fold['repeat']}.{fold['fold']}" if result.config.split.repeats > 1 else str(fold["fold"])
+        label = f"{fold['repeat']}.{fold['fold']}" if finished.description.split.repeats > 1 else str(fold["fold"])
         found.add_row(label, *_figures(shown, fold), str(fold["clips"]))
     found.add_section()
     found.add_row("mean", *_figures(shown, metrics["mean"]), "")
@@ -230,44 +189,27 @@ def table(result: "Result") -> "Table":
     return found
 
 
-def remarks(result: "Result") -> list[str]:
+def remarks(finished: "Run") -> list[str]:
     """Plain sentences under the table."""
     from serfuse.published import results as published
 
-    metrics, dataset = result.metrics, result.dataset
-    lines = [result.audit.sentences()[0], _further(metrics)]
-    if dataset.left_out:
-        names = sorted({item["clip"] for item in dataset.left_out})
+    metrics, left_out = finished.metrics, finished.left_out
+    lines = [finished.audit[0], _further(metrics)]
+    if left_out:
+        total = len(left_out) + finished.description.corpus.clips
+        names = ", ".join(left_out[:3]) + (" ..." if len(left_out) > 3 else "")
         lines.append(
-            f"{len(names)} of {len(names) + len(dataset.clips)} clips are left out, since extract skipped them: "
-            f"{', '.join(names[:3])}{' ...' if len(names) > 3 else ''} (metrics.json lists them with the reason)."
+            f"{len(left_out)} of {total} clips are left out, since extract skipped them: {names} (metrics.json lists "
+            "them with the reason)."
         )
-    if metrics["parameters"]:
+    if metrics.get("parameters"):
         lines.append(f"Trainable parameters: {metrics['parameters']:,}. Time: {metrics['seconds']:.0f} s.")
-    for side, figures in metrics.get("sensitivity", {}).items():
-        key = dataset.keys[side]
-        line = (
-            f"Shuffling input {side} ({key.encoder}) changes {figures['changed']:.1%} of the predictions and costs "
-            f"{100 * figures['accuracy_drop']:.1f} points of accuracy."
-        )
-        if figures["changed"] < 0.01:
-            line += f" WARNING: this fusion all but ignores {key.encoder}."
-        lines.append(line)
-    if neighbours := metrics.get("neighbours"):
-        parts = [f"{figures['accuracy']:.1%} {name}" for name, figures in _by_size(neighbours)]
+    lines += finished.contributions()
+    lines += [f"WARNING: {text}" for text in finished.warnings()]
+    for row in finished.published:
         lines.append(
-            f"WARNING: a prediction of this model depends on the clips predicted beside it: {', '.join(parts)}; "
-            f"{neighbours['fold']['changed_from_alone']:.0%} of the predictions differ between alone and whole fold."
-        )
-    if dataset.info.get("synthetic"):
-        lines.append("The speech is synthetic: these figures show that the software works, nothing about emotion.")
-    if any(key.random for key in dataset.keys.values()):
-        lines.append("WARNING: an encoder has random weights; the figures say nothing about the published model.")
-    encoders = [key.encoder for key in dataset.keys.values()]
-    for row in published.find(dataset.corpus, result.config.model, *encoders):
-        lines.append(
-            f"Printed in {_PAPERS[row.paper]}, Table {row.table}: accuracy {row.accuracy:.2f} %, macro-F1 "
-            f"{row.macro_f1:.2f} % (random folds; its folds and seeds are not published)."
+            f"Printed in {published.sources()[row.paper].name}, Table {row.table}: accuracy {row.accuracy:.2f} %, "
+            f"macro-F1 {row.macro_f1:.2f} % (random folds; its folds and seeds are not published)."
         )
     return lines
 
@@ -287,8 +229,3 @@ def _further(metrics: dict[str, Any]) -> str:
             interval = metric.shown_range(ends["low"], ends["high"]) if metric.unit == "plain" else "-"
             parts.append(f"{metric.title} {metric.shown(value)}{'' if interval == '-' else f' ({interval})'}")
     return f"All clips pooled: {', '.join(parts)}. Each emotion's recall and each fold's figures are in metrics.json."
-
-
-def _by_size(neighbours: dict[str, Any]) -> list[tuple[str, Any]]:
-    names = {"alone": "clip by clip", "32": "in batches of 32", "fold": "with the whole fold as one batch"}
-    return [(names[size], figures) for size, figures in neighbours.items()]

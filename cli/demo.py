@@ -7,13 +7,13 @@ import click
 from .progress import Progress
 
 # model, encoder a, encoder b, split, overrides; learning rates as a small corpus needs them
-_RUNS: list[tuple[str, str, str | None, str, list[str]]] = [
-    ("svm", "prosody", None, "random", []),
-    ("svm", "logmel", None, "random", []),
-    ("concat", "prosody", "logmel", "random", ["training.learning_rate=1e-4"]),
-    ("hyfuse-symmetric", "prosody", "logmel", "random", ["training.learning_rate=1e-4"]),
-    ("parrot", "prosody", "logmel", "random", []),
-    ("hyfuse-symmetric", "prosody", "logmel", "speaker", ["training.learning_rate=1e-4"]),
+_RUNS: list[tuple[str, str, str | None, str, dict[str, float]]] = [
+    ("svm", "prosody", None, "random", {}),
+    ("svm", "logmel", None, "random", {}),
+    ("concat", "prosody", "logmel", "random", {"training.learning_rate": 1e-4}),
+    ("hyfuse-symmetric", "prosody", "logmel", "random", {"training.learning_rate": 1e-4}),
+    ("parrot", "prosody", "logmel", "random", {}),
+    ("hyfuse-symmetric", "prosody", "logmel", "speaker", {"training.learning_rate": 1e-4}),
 ]
 
 # encoder -> pooling; vectors of 52 and 160 values, so that five folds of every model take a minute at most
@@ -36,19 +36,16 @@ def command(out: Path, epochs: int, seed: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from serfuse import encoders
-    from serfuse.audio.padding import PadPolicy
     from serfuse.corpora import synthetic
-    from serfuse.encoders.base import LoadRequest
     from serfuse.experiment import backend
-    from serfuse.experiment import config as configs
-    from serfuse.extraction import extract
+    from serfuse.experiment.config import configure
+    from serfuse.extraction.extract import extract
     from serfuse.store import EmbeddingStore
 
     console = Console(highlight=False)
     console.rule("1. Generate a small corpus of synthetic speech", align="left")
-    with Progress("clips", unit="clip") as progress:
-        corpus = synthetic.generate(out / "speech", speakers=_SPEAKERS, seed=seed, progress=progress.callback)
+    with Progress() as progress:
+        corpus = synthetic.generate(out / "speech", speakers=_SPEAKERS, seed=seed, observer=progress)
     console.print(
         f"{len(corpus.clips)} clips, {len({clip.speaker for clip in corpus.clips})} speakers, "
         f"{len({clip.emotion for clip in corpus.clips})} emotions in {out / 'speech'}"
@@ -57,34 +54,27 @@ def command(out: Path, epochs: int, seed: int) -> None:
     console.rule("2. Extract embeddings once", align="left")
     store = EmbeddingStore(out / "store")
     for name, pooling in _POOLING.items():
-        encoder = encoders.load(name, LoadRequest())
-        with Progress(name, unit="clip") as progress:
-            report = extract.extract(
-                corpus, encoder, store, pooling=pooling, pad=PadPolicy.parse("none"), progress=progress.callback
-            )
+        with Progress() as progress:
+            report = extract(corpus, name, store, pooling=pooling, observer=progress)
         console.print(
             f"{name}: {report.done} computed, {report.reused} taken from the store, {len(report.failed)} failed"
         )
 
     console.rule("3. Cross-validate", align="left")
     backend.set_up_backend()
-    from serfuse.experiment import cross_validation
-
-    from . import cv
+    from serfuse.experiment.dataset import load_dataset
+    from serfuse.runs import sentences
+    from serfuse.runs.execution import execute
 
     summary = Table(title="Five folds on synthetic speech, mean (standard deviation)", title_justify="left")
     for column in ("model", "representations", "split", "accuracy", "UAR"):
         summary.add_column(column, justify="right" if column in ("accuracy", "UAR") else "left", no_wrap=True)
     for model, a, b, split, overrides in _RUNS:
-        values = configs.override(configs.shipped(model), overrides)
-        values = configs.assign(
-            values, {"data.a": a, "data.b": b, "split.name": split, "training.epochs": epochs, "seed": seed}
-        )
-        config = configs.from_dict(values)
-        dataset = cross_validation.load_dataset(config, store)
+        config = configure(model, overrides, a=a, b=b, split=split, epochs=epochs, seed=seed)
         folder = out / "runs" / "-".join(filter(None, (model, a, b, split)))
         console.print(f"[bold]{model}[/bold] on {' + '.join(filter(None, (a, b)))}, split {split}")
-        result = cv.run(config, dataset, folder, overwrite=True)
+        with Progress() as progress:
+            result = execute(config, load_dataset(config, store), folder, overwrite=True, observer=progress)
         mean, std = result.metrics["mean"], result.metrics["std"]
         summary.add_row(
             model,
@@ -94,7 +84,7 @@ def command(out: Path, epochs: int, seed: int) -> None:
         )
     console.rule("4. What came out", align="left")
     console.print(summary)
-    console.print("The speech is synthetic: these figures show that the software works, nothing about emotion.\n")
+    console.print(f"{sentences.synthetic_speech()}\n")
     best = out / "runs" / "hyfuse-symmetric-prosody-logmel-random"
     for line in (
         f"Look at    {best / 'confusion.png'}",

@@ -1,30 +1,26 @@
 """`serfuse extract`: compute embeddings of a corpus once and keep them in the store."""
 
-import gc
 import json
-import logging
-import sys
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .progress import Progress, duration
-from .signals import terminated_like_interrupted
 
 if TYPE_CHECKING:
+    from serfuse.audio.padding import PadPolicy
     from serfuse.corpora.base import Corpus
     from serfuse.encoders.base import LoadRequest
-    from serfuse.extraction.extract import ExtractReport
-    from serfuse.store import AudioFacts, EmbeddingStore
+    from serfuse.extraction.extract import Extraction, ExtractReport
+    from serfuse.progress import Observer
+    from serfuse.store import EmbeddingStore
 
 PAPER_PAD = "5.0"
 """`--pad` under `--pool paper`: the papers' clips last 5.000 s, which gives the sizes they print."""
 
 _SHOWN_FAILURES = 20
-_log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -80,161 +76,64 @@ def command(
     is 1 then, unless --skip-bad.
     """
     from serfuse.audio.padding import PadPolicy
+    from serfuse.extraction.extract import Extraction
     from serfuse.store import EmbeddingStore
 
+    asked = list(dict.fromkeys(encoders))
     requests = load_requests(
-        list(dict.fromkeys(encoders)),
-        weights=weights,
-        layers=layers,
-        options=options,
-        seed=seed,
-        device=device,
-        dtype=dtype,
+        asked, weights=weights, layers=layers, options=options, seed=seed, device=device, dtype=dtype
     )
     policy = PadPolicy.parse(pad or (PAPER_PAD if pool == "paper" else "none"))
-    target = EmbeddingStore(store)
-    out = _Output(as_json, quiet or as_json)
-    run = _Run(target, pool, policy, skip_bad, batch_seconds, limit, out)
-    with terminated_like_interrupted() as run.check:
-        try:
-            run.prepare(corpus, data, name)
-            for encoder, request in requests.items():
-                run.encode(encoder, request)
-        except KeyboardInterrupt as error:
-            run.interrupted(getattr(error, "report", None))
-    out.finish(run)
-    ctx.exit(run.exit_code)
-
-
-class _Run:
-    """One call of the command: the corpus, then one encoder after the other."""
-
-    def __init__(
-        self,
-        store: "EmbeddingStore",
-        pool: str,
-        pad: Any,
-        skip_bad: bool,
-        batch_seconds: float | None,
-        limit: int | None,
-        out: "_Output",
-    ) -> None:
-        self.store, self.pool, self.pad, self.skip_bad = store, pool, pad, skip_bad
-        self.batch_seconds, self.limit, self.out = batch_seconds, limit, out
-        self.summary: dict[str, Any] = {}
-        self.encoders: list[dict[str, Any]] = []
-        self.exit_code = 0
-        self.stopped = False
-        self.check: Callable[[], None] = lambda: None
-
-    def prepare(self, reader: str, data: Path | None, name: str | None) -> None:
-        """Read the corpus, look at its files, and give its clips to the store."""
-        from serfuse.corpora.subset import spread
-        from serfuse.extraction import survey
-
-        whole = read_corpus(reader, data, name, quiet=self.out.quiet)
-        self.store.check_writable(whole.name)
-        corpus = spread(whole, self.limit) if self.limit else whole
-        complete = len(corpus.clips) == len(whole.clips)
-        # "max" means the longest clip of the whole corpus, also when only some of it is computed.
-        looked_at = whole if self.pad.kind == "max" else corpus
-        with Progress(f"{whole.name}: looking at the files", unit="file", quiet=self.out.quiet) as progress:
-            facts = survey.survey(looked_at, self.store, progress.callback)
-        self.pad = survey.resolve_pad(self.pad, facts)
-        source = {"corpus": reader, "data": str(data.absolute())} if data else {"corpus": reader}
-        if whole.name != reader:
-            source["name"] = whole.name
-        self.store.write_corpus(corpus, facts, complete=complete, source=source)
-        self.corpus, self.facts = corpus, facts
-        self.summary = summarize(corpus, facts, of=len(whole.clips))
-        self.out.corpus(self.summary)
-
-    def encode(self, name: str, request: "LoadRequest") -> None:
-        """Load one encoder and extract. What is wrong with it does not concern the others.
-
-        Raises:
-            StoreError: a full disk or a damaged store, which the next encoder would meet too.
-        """
-        from serfuse.errors import SerfuseError, StoreError
-
-        try:
-            report = self._extract(name, request)
-        except StoreError:
-            raise
-        except SerfuseError as error:
-            self._broken(name, str(error))
-        except Exception as error:  # whatever a library raises, the other encoders can still run
-            _log.debug("encoder %s", name, exc_info=True)
-            self._broken(name, f"{type(error).__name__}: {error}")
-        else:
-            self.encoders.append(report.to_dict())
-            if report.failed and (not self.skip_bad or not (report.done or report.reused)):
-                self.exit_code = 1
-            self.out.report(report)
-        _free_memory()
-
-    def _extract(self, name: str, request: "LoadRequest") -> "ExtractReport":
-        from serfuse import encoders
-        from serfuse.extraction import extract
-
-        self.out.loading(name, request)
-        encoder = encoders.load(name, request)
-        with Progress(name, quiet=self.out.quiet) as progress:
-
-            def on_batch(*state: Any) -> None:
-                progress.callback(*state)
-                self.check()
-
-            return extract.extract(
-                self.corpus,
-                encoder,
-                self.store,
-                pooling=self.pool,
-                pad=self.pad,
-                facts=self.facts,
-                skip_bad=self.skip_bad,
-                batch_seconds=self.batch_seconds,
-                progress=on_batch,
+    out = _Output(as_json, EmbeddingStore(store), pool, policy)
+    try:
+        with Progress(quiet=quiet or as_json) as progress:
+            found = read_corpus(corpus, data, name, progress)
+            extraction = Extraction(
+                found,
+                out.store,
+                pooling=pool,
+                pad=policy,
+                limit=limit,
+                skip_bad=skip_bad,
+                batch_seconds=batch_seconds,
+                source=_source(corpus, data, found),
+                observer=progress,
             )
-
-    def interrupted(self, report: "ExtractReport | None") -> None:
-        """Note Ctrl-C."""
-        self.stopped = True
-        self.exit_code = 130
-        if report is not None:
-            self.encoders.append(report.to_dict())
-        stored = f" {report.done} more clips of {report.encoder} are stored." if report else ""
-        self.out.warn(f"Interrupted.{stored} Nothing is lost: run the same command again to go on.")
-
-    def _broken(self, name: str, reason: str) -> None:
-        self.exit_code = 1
-        self.encoders.append({"encoder": name, "error": reason})
-        self.out.warn(f"{name}: not extracted. {reason}")
+            out.prepared(extraction)
+            for report in extraction.each(requests):
+                out.report(report)
+    except KeyboardInterrupt as error:
+        out.interrupted(getattr(error, "report", None))
+    out.finish()
+    ctx.exit(out.exit_code)
 
 
 class _Output:
     """What the command says, as text or as JSON."""
 
-    def __init__(self, as_json: bool, quiet: bool) -> None:
-        self.as_json, self.quiet = as_json, quiet
+    def __init__(self, as_json: bool, store: "EmbeddingStore", pool: str, pad: "PadPolicy") -> None:
+        self.as_json, self.store, self.pool, self.pad = as_json, store, pool, pad
+        self.summary: dict[str, Any] = {}
+        self.encoders: list[dict[str, Any]] = []
+        self.exit_code = 0
+        self.stopped = False
 
-    def corpus(self, summary: dict[str, Any]) -> None:
-        if self.as_json:
-            return
-        for line in describe_corpus(summary):
-            click.echo(line)
-
-    def loading(self, name: str, request: "LoadRequest") -> None:
-        """A large model takes a while before its first clip, and may have to be downloaded."""
-        from serfuse.encoders import preset
-
-        if not self.quiet and preset(name).needs_weights:
-            drawn = request.weights == "random"
-            click.echo(f"{name}: {'drawing random weights' if drawn else 'loading the weights'} ...", err=True)
+    def prepared(self, extraction: "Extraction") -> None:
+        self.summary, self.pad = extraction.summary, extraction.pad
+        if not self.as_json:
+            for line in describe_corpus(self.summary):
+                click.echo(line)
 
     def report(self, report: "ExtractReport") -> None:
-        if self.as_json:
-            return
+        self.encoders.append(report.to_dict())
+        if not report.complete:
+            self.exit_code = 1
+        if report.error:
+            click.echo(f"{report.encoder}: not extracted. {report.error}", err=True)
+        elif not self.as_json:
+            self._show(report)
+
+    def _show(self, report: "ExtractReport") -> None:
         speed = f" ({report.done / report.seconds:.3g} clips/s)" if report.done and report.seconds else ""
         line = (
             f"{report.encoder}: {report.done} computed{f' in {duration(report.seconds)}{speed}' if report.done else ''}"
@@ -253,25 +152,37 @@ class _Output:
         if report.failed and not report.skip_bad:
             click.echo("  Mend or remove these clips and run the command again, or leave them out with --skip-bad.")
 
-    def warn(self, text: str) -> None:
-        click.echo(text, err=True)
+    def interrupted(self, report: "ExtractReport | None") -> None:
+        """Note Ctrl-C."""
+        self.stopped = True
+        self.exit_code = 130
+        if report is not None:
+            self.encoders.append(report.to_dict())
+        stored = f" {report.done} more clips of {report.encoder} are stored." if report else ""
+        click.echo(f"Interrupted.{stored} Nothing is lost: run the same command again to go on.", err=True)
 
-    def finish(self, run: _Run) -> None:
+    def finish(self) -> None:
         if self.as_json:
             content = {
-                "corpus": run.summary,
-                "store": str(run.store.root),
-                "pad": run.pad.name if run.pad.resolved else str(run.pad),
-                "pooling": run.pool,
-                "encoders": run.encoders,
-                "interrupted": run.stopped,
+                "corpus": self.summary,
+                "store": str(self.store.root),
+                "pad": self.pad.name if self.pad.resolved else str(self.pad),
+                "pooling": self.pool,
+                "encoders": self.encoders,
+                "interrupted": self.stopped,
             }
             click.echo(json.dumps(content, ensure_ascii=False, indent=2))
-        elif not run.stopped:
-            click.echo(f"Store: {run.store.root}")
+        elif not self.stopped:
+            click.echo(f"Store: {self.store.root}")
 
 
-def read_corpus(reader: str, data: Path | None, name: str | None = None, *, quiet: bool = False) -> "Corpus":
+def _source(reader: str, data: Path, corpus: "Corpus") -> dict[str, str]:
+    """How the corpus was read, for the store to remember: later commands are worded by it."""
+    found = {"corpus": reader, "data": str(data.absolute())}
+    return found if corpus.name == reader else {**found, "name": corpus.name}
+
+
+def read_corpus(reader: str, data: Path | None, name: str | None, observer: "Observer") -> "Corpus":
     """The corpus that `--corpus`, `--data` and `--name` mean. A synthetic one that is not there yet is generated.
 
     Raises:
@@ -288,36 +199,15 @@ def read_corpus(reader: str, data: Path | None, name: str | None = None, *, quie
     if reader == "synthetic" and not (data / "corpus.json").exists():
         from serfuse.corpora import synthetic
 
-        with Progress(f"generating synthetic speech in {data}", quiet=quiet) as progress:
-            synthetic.generate(data, progress=progress.callback)
+        synthetic.generate(data, observer=observer)
     if reader == "table" and name:
         return read(data, name=name)
     corpus = read(data)
     return replace(corpus, name=name) if name else corpus
 
 
-def summarize(corpus: "Corpus", facts: "dict[str, AudioFacts]", *, of: int | None = None) -> dict[str, Any]:
-    """Counts of a corpus, as JSON values."""
-    speakers = {clip.speaker for clip in corpus.clips if clip.speaker is not None}
-    texts = {clip.text for clip in corpus.clips if clip.text is not None}
-    lengths = [facts[clip.id].seconds for clip in corpus.clips if facts[clip.id].seconds > 0]
-    return {
-        "name": corpus.name,
-        "clips": len(corpus.clips),
-        "of": of or len(corpus.clips),
-        "speakers": len(speakers),
-        "speaker_kind": corpus.speaker_kind,
-        "texts": len(texts),
-        "emotions": dict(sorted(Counter(clip.emotion for clip in corpus.clips).items())),
-        "seconds": round(sum(lengths), 3),
-        "longest": round(max(lengths, default=0.0), 3),
-        "synthetic": corpus.synthetic,
-        "warnings": list(corpus.warnings),
-    }
-
-
 def describe_corpus(summary: dict[str, Any]) -> list[str]:
-    """`summarize` in plain words."""
+    """The summary of an `Extraction` in plain words."""
     part = f" of {summary['of']}" if summary["of"] != summary["clips"] else ""
     kind = summary["speaker_kind"]
     speakers = f"{summary['speakers']} {kind}s" if summary["speakers"] else f"{kind}s unknown"
@@ -423,11 +313,3 @@ def _assignment(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except ValueError:
         return key, value
-
-
-def _free_memory() -> None:
-    """Give a large model's memory back before the next one is loaded."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()

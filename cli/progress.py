@@ -3,9 +3,14 @@
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, TextIO
+
+from serfuse.progress import Observer
+
+from .signals import terminated_like_interrupted
 
 _LINE_SECONDS = 5.0
 _WINDOW_SECONDS = 30.0
@@ -57,32 +62,46 @@ class Meter:
         return (1.0 - f1) * (t1 - t0) / (f1 - f0) if t1 > t0 and f1 > f0 else None
 
 
-class Progress:
-    """Progress of one piece of work, on standard error so that standard output holds results only.
+class Progress(Observer):
+    """Progress on standard error, so that standard output holds results only, and the guard against lost signals.
 
     Args:
-        label: what is being worked on.
-        unit: what is counted, in the singular ("clip", "epoch").
+        label: what `callback` is about.
+        unit: what `callback` counts, in the singular.
         quiet: show nothing at all (`--quiet`, `--json`).
         stream: where to, by default standard error.
+        patience: seconds before anything is shown, for work that mostly takes no time.
 
-    Use it as a context manager: `start` with the number of items, then `update`; or hand `callback` to the library,
-    which calls it with the number done and the total.
+    Use it as a context manager, and hand it to the library as `observer`. While it is open, a signal ends the work
+    at its next step at the latest (see `terminated_like_interrupted`).
     """
 
-    def __init__(self, label: str, *, unit: str = "clip", quiet: bool = False, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        label: str = "",
+        *,
+        unit: str = "clip",
+        quiet: bool = False,
+        stream: TextIO | None = None,
+        patience: float = 0.0,
+    ) -> None:
         self.label = label
         self.unit = unit
         self.quiet = quiet
+        self._patience = patience
         self._stream = stream
         self._meter: Meter | None = None
         self._note = ""
+        self._fold = ""
         self._bars: Any = None
         self._task: Any = None
         self._last_line = 0.0
         self._since = 0.0
+        self._guard = ExitStack()
+        self._check: Callable[[], None] = lambda: None
 
     def __enter__(self) -> "Progress":
+        self._check = self._guard.enter_context(terminated_like_interrupted())
         self._since = time.monotonic()
         self._stream = self._stream or sys.stderr
         return self
@@ -90,23 +109,90 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with self._guard:
+            self._close()
+
+    def begin(self, what: str, total: int, unit: str = "clip") -> None:
+        self._check()
+        self.label, self.unit = what, unit
+        self._start(total, None)
+
+    def advance(self, done: int | None = None, *, note: str | None = None, fraction: float | None = None) -> None:
+        if self._meter is not None:
+            self._meter.move(self._meter.done + 1 if done is None else done, fraction)
+            self._note = self._note if note is None else note
+            self._draw()
+        self._check()
+
+    def end(self) -> None:
+        self._close()
+        self._check()
+
+    def _close(self) -> None:
         if self._bars is not None:
             self._bars.stop()
-        elif self._meter is not None and not self.quiet:
+        elif self._meter is not None and self._shown():
             print(self._summary(), file=self._stream, flush=True)
         self._bars = self._meter = None
+        self._note = self._fold = ""
 
-    def start(self, total: int, since: float | None = None) -> None:
+    def say(self, sentence: str) -> None:
+        """Print a line without disturbing the bar."""
+        if self.quiet:
+            return
+        if self._bars is not None:
+            self._bars.console.print(sentence, markup=False, soft_wrap=True)
+        else:
+            print(sentence, file=self._stream or sys.stderr, flush=True)
+
+    def audit_known(self, audit: Any, folds: Sequence[Any], finished: int) -> None:
+        for sentence in audit.sentences():
+            self.say(sentence)
+        if finished:
+            self.say(f"Taking up an interrupted run: {finished} of {len(folds)} folds are done.")
+
+    def fold_begun(self, fold: Any) -> None:
+        self._fold = f"fold {fold.index}, "
+
+    def epoch_done(self, epoch: int, figures: Mapping[str, float]) -> None:
+        self._note = f"{self._fold}loss {figures.get('loss', float('nan')):.3f}"
+
+    def fold_done(self, result: Any) -> None:
+        accuracy = float((result.predictions["label"] == result.predictions["predicted"]).mean())
+        self._note = f"fold {result.fold.index}: {accuracy:.1%}"
+
+    def callback(self, done: int, total: int, note: str | None = None, fraction: float | None = None) -> None:
+        """A `serfuse.progress.ProgressCallback`, for work that does not say when it begins."""
+        if self._meter is None or self._meter.total != total:
+            # The first call comes when something is done already: its time counts, as its items do.
+            self._start(total, self._since)
+        self.advance(done, note=note, fraction=fraction)
+        self._since = time.monotonic()
+
+    def _start(self, total: int, since: float | None) -> None:
         """Begin to count; the clock of the rate starts here, or started at `since`."""
         self._meter = Meter(total, begun=since)
         self._last_line = time.monotonic()
-        if self.quiet or not self._terminal():
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn
-        from rich.progress import Progress as Bars
+        self._draw()
 
+    def _shown(self) -> bool:
+        return not self.quiet and self._meter.seconds >= self._patience
+
+    def _draw(self) -> None:
+        if not self._shown():
+            return
+        if self._terminal():
+            self._draw_bar()
+        elif time.monotonic() - self._last_line >= _LINE_SECONDS:
+            self._last_line = time.monotonic()
+            print(f"{self.label}: {self._state()}", file=self._stream, flush=True)
+
+    def _draw_bar(self) -> None:
         if self._bars is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn
+            from rich.progress import Progress as Bars
+
             self._bars = Bars(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
@@ -115,60 +201,7 @@ class Progress:
             )
             self._bars.start()
             self._task = self._bars.add_task(self.label, total=1.0, state=self._state())
-
-    def update(
-        self,
-        *,
-        completed: int | None = None,
-        advance: int = 0,
-        note: str | None = None,
-        fraction: float | None = None,
-    ) -> None:
-        """Say how far the work is.
-
-        Args:
-            completed: items done in all; or
-            advance: items done since the last call.
-            note: shown behind the figures until the next note.
-            fraction: part of the work done, 0 to 1, where items differ in size; the time left follows it.
-        """
-        if self._meter is None:
-            return
-        self._meter.move(self._meter.done + advance if completed is None else completed, fraction)
-        if note is not None:
-            self._note = note
-        if self._bars is not None:
-            self._bars.update(self._task, completed=self._meter.fraction, state=self._state())
-        elif not self.quiet and time.monotonic() - self._last_line >= _LINE_SECONDS:
-            self._last_line = time.monotonic()
-            print(f"{self.label}: {self._state()}", file=self._stream, flush=True)
-
-    def callback(self, done: int, total: int, note: str | None = None, fraction: float | None = None) -> None:
-        """What library functions take as `progress`: items done, items in all."""
-        if self._meter is None or self._meter.total != total:
-            # The first call comes when something is done already: its time counts, as its items do.
-            self.start(total, self._since)
-        self.update(completed=done, note=note, fraction=fraction)
-        self._since = time.monotonic()
-
-    def patient(self, seconds: float = 2.0) -> Callable[[int, int], None]:
-        """`callback` for work that mostly takes no time: it shows nothing before so many seconds have passed."""
-        begun = time.monotonic()
-
-        def callback(done: int, total: int) -> None:
-            if time.monotonic() - begun >= seconds:
-                self.callback(done, total)
-
-        return callback
-
-    def say(self, text: str) -> None:
-        """Print a line without disturbing the bar."""
-        if self.quiet:
-            return
-        if self._bars is not None:
-            self._bars.console.print(text, markup=False, soft_wrap=True)
-        else:
-            print(text, file=self._stream or sys.stderr, flush=True)
+        self._bars.update(self._task, completed=self._meter.fraction, state=self._state())
 
     def _terminal(self) -> bool:
         return bool(getattr(self._stream, "isatty", lambda: False)())

@@ -40,12 +40,12 @@ def command(
         raise click.UsageError(f"{output}: the name should end in one of {', '.join(_SUFFIXES)}.")
     found = folders.read(list(runs))
     if kind == ".html":
-        with Progress("drawing", unit="run", quiet=quiet) as progress:
+        with Progress(quiet=quiet) as progress:
             text = page.render(
                 found,
                 title=title,
                 store=None if no_audio else EmbeddingStore(store or default_root()),
-                progress=progress.callback,
+                observer=progress,
             )
     else:
         text = tables.FORMATS[kind](found)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from serfuse.sweep.plan import Plan
     from serfuse.sweep.table import Table
 
+_PATIENCE = 2.0  # seconds; planning and comparing mostly take less
+
 
 @click.command()
 @click.argument("sweep", required=False)
@@ -109,7 +111,17 @@ def command(
     limit = memories.parse_size(memory) if memory else None
     ledger.create()
     sweep_status.remember(ledger, sweep, only, assignments, planned.store.root)
-    progress = _run(planned, ledger, jobs, threads, limit, engine, address, retries, quiet or as_json)
+    progress = _run(
+        planned,
+        ledger,
+        jobs=jobs,
+        threads=threads,
+        limit=limit,
+        engine=engine,
+        address=address,
+        retries=retries,
+        quiet=quiet or as_json,
+    )
     found = whole = _table(planned, ledger, quiet or as_json)
     if len(grid.of_seeds(only)) < len(only):  # the files hold every row and column, those of earlier calls too
         everything = grid.expand(content, grid.of_seeds(only), assignments)
@@ -131,6 +143,7 @@ def command(
 def _run(
     planned: "Plan",
     ledger: "Ledger",
+    *,
     jobs: int | None,
     threads: int | None,
     limit: int | None,
@@ -191,15 +204,15 @@ def _run(
 def _plan(asked: "Grid", store: "EmbeddingStore", quiet: bool) -> "Plan":
     from serfuse.sweep import plan
 
-    with Progress("planning", unit="cell", quiet=quiet) as shown:
-        return plan.make(asked, store, shown.patient())
+    with Progress(quiet=quiet, patience=_PATIENCE) as shown:
+        return plan.make(asked, store, shown)
 
 
 def _table(planned: "Plan", ledger: "Ledger", quiet: bool) -> "Table":
     from serfuse.sweep import table
 
-    with Progress("comparing rows", unit="column", quiet=quiet) as shown:
-        return table.make(planned, ledger, shown.patient())
+    with Progress(quiet=quiet, patience=_PATIENCE) as shown:
+        return table.make(planned, ledger, shown)
 
 
 def _write_tables(found: "Table", ledger: "Ledger") -> None:

@@ -37,14 +37,8 @@ def command(run: Path, out: Path | None, store: Path | None, overwrite: bool, as
         raise ModelFileError(f"{out} is there already. Choose another --out, or add --overwrite.")
     config, dataset = training.of_run(run, EmbeddingStore(store or default_root()))
     begun = time.monotonic()
-    with Progress("training", unit="epoch", quiet=quiet or as_json) as progress:
-        progress.start(config.training.epochs)
-        made = training.train(
-            run,
-            config,
-            dataset,
-            lambda epoch, logs: progress.update(completed=epoch, note=f"loss {logs.get('loss', float('nan')):.3f}"),
-        )
+    with Progress(quiet=quiet or as_json) as progress:
+        made = training.train(run, config, dataset, progress)
     out.parent.mkdir(parents=True, exist_ok=True)
     bundle.save(made, out)
     if as_json:

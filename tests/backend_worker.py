@@ -39,13 +39,16 @@ from serfuse import models  # noqa: E402
 from serfuse.layers import (  # noqa: E402
     ClipNorm,
     ExpMap0,
+    FeatureTransport,
     GyroMidpoint,
     Hadamard,
     LogMap0,
     MobiusAdd,
     ReferenceSet,
+    ReferenceTransport,
     SinkhornTransport,
 )
+from serfuse.layers.transport_layer import Transport  # noqa: E402
 from serfuse.ops import poincare, transport  # noqa: E402
 
 keras.config.disable_traceback_filtering()
@@ -60,31 +63,36 @@ LAYER_CASES = {
     "GyroMidpoint": (GyroMidpoint, {}, PAIR, (2, 5)),
     "Hadamard": (Hadamard, {}, PAIR, (2, 5)),
     "ReferenceSet": (ReferenceSet, {"shape": (3, 5)}, (2, 4), (3, 5)),
-    "SinkhornTransport of sets": (
+    "SinkhornTransport": (
         SinkhornTransport,
         {"iterations": 2},
         ((2, 4, 3), (2, 5, 3)),
-        ((2, 4, 3), (2, 5, 3)),
+        Transport((2, 4, 3), (2, 5, 3), (2, 4, 5), (2,)),
     ),
-    "SinkhornTransport of sets, literal": (
+    "SinkhornTransport, literal": (
         SinkhornTransport,
         {"iterations": 2, "epsilon": 0.01, "map": "literal"},
         ((2, 4, 3), (2, 4, 3)),
-        ((2, 4, 3), (2, 4, 3)),
+        Transport((2, 4, 3), (2, 4, 3), (2, 4, 4), (2,)),
     ),
-    "SinkhornTransport of a batch": (SinkhornTransport, {"iterations": 2, "points": "batch"}, PAIR, PAIR),
-    "SinkhornTransport of features": (
+    "SinkhornTransport of a batch": (
         SinkhornTransport,
-        {"iterations": 2, "points": "features"},
+        {"iterations": 2},
+        PAIR,
+        Transport((2, 5), (2, 5), (2, 2), ()),
+    ),
+    "FeatureTransport": (
+        FeatureTransport,
+        {"iterations": 2},
         ((2, 5), (2, 4)),
-        ((2, 5), (2, 4)),
+        Transport((2, 5), (2, 4), (2, 5, 4), (2,)),
     ),
     # References as many as clips: Keras' test batches all inputs alike.
-    "SinkhornTransport against references": (
-        SinkhornTransport,
-        {"iterations": 2, "points": "reference"},
+    "ReferenceTransport": (
+        ReferenceTransport,
+        {"iterations": 2},
         ((2, 5),) * 4,
-        PAIR,
+        Transport((2, 5), (2, 5), (2, 2), ()),
     ),
 }
 MODEL_CASES = {
@@ -92,9 +100,9 @@ MODEL_CASES = {
     "hyfuse-literal": ("hyfuse", {"kappa": 1.0, "log_scale": "inverse", "align": "project"}),
     "hyfuse-symmetric": ("hyfuse-symmetric", {}),
     "hyfuse-midpoint": ("hyfuse-symmetric", {"form": "midpoint"}),
-    "parrot-features": ("parrot", {"points": "features", "iterations": 6}),
-    "parrot-reference": ("parrot", {"points": "reference", "references": 8, "iterations": 6}),
-    "parrot-batch": ("parrot", {"points": "batch", "map": "literal", "epsilon": 0.02, "iterations": 5}),
+    "parrot-features": ("parrot", {"points": "features", "iterations": 3}),
+    "parrot-reference": ("parrot", {"points": "reference", "references": 8, "iterations": 3}),
+    "parrot-batch": ("parrot", {"points": "batch", "map": "literal", "epsilon": 0.02, "iterations": 3}),
 }
 
 
@@ -121,6 +129,8 @@ def layer_case(name: str) -> None:
         expected_num_trainable_weights=0,
         expected_num_non_trainable_weights=1 if layer is ReferenceSet else 0,
         supports_masking=layer is not ReferenceSet,
+        # which needs a batch axis in every output; the gradients are those of `GRADIENT_CASES`
+        run_training_check=getattr(expected, "cost", True) != (),
     )
 
 
@@ -147,15 +157,9 @@ def gradients(function: Callable, arrays: list[np.ndarray]) -> tuple[float, list
 
 def hyperbolic(u: object, v: object) -> object:
     """The chain of HYFuse, both orders, and the midpoint."""
-    x, y = poincare.exp0(u, 0.7), poincare.exp0(v, 0.9)
-    total = poincare.log0(poincare.mobius_add(x, y)) + poincare.log0(poincare.mobius_add(y, x), 1.3)
-    total = total + poincare.log0(poincare.gyromidpoint(x, y)) + poincare.clip_norm(u, 0.5)
-    return ops.sum(total**2) / (1.0 + ops.sum(ops.stop_gradient(total) ** 2))
-
-
-def closed_form(u: object, v: object) -> object:
-    """The same chain without the ball."""
-    total = poincare.fused_tangent(u, v)
+    x, y = poincare.expmap0(u, 0.7), poincare.expmap0(v, 0.9)
+    total = poincare.logmap0(poincare.mobius_add(x, y)) + poincare.logmap0(poincare.mobius_add(y, x), 1.3)
+    total = total + poincare.logmap0(poincare.gyromidpoint(x, y)) + poincare.clip_norm(u, 0.5)
     return ops.sum(total**2) / (1.0 + ops.sum(ops.stop_gradient(total) ** 2))
 
 
@@ -163,7 +167,7 @@ def transported(epsilon: float) -> Callable:
     """Both directions of a transport, as a function of the two sets."""
 
     def total(p: object, q: object) -> object:
-        log_plan = transport.sinkhorn_log_plan(transport.pairwise_cost(p, q), epsilon, 3)
+        log_plan = transport.sinkhorn_log_plan(transport.cost_matrix(p, q), epsilon, 3)
         there = transport.barycentric_map(log_plan, q)
         back = transport.barycentric_map(ops.swapaxes(log_plan, -1, -2), p)
         return ops.sum(there**2) + ops.sum(back * q)
@@ -173,7 +177,6 @@ def transported(epsilon: float) -> Callable:
 
 GRADIENT_CASES = {
     "chain": (hyperbolic, 1e25, (6, 5), (6, 5)),
-    "closed form": (closed_form, 1e15, (6, 5), (6, 5)),
     "transport by scalings": (transported(0.1), 1e15, (6, 3), (5, 3)),
     "transport by logarithms": (transported(0.02), 1e15, (6, 24), (5, 24)),
 }
@@ -226,9 +229,8 @@ def hyperbolic_double() -> None:
     found = LogMap0(dtype="float64")(MobiusAdd(dtype="float64")(points))
     assert keras.backend.standardize_dtype(found.dtype) == "float64"
     np.testing.assert_allclose(ops.convert_to_numpy(found), expected, rtol=1e-12)
-    np.testing.assert_allclose(ops.convert_to_numpy(poincare.fused_tangent(*tensors)), expected, rtol=1e-12)
-    far = poincare.exp0(100.0 * tensors[0])
-    edge = ops.convert_to_numpy(poincare.log0(far, 1.0))
+    far = poincare.expmap0(100.0 * tensors[0])
+    edge = ops.convert_to_numpy(poincare.logmap0(far, 1.0))
     np.testing.assert_allclose(np.linalg.norm(edge, axis=-1), np.arctanh(1 - 1e-12), rtol=1e-4)
     np.testing.assert_allclose(ops.convert_to_numpy(poincare.gyromidpoint(far, far)), ops.convert_to_numpy(far), 1e-9)
 
@@ -239,8 +241,9 @@ def transport_double() -> None:
     for mask in (None, np.array([True, True, False, True, True, True])):
         for epsilon in (0.1, 0.02):
             given = None if mask is None else ops.convert_to_tensor(mask)
-            cost = transport.pairwise_cost(p, q, given)
-            plan = ops.exp(transport.sinkhorn_log_plan(cost, epsilon, 5, given))
+            cost = transport.cost_matrix(p, q, given)
+            weights = None if mask is None else transport.uniform_weights(given, "float64")
+            plan = ops.exp(transport.sinkhorn_log_plan(cost, epsilon, 2, weights))
             rows = ops.convert_to_numpy(ops.sum(plan, axis=-1))
             expected = np.full(6, 1 / 6) if mask is None else mask / mask.sum()
             np.testing.assert_allclose(rows, expected, rtol=0, atol=1e-14)

@@ -55,11 +55,11 @@ def outcomes(tmp_path_factory):
     [
         ("layer", 13),  # Keras' own test of each layer
         ("model", 7),  # builds, predicts, is saved
-        ("gradient", 4),  # finite at zero, between equal points and far away
+        ("gradient", 3),  # finite at zero, between equal points and far away
         ("double", 2),  # float64 keeps the digits of float64
         ("training", 3),  # a step under jit_compile=True
         ("loading", 7 * (len(BACKENDS) - 1)),  # files of the other backends predict the same to 1e-5
-        ("comparing", 4 * (len(BACKENDS) - 1)),  # gradients are those of the other backends
+        ("comparing", 3 * (len(BACKENDS) - 1)),  # gradients are those of the other backends
     ],
 )
 def test_backend(outcomes, backend, kind, count):

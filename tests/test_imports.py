@@ -37,7 +37,7 @@ def _uses(path: Path, *modules: str) -> list[str]:
 
 # From the ground up: a role may import those before it, and nothing behind it.
 ROLES = (
-    *("errors", "registry", "atomic_io", "audio", "corpora", "encoders", "store", "extraction"),
+    *("errors", "registry", "atomic_io", "progress", "audio", "corpora", "encoders", "store", "extraction"),
     *("splits", "metrics", "ops", "layers", "models", "published", "experiment", "runs", "prediction", "report"),
     "sweep",
 )

@@ -1,5 +1,27 @@
-"""Audio: read and checked (`reading`), streams and waveforms as well (`spool`); padded (`padding`)."""
+"""Audio: read and checked (`reading`), from streams and arrays (`spool`), judged (`quality`), padded (`padding`)."""
 
-from .reading import MAX_SECONDS, RATES, AudioInfo, content_hash, info, read, resample
+from .decoding import RATES
+from .reading import (
+    MAX_SECONDS,
+    AudioInfo,
+    Recording,
+    content_hash,
+    info,
+    read,
+    read_recording,
+    resample,
+    sampled_hash,
+)
 
-__all__ = ["MAX_SECONDS", "RATES", "AudioInfo", "content_hash", "info", "read", "resample"]
+__all__ = [
+    "MAX_SECONDS",
+    "RATES",
+    "AudioInfo",
+    "Recording",
+    "content_hash",
+    "info",
+    "read",
+    "read_recording",
+    "resample",
+    "sampled_hash",
+]

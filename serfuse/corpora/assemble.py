@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import CorpusError
 from .base import Clip, Corpus
-from .files import audio_files, folder, relative
+from .files import AUDIO, audio_files, folder, relative
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,18 @@ def read_named(
         CorpusError: no file is named as published, a code is unknown, or two files have one name.
     """
     place = folder(root, *folders)
-    files = audio_files(place)
+    # Other kinds last: a film of a clip, in whatever folder, is left out where its sound is there.
+    files = sorted(audio_files(place), key=lambda path: path.suffix.lower() not in AUDIO)
     clips: list[Clip] = []
     foreign: list[str] = []
+    sounds: set[str] = set()
     for path in files:
-        clip = parse(unicodedata.normalize("NFC", path.stem), path)
+        stem = unicodedata.normalize("NFC", path.stem)
+        clip = parse(stem, path)
+        if path.suffix.lower() in AUDIO:
+            sounds.add(stem)
+        elif stem in sounds:
+            continue
         if clip is None:
             foreign.append(relative(path, place))
         else:

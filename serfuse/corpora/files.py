@@ -6,13 +6,28 @@ from pathlib import Path
 
 from ..errors import CorpusError
 
-EXTENSIONS = frozenset(
+AUDIO = frozenset(
     f".{name}"
     for name in (
         *("wav", "wave", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff"),
         *("aifc", "au", "snd", "caf", "w64", "rf64", "sph", "nist"),
     )
 )
+"""What the name of a file that libsndfile reads may end in, in lower case."""
+
+OTHER = frozenset(
+    f".{name}"
+    for name in (
+        *("m4a", "m4b", "m4r", "mp4", "m4v", "mov", "3gp", "3g2", "aac", "adts", "webm", "weba", "mka", "mkv", "amr"),
+        *("awb", "wma", "wmv", "asf", "avi", "flv", "f4v", "mpg", "mpeg", "mp1", "mp2", "mpga", "m2ts", "mts", "vob"),
+        *("ogv", "ogx", "spx", "rm", "ra", "rmvb", "ape", "wv", "tta", "mpc", "ac3", "eac3", "dts", "alac", "dsf"),
+        *("dff", "voc", "vox", "gsm", "qcp", "pcm", "raw", "aax", "avr", "8svx", "sd2"),
+    )
+)
+"""What names of other audio, and of video, end in. Such files are clips like the others: whether one can be read, and
+what it needs, is said of each when it is."""
+
+EXTENSIONS = AUDIO | OTHER
 """What an audio file's name may end in, in lower case."""
 
 MAX_ENTRIES = 1_000_000
@@ -39,7 +54,7 @@ def folder(root: str | os.PathLike[str], *preferred: str) -> Path:
 
 
 def audio_files(root: Path, *, limit: int = MAX_ENTRIES) -> list[Path]:
-    """All files below `root` whose name ends like audio, sorted by their path from there.
+    """All files below `root` whose name ends like audio or video, sorted by their path from there.
 
     Hidden files and folders are left out (macOS puts a `._name.wav` beside each wav it copies). Links to folders
     are followed, each folder once, so a link to a folder above does no harm.
@@ -76,6 +91,17 @@ def audio_files(root: Path, *, limit: int = MAX_ENTRIES) -> list[Path]:
                 # Also a link to nowhere: reading it gives the reason, leaving it out here would lose it unseen.
                 found.append(Path(entry.path))
     return sorted(found, key=lambda path: relative(path, root))
+
+
+def without_twins(files: list[Path]) -> tuple[list[Path], list[Path]]:
+    """The files, and those left out: of a kind of `OTHER` (mostly video) beside a file of `AUDIO` of the same name.
+
+    Corpora with films hold the sound of each once more as a file of its own.
+    """
+    sounds = {path.with_suffix("") for path in files if path.suffix.lower() in AUDIO}
+    twins = [path for path in files if path.suffix.lower() in OTHER and path.with_suffix("") in sounds]
+    gone = set(twins)
+    return [path for path in files if path not in gone], twins
 
 
 def relative(path: Path, root: Path) -> str:

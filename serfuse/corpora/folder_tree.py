@@ -6,7 +6,7 @@ from pathlib import Path
 from ..errors import CorpusError
 from .base import Clip
 from .emotions import EMOTIONS, canonical
-from .files import audio_files, folder, relative
+from .files import audio_files, folder, relative, without_twins
 
 LEVELS = ("emotion", "speaker", "text", "fold", "-")
 """What a level of folders can hold; `-` is a level without meaning."""
@@ -44,7 +44,7 @@ def clips_of(
     clips: list[Clip] = []
     stray: list[str] = []
     skipped = 0
-    files = audio_files(place)
+    files, twins = without_twins(audio_files(place))
     for path in files:
         name = relative(path, place)
         above = name.split("/")[:-1]
@@ -74,6 +74,11 @@ def clips_of(
             f"{len(files)} audio files, none in such a folder.{hint}"
         )
     warnings = []
+    if twins:
+        warnings.append(
+            f"{len(twins)} files (video?) lie beside audio of the same name and were left out: "
+            f"{', '.join(relative(path, place) for path in twins[:3])}{' ...' if len(twins) > 3 else ''}."
+        )
     if stray:
         warnings.append(
             f"{len(stray)} audio files lie above the class folders and were left out: {', '.join(stray[:3])}"

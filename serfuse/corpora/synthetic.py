@@ -7,16 +7,18 @@ lively. How strongly is drawn clip by clip, and speakers differ, so that a class
 """
 
 import hashlib
+import itertools
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import CorpusError
+from ..progress import Observer
 from . import synthetic_voice
 from .assemble import assemble
 from .base import Clip, Corpus
@@ -57,7 +59,7 @@ def generate(
     emotions: Sequence[str] = tuple(STYLES),
     seed: int = 0,
     sample_rate: int = 16000,
-    progress: Callable[[int, int], None] | None = None,
+    observer: Observer | None = None,
 ) -> Corpus:
     """Write the corpus to disk as 16-bit wav, `<root>/<speaker>/<speaker>_<text>_<emotion>_<take>.wav`, and read it.
 
@@ -71,7 +73,7 @@ def generate(
         emotions: out of `STYLES`.
         seed: decides voices, sentences and every clip.
         sample_rate: Hz.
-        progress: called with the number of clips done and in all.
+        observer: hears of each clip.
 
     Raises:
         CorpusError: a number below one, an emotion without a style, a folder that holds something else or cannot be
@@ -86,6 +88,7 @@ def generate(
             f"Expected at least one speaker, text and take and a rate of 8000 Hz or more, received {speakers}, "
             f"{texts}, {takes} and {sample_rate} Hz."
         )
+    observer = observer or Observer()
     place = Path(root)
     settings = {
         "speakers": speakers,
@@ -100,24 +103,18 @@ def generate(
         known = _known(place, settings)
         sentences = [_sentence(seed, text) for text in range(texts)]
         hashes: dict[str, str] = {}
-        total = speakers * texts * len(emotions) * takes
-        for speaker in range(speakers):
+        voices = [_voice(seed, speaker) for speaker in range(speakers)]
+        wanted = list(itertools.product(range(speakers), range(texts), emotions, range(takes)))
+        for speaker, text, emotion, take in observer.each(wanted, f"generating synthetic speech in {place}"):
             name = f"spk{speaker + 1:02d}"
             (place / name).mkdir(exist_ok=True)
-            voice = _voice(seed, speaker)
-            for text in range(texts):
-                for emotion in emotions:
-                    for take in range(takes):
-                        clip = f"{name}/{name}_t{text + 1:02d}_{emotion}_{take + 1}.wav"
-                        if known.get(clip) is None or _hash(place / clip) != known[clip]:
-                            rng = _rng(seed, 2, speaker, text, take, *emotion.encode())
-                            wave = _clip(voice, sentences[text], emotion, sample_rate, rng)
-                            _write(place / clip, wave, sample_rate)
-                            hashes[clip] = _hash(place / clip)
-                        else:
-                            hashes[clip] = known[clip]
-                        if progress:
-                            progress(len(hashes), total)
+            clip = f"{name}/{name}_t{text + 1:02d}_{emotion}_{take + 1}.wav"
+            if known.get(clip) is None or _hash(place / clip) != known[clip]:
+                rng = _rng(seed, 2, speaker, text, take, *emotion.encode())
+                _write(place / clip, _clip(voices[speaker], sentences[text], emotion, sample_rate, rng), sample_rate)
+                hashes[clip] = _hash(place / clip)
+            else:
+                hashes[clip] = known[clip]
         manifest = {"format": _FORMAT, "synthetic": True, **settings, "clips": hashes}
         _write_text(place / _MANIFEST, json.dumps(manifest, indent=1) + "\n")
     except OSError as error:

@@ -91,7 +91,7 @@ def contours(waveform: np.ndarray, sample_rate: int, hop: int) -> np.ndarray:
     frequencies = np.fft.rfftfreq(FRAME, 1 / sample_rate)
 
     columns: dict[str, np.ndarray] = {}
-    columns |= _pitch_and_voice(padded, framed, windowed, power, window, sample_rate, hop)
+    columns |= _pitch_and_voice(padded, framed, windowed, power, window, sample_rate=sample_rate, hop=hop)
     columns |= _level(framed)
     columns |= _spectrum(framed, power, frequencies, sample_rate)
     columns |= _tempo(power, sample_rate, hop)
@@ -115,6 +115,7 @@ def _pitch_and_voice(
     windowed: np.ndarray,
     power: np.ndarray,
     window: np.ndarray,
+    *,
     sample_rate: int,
     hop: int,
 ) -> dict[str, np.ndarray]:

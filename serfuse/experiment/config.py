@@ -5,6 +5,7 @@ the key. `configs/` holds one file per model; `serfuse cv` starts from the file 
 overridden on the command line.
 """
 
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -197,11 +198,56 @@ def _load(text: str) -> Any:
 
 
 def shipped(name: str) -> dict[str, Any]:
-    """The configuration file that ships for a model (`configs/<name>.yaml`); the defaults where there is none."""
+    """The configuration file that ships for a model (`configs/<name>.yaml`); the bare defaults where there is none.
+
+    Raises:
+        UnknownNameError: no such model.
+    """
+    models.get(name)
     file = resources.files("serfuse.configs") / f"{name}.yaml"
     if models.MODELS.origin(name) != OWN or not file.is_file():
         return {"model": name}
     return parse_yaml(file.read_text("utf-8"), f"configs/{name}.yaml")
+
+
+SHORT = {
+    "a": "data.a",
+    "b": "data.b",
+    "corpus": "data.corpus",
+    "pooling": "data.pooling",
+    "split": "split.name",
+    "folds": "split.folds",
+    "repeats": "split.repeats",
+    "epochs": "training.epochs",
+    "seed": "seed",
+    "metrics": "metrics",
+}
+"""The keys that `configure` and `serfuse cv` know by a short name."""
+
+
+def configure(model: str | Mapping[str, Any], overrides: Mapping[str, Any] | None = None, **settings: Any) -> Config:
+    """A validated configuration: the file of a model, with changes.
+
+    `configure("parrot", a="audiomamba-base", b="hubert", split="loso")` is what
+    `serfuse cv --fusion parrot --a audiomamba-base --b hubert --split loso` runs.
+
+    Args:
+        model: its name, or the values of a configuration, as `read_yaml` gives them.
+        overrides: any further key, such as `{"training.learning_rate": 1e-4, "options.kappa": 1.0}`.
+        settings: keys of `SHORT`, which go before `overrides`; `None` leaves one as it is.
+
+    Raises:
+        UnknownNameError: no such model.
+        ConfigError: listing every unknown key and bad value.
+    """
+    if unknown := settings.keys() - SHORT.keys():
+        raise ConfigError(
+            f"Unknown settings: {', '.join(sorted(unknown))}. Choose from {', '.join(SHORT)}, or give the whole key "
+            'in overrides, such as {"options.kappa": 1.0}.'
+        )
+    values = shipped(model) if isinstance(model, str) else dict(model)
+    values = assign(values, dict(overrides or {}))
+    return from_dict(assign(values, {SHORT[name]: value for name, value in settings.items() if value is not None}))
 
 
 def _plain(value: str) -> Any:
@@ -215,11 +261,20 @@ def _plain(value: str) -> Any:
     return parsed
 
 
-def override(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+def override(values: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """A copy of `values` with every `a.b=value` of `assignments` applied.
 
     Raises:
         ConfigError: an assignment without `=`, or through a key that is no section.
+    """
+    return assign(values, parse_assignments(assignments))
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """`["training.learning_rate=1e-4"]` as the `overrides` of `configure`.
+
+    Raises:
+        ConfigError: an assignment without `=`, or of something else than a plain value.
     """
     parsed = {}
     for assignment in assignments:
@@ -231,7 +286,7 @@ def override(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
         except (yaml.YAMLError, ValueError):
             shown = value if len(value) <= 80 else f"{value[:80]}..."
             raise ConfigError(f"--set {key.strip()}: {shown!r} is not a plain value.") from None
-    return assign(values, parsed)
+    return parsed
 
 
 def assign(values: dict[str, Any], parsed: dict[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,8 @@
 """Cross-validation of one configuration: join, split, audit, train, predict, measure."""
 
-import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,57 +10,14 @@ import numpy as np
 import pandas as pd
 
 from .. import metrics, models
-from ..errors import ConfigError, StoreError
+from ..progress import Observer
 from ..splits import folds, leakage
 from ..splits.folds import Fold
-from ..store import EmbeddingKey, EmbeddingStore
 from . import fitting
-from . import permutation_importance as sensitivity
 from . import threads as processors
 from .config import Config
-
-_SELECTORS = ("pooling", "layer", "pad", "weights", "dtype")
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """One corpus with the embeddings that an experiment uses, joined by clip id.
-
-    Attributes:
-        corpus: name.
-        info: what the store knows of it (`speaker_kind`, `synthetic`, ...).
-        clips: one row per clip with `id, emotion, speaker, text, fold, audio`, sorted by id.
-        arrays: `{"a": (N, D_a)}` or with "b", float32, rows as in `clips`.
-        keys: the embedding key of each array.
-        left_out: clips of the corpus that lack an embedding (they were skipped as unusable): `clip`, `name` ("a" or
-            "b") and `reason`.
-    """
-
-    corpus: str
-    info: Mapping[str, Any]
-    clips: pd.DataFrame
-    arrays: dict[str, np.ndarray]
-    keys: dict[str, EmbeddingKey]
-    left_out: tuple[dict[str, str], ...] = ()
-
-    @property
-    def classes(self) -> list[str]:
-        """Emotions, sorted."""
-        return sorted(self.clips["emotion"].unique())
-
-    @cached_property
-    def digest(self) -> str:
-        """A hash of the clips and of all that is known of them, for telling whether a result is of these data."""
-        rows = self.clips[["id", "emotion", "speaker", "text", "fold", "audio"]].astype(str)
-        return hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()[:16]
-
-    @property
-    def speaker_kind(self) -> str:
-        return str(self.info.get("speaker_kind", "speaker"))
-
-    def rows(self, ids: Iterable[str]) -> np.ndarray:
-        """Row numbers of clip ids."""
-        return self.clips.index.get_indexer(pd.Index(ids))
+from .dataset import Dataset
+from .permutation_importance import batch_dependence, permutation_importance
 
 
 @dataclass
@@ -74,11 +29,12 @@ class FoldResult:
         predictions: one row per test clip.
         history: one row per epoch.
         parameters: trainable parameters, 0 for scikit-learn.
-        sensitivity: see `sensitivity.input_sensitivity`; empty for one representation.
-        neighbours: see `sensitivity.neighbour_dependence`; empty unless the model depends on the batch.
+        sensitivity: see `permutation_importance`; empty for one representation.
+        neighbours: see `batch_dependence`; empty unless the model depends on the batch.
         penultimate: `(N, F)` of the test clips, rows as in `predictions`.
         seconds: wall time of training and prediction.
         threads: of each operation; the last digits depend on it. 0 where that is not known.
+        embeddings: what it was trained on and tested with, see `Dataset.embedding_digests`; empty where not known.
         model: the trained `keras.Model`, `None` for scikit-learn.
     """
 
@@ -91,83 +47,34 @@ class FoldResult:
     penultimate: np.ndarray
     seconds: float
     threads: int = 0
+    embeddings: dict[str, str] = field(default_factory=dict)
     model: Any = None
 
 
 @dataclass
 class Result:
-    """A finished cross-validation."""
+    """A finished cross-validation.
+
+    Attributes:
+        config: the experiment.
+        dataset: what it was made with.
+        audit: what stands on both sides of the folds.
+        folds: one result per fold, in their order.
+        metrics: see `measure`.
+        folder: where it is written down, `None` if nowhere.
+    """
 
     config: Config
     dataset: Dataset
     audit: leakage.Audit
     folds: list[FoldResult]
     metrics: dict[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
 
     @property
     def predictions(self) -> pd.DataFrame:
         """All held-out predictions, every clip once per repeat."""
         return pd.concat([result.predictions for result in self.folds], ignore_index=True)
-
-
-def parse_input(text: str) -> tuple[str, dict[str, str]]:
-    """`"hubert@pooling=time,layer=6"` -> `("hubert", {"pooling": "time", "layer": "6"})`.
-
-    Raises:
-        ConfigError: a selector that does not exist.
-    """
-    name, _, rest = text.partition("@")
-    selectors = {}
-    for part in filter(None, rest.split(",")):
-        key, equals, value = part.partition("=")
-        key = {"pool": "pooling"}.get(key, key)
-        if not equals or key not in _SELECTORS:
-            raise ConfigError(
-                f"Cannot read {part!r} in {text!r}: after '@' come selectors such as pooling=time, out of "
-                f"{', '.join(_SELECTORS)}."
-            )
-        selectors[key] = value
-    return name, selectors
-
-
-def load_dataset(config: Config, store: EmbeddingStore) -> Dataset:
-    """Join labels and embeddings for a configuration.
-
-    Raises:
-        ConfigError: the number of encoders does not fit the model.
-        UnknownNameError: an encoder that neither the store nor serfuse knows.
-        StoreError: the store holds no such corpus or embedding, several that fit, or one with missing clips.
-    """
-    model = models.get(config.model)
-    wanted = {"a": config.data.a, "b": config.data.b}
-    given = {side: text for side, text in wanted.items() if text}
-    if sorted(given) != ["a", "b"][: model.inputs]:
-        need = "one encoder: --a NAME" if model.inputs == 1 else "two encoders: --a NAME --b NAME"
-        have = ", ".join(f"--{side} {text}" for side, text in given.items()) or "none"
-        raise ConfigError(f"The model {config.model!r} takes {need}; received {have}.")
-    corpus = config.data.corpus or _only_corpus(store)
-    keys = {}
-    for side, text in given.items():
-        encoder, selectors = parse_input(text)
-        if config.data.pooling:
-            selectors.setdefault("pooling", config.data.pooling)
-        keys[side] = store.find(corpus, encoder, **selectors)
-    clips, arrays = store.join(corpus, keys)
-    left_out = tuple(clips.attrs["dropped"])
-    clips = clips.set_index("id", drop=False)
-    return Dataset(corpus, store.corpus_info(corpus), clips, arrays, keys, left_out)
-
-
-def _only_corpus(store: EmbeddingStore) -> str:
-    corpora = store.corpora()
-    if len(corpora) == 1:
-        return corpora[0]
-    if not corpora:
-        raise StoreError(
-            f"The store {store.root} holds no corpus yet. Fill it first, for example: serfuse extract --corpus emodb "
-            "--data DIR --encoder logmel --encoder prosody"
-        )
-    raise StoreError(f"The store {store.root} holds several corpora. Add --corpus with one of: {', '.join(corpora)}.")
 
 
 def plan(config: Config, dataset: Dataset) -> list[Fold]:
@@ -200,33 +107,21 @@ def learned_from(config: Config, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
     return fold.train, fold.validation
 
 
-def run_fold(
-    config: Config,
-    dataset: Dataset,
-    fold: Fold,
-    on_epoch: Callable[[int, Mapping[str, float]], None] | None = None,
-) -> FoldResult:
+def run_fold(config: Config, dataset: Dataset, fold: Fold, observer: Observer | None = None) -> FoldResult:
     """Train on one fold's training part and predict its test clips."""
     start = time.perf_counter()
+    observer = observer or Observer()
     classes = dataset.classes
-    codes = pd.Categorical(dataset.clips["emotion"], categories=classes).codes.astype("int64")
-    model = models.get(config.model)
-
-    def part(ids: Iterable[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        rows = dataset.rows(ids)
-        return {name: array[rows] for name, array in dataset.arrays.items()}, codes[rows]
-
-    train_ids, validation_ids = learned_from(config, fold)
-    training, labels = part(train_ids)
-    validation, validation_labels = part(validation_ids)
-    test, truth = part(fold.test)
+    training, validation = (dataset.part(ids) for ids in learned_from(config, fold))
+    test = dataset.part(fold.test)
     seed = fold_seed(config, fold)
-    fitted = fitting.fit(config, training, labels, validation, validation_labels, len(classes), seed, on_epoch)
+    observer.fold_begun(fold)
+    fitted = fitting.fit(config, training, validation, len(classes), seed, observer=observer)
 
-    depends = model.batch_dependent(config.model_options())
+    depends = models.get(config.model).batch_dependent(config.model_options())
     batch_size = config.training.batch_size if depends else None
-    probabilities = fitted.probabilities(test, batch_size)
-    predicted = fitted.predict(test, batch_size)
+    probabilities = fitted.probabilities(test.arrays, batch_size)
+    predicted = fitted.predict(test.arrays, batch_size)
     clips = dataset.clips.iloc[dataset.rows(fold.test)]
     predictions = pd.DataFrame(
         {
@@ -235,7 +130,7 @@ def run_fold(
             "text": clips["text"].to_numpy(),
             "repeat": fold.repeat,
             "fold": fold.index,
-            "label": np.asarray(classes)[truth],
+            "label": np.asarray(classes)[test.labels],
             "predicted": np.asarray(classes)[predicted],
             **{f"p_{name}": probabilities[:, number] for number, name in enumerate(classes)},
         }
@@ -249,14 +144,13 @@ def run_fold(
         history=history,
         parameters=fitted.parameters,
         sensitivity=(
-            sensitivity.input_sensitivity(fitted, test, truth, predicted, seed, batch_size)
-            if len(dataset.arrays) > 1
-            else {}
+            permutation_importance(fitted, test, predicted, seed, batch_size) if len(dataset.arrays) > 1 else {}
         ),
-        neighbours=sensitivity.neighbour_dependence(fitted, test, truth) if depends else {},
-        penultimate=fitted.penultimate(test),
+        neighbours=batch_dependence(fitted, test) if depends else {},
+        penultimate=fitted.penultimate(test.arrays),
         seconds=time.perf_counter() - start,
         threads=processors.threads(fitting.library(config)),
+        embeddings=dataset.embedding_digests,
         model=getattr(fitted, "model", None),
     )
 
@@ -267,9 +161,8 @@ def cross_validate(
     parts: list[Fold] | None = None,
     *,
     recall: Callable[[Fold], FoldResult | None] | None = None,
-    on_audit: Callable[[leakage.Audit], None] | None = None,
-    on_fold: Callable[[FoldResult], None] | None = None,
-    on_epoch: Callable[[Fold, int, Mapping[str, float]], None] | None = None,
+    keep: Callable[[FoldResult], None] | None = None,
+    observer: Observer | None = None,
 ) -> Result:
     """Run every fold of a configuration.
 
@@ -278,14 +171,15 @@ def cross_validate(
         dataset: from `load_dataset`.
         parts: from `plan`, which is called when they are left out.
         recall: gives a fold that was finished before, or `None`.
-        on_audit: called before training with what stands on both sides of the folds.
-        on_fold: called with each fold, so that a finished one can be written down at once.
-        on_epoch: called with each finished epoch.
+        keep: called with each fold that was trained now, to write it down before the observer hears of it.
+        observer: hears of the audit, of each epoch and of each fold, and counts epochs (folds, where nothing is
+            trained in epochs).
 
     Raises:
         SplitError: the clips cannot be split as asked.
         RunError: training diverges.
     """
+    observer = observer or Observer()
     parts = plan(config, dataset) if parts is None else parts
     audit = leakage.audit(
         dataset.clips.reset_index(drop=True),
@@ -294,17 +188,19 @@ def cross_validate(
         fitted=_fitted(config, dataset, parts),
         notes=_padding(dataset),
     )
-    if on_audit:
-        on_audit(audit)
-    finished = []
-    for fold in parts:
-        result = recall(fold) if recall else None
-        if result is None:
-            report = (lambda epoch, logs, fold=fold: on_epoch(fold, epoch, logs)) if on_epoch else None
-            result = run_fold(config, dataset, fold, report)
-        finished.append(result)
-        if on_fold:
-            on_fold(result)
+    known = [recall(fold) if recall else None for fold in parts]
+    observer.audit_known(audit, parts, sum(result is not None for result in known))
+    unit = "epoch" if models.get(config.model).library == "keras" else "fold"
+    items = config.training.epochs if unit == "epoch" else 1
+    finished: list[FoldResult] = []
+    with observer.working(f"{unit}s", items * len(parts), unit):
+        for fold, before in zip(parts, known, strict=True):
+            result = before or run_fold(config, dataset, fold, observer)
+            if before is None and keep:
+                keep(result)
+            finished.append(result)
+            observer.fold_done(result)
+            observer.advance(len(finished) * items)  # also where training stopped early
     result = Result(config, dataset, audit, finished)
     result.metrics = measure(result)
     return result

@@ -1,6 +1,6 @@
 """Fit one model to the training part of one fold, and ask it about other clips."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -8,8 +8,10 @@ import numpy as np
 
 from .. import models
 from ..errors import RunError
+from ..progress import Observer
 from .backend import backend_name, set_up_backend
 from .config import Config
+from .dataset import Part
 
 Arrays = Mapping[str, np.ndarray]
 _INFERENCE_BATCH = 128
@@ -41,33 +43,24 @@ def library(config: Config) -> str:
 
 
 def fit(
-    config: Config,
-    training: Arrays,
-    labels: np.ndarray,
-    validation: Arrays,
-    validation_labels: np.ndarray,
-    classes: int,
-    seed: int,
-    on_epoch: Callable[[int, Mapping[str, float]], None] | None = None,
+    config: Config, training: Part, validation: Part, classes: int, seed: int, *, observer: Observer | None = None
 ) -> Fitted:
     """Train the model of `config` on one training part.
 
     Args:
-        training: `{"a": (N, D_a), ...}` float32.
-        labels: `(N,)` class numbers.
+        training: what weights and input statistics are fitted on.
         validation: the inner validation part, for early stopping only; may be empty.
-        validation_labels: `(V,)`.
         classes: number of classes of the corpus, also those that are absent from this part.
         seed: decides initial weights, shuffling and dropout.
-        on_epoch: called with the epoch (from 1) and its figures.
+        observer: hears of each epoch.
 
     Raises:
         RunError: the loss is no longer finite.
     """
     model = models.get(config.model)
     if model.library == "scikit-learn":
-        return _fit_sklearn(model, config, training, labels, classes, seed)
-    return _fit_keras(model, config, training, labels, validation, validation_labels, classes, seed, on_epoch)
+        return _fit_sklearn(model, config, training, classes, seed)
+    return _fit_keras(config, training, validation, classes, seed, observer or Observer())
 
 
 @dataclass
@@ -118,15 +111,7 @@ def _forward(network: Any, arrays: Arrays, batch_size: int) -> np.ndarray:
 
 
 def _fit_keras(
-    model: models.Model,
-    config: Config,
-    training: Arrays,
-    labels: np.ndarray,
-    validation: Arrays,
-    validation_labels: np.ndarray,
-    classes: int,
-    seed: int,
-    on_epoch: Callable[[int, Mapping[str, float]], None] | None,
+    config: Config, training: Part, validation: Part, classes: int, seed: int, observer: Observer
 ) -> _KerasFitted:
     set_up_backend()
     import keras
@@ -137,7 +122,7 @@ def _fit_keras(
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
-    network = model.build(training, classes, config.model_options(), seed)
+    network = models.get(config.model).build(training.arrays, classes, config.model_options(), seed)
     settings = config.training
     network.compile(
         optimizer=keras.optimizers.Adam(settings.learning_rate),
@@ -156,21 +141,20 @@ def _fit_keras(
                 f"The training loss of {config.model!r} became {figures.get('loss')} in epoch {epoch + 1}. "
                 "Use a smaller training.learning_rate, or look for extreme values in the embeddings."
             )
-        if on_epoch:
-            on_epoch(epoch + 1, figures)
+        observer.epoch_done(epoch + 1, figures)
+        observer.advance()
 
     callbacks: list[Any] = [keras.callbacks.LambdaCallback(on_epoch_end=remember)]
-    has_validation = len(validation_labels) > 0
-    if has_validation and settings.patience is not None:
+    if len(validation) and settings.patience is not None:
         callbacks.append(
             keras.callbacks.EarlyStopping(
                 monitor="val_loss", patience=settings.patience, restore_best_weights=True, start_from_epoch=0
             )
         )
     network.fit(
-        dict(training),
-        labels,
-        validation_data=(dict(validation), validation_labels) if has_validation else None,
+        dict(training.arrays),
+        training.labels,
+        validation_data=(dict(validation.arrays), validation.labels) if len(validation) else None,
         batch_size=settings.batch_size,
         epochs=settings.epochs,
         shuffle=True,
@@ -202,9 +186,7 @@ class _SklearnFitted:
         return np.asarray(self.estimator[:-1].transform(arrays["a"]))
 
 
-def _fit_sklearn(
-    model: models.Model, config: Config, training: Arrays, labels: np.ndarray, classes: int, seed: int
-) -> _SklearnFitted:
+def _fit_sklearn(model: models.Model, config: Config, training: Part, classes: int, seed: int) -> _SklearnFitted:
     """Labels come from the estimator itself; probabilities from Platt scaling inside the training part.
 
     The two can disagree on a few clips, as they do in scikit-learn's own `SVC(probability=True)`. The folds of that
@@ -215,8 +197,8 @@ def _fit_sklearn(
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.model_selection import StratifiedKFold
 
-    estimator = model.build(training, classes, config.model_options(), seed)
-    counts = np.bincount(labels, minlength=classes)
+    estimator = model.build(training.arrays, classes, config.model_options(), seed)
+    counts = np.bincount(training.labels, minlength=classes)
     folds = int(min(5, counts[counts > 0].min()))
     if folds < 2:
         raise RunError(
@@ -225,6 +207,6 @@ def _fit_sklearn(
         )
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     calibrated = CalibratedClassifierCV(clone(estimator), method="sigmoid", cv=splitter, ensemble=False)
-    calibrated.fit(training["a"], labels)
-    estimator.fit(training["a"], labels)
+    calibrated.fit(training.arrays["a"], training.labels)
+    estimator.fit(training.arrays["a"], training.labels)
     return _SklearnFitted(estimator, calibrated, [int(c) for c in estimator.classes_], classes)

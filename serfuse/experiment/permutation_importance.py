@@ -1,28 +1,24 @@
-"""Does a fusion use both of its inputs, and does a prediction stand alone?"""
-
-from typing import Any
+"""Permutation importance of a fusion's inputs, and the dependence of its predictions on their batch."""
 
 import numpy as np
 
-from .fitting import Arrays, Fitted
+from .dataset import Part
+from .fitting import Fitted
 
 SHUFFLES = 5
 
 
-def input_sensitivity(
-    fitted: Fitted,
-    test: Arrays,
-    labels: np.ndarray,
-    predicted: np.ndarray,
-    seed: int,
-    batch_size: int | None = None,
+def permutation_importance(
+    fitted: Fitted, test: Part, predicted: np.ndarray, seed: int, batch_size: int | None = None
 ) -> dict[str, dict[str, float]]:
-    """What happens when one input at a time is shuffled over the test clips (permutation importance).
+    """Measure what happens when one input at a time is shuffled over the test clips.
+
+    Breiman, "Random Forests", Machine Learning 45, 2001, section 10, with a whole representation in the place of a
+    variable.
 
     Args:
         fitted: a trained fusion.
-        test: `{"a": (N, D_a), "b": (N, D_b)}`.
-        labels: `(N,)` true class numbers.
+        test: N clips, with both inputs.
         predicted: `(N,)` class numbers predicted from the unshuffled inputs.
         seed: of the permutations.
         batch_size: as in the predictions themselves.
@@ -32,31 +28,36 @@ def input_sensitivity(
         `accuracy_drop`, the accuracy lost, both as fractions.
     """
     rng = np.random.default_rng(seed)
-    accuracy = float(np.mean(predicted == labels))
+    accuracy = float(np.mean(predicted == test.labels))
     found = {}
-    for name, values in test.items():
+    for name, values in test.arrays.items():
         changed, drops = [], []
         for _ in range(SHUFFLES):
-            order = rng.permutation(len(labels))
-            again = fitted.predict({**test, name: values[order]}, batch_size)
+            order = rng.permutation(len(test))
+            again = fitted.predict({**test.arrays, name: values[order]}, batch_size)
             changed.append(np.mean(again != predicted))
-            drops.append(accuracy - np.mean(again == labels))
+            drops.append(accuracy - np.mean(again == test.labels))
         found[name] = {"changed": float(np.mean(changed)), "accuracy_drop": float(np.mean(drops))}
     return found
 
 
-def neighbour_dependence(fitted: Fitted, test: Arrays, labels: np.ndarray) -> dict[str, Any]:
-    """Accuracy and changed predictions when the same clips are predicted alone, by 32, or all together.
+def batch_dependence(fitted: Fitted, test: Part) -> dict[str, dict[str, float]]:
+    """Measure accuracy and changed predictions when the same clips are predicted alone, by 32, or all together.
+
+    Args:
+        fitted: a trained fusion.
+        test: the test clips.
 
     Returns:
-        `{"alone": {...}, "32": {...}, "fold": {...}}`, each with `accuracy` and `changed_from_alone`.
+        `{"alone": {...}, "32": {...}, "fold": {...}}`, each with `accuracy` and
+        `changed_from_alone`, the share of predictions that differ, both as fractions.
     """
-    alone = fitted.predict(test, 1)
+    alone = fitted.predict(test.arrays, 1)
     found = {}
-    for name, size in (("alone", 1), ("32", 32), ("fold", len(labels))):
-        predicted = alone if size == 1 else fitted.predict(test, size)
+    for name, size in (("alone", 1), ("32", 32), ("fold", len(test))):
+        predicted = alone if size == 1 else fitted.predict(test.arrays, size)
         found[name] = {
-            "accuracy": float(np.mean(predicted == labels)),
+            "accuracy": float(np.mean(predicted == test.labels)),
             "changed_from_alone": float(np.mean(predicted != alone)),
         }
     return found

@@ -1,13 +1,15 @@
 """From a corpus and an encoder to rows in the store: only what is missing, durably, and bad clips by name."""
 
+import gc
 import logging
 import math
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -15,13 +17,15 @@ from .. import audio, encoders
 from ..audio import padding
 from ..audio.padding import PadPolicy
 from ..corpora.base import Clip, Corpus
+from ..corpora.subset import spread
 from ..encoders import pooling as poolings
-from ..encoders.base import Encoder
-from ..errors import AudioError, ConfigError
+from ..encoders.base import Encoder, LoadRequest
+from ..errors import AudioError, ConfigError, SerfuseError, StoreError
+from ..progress import Observer
 from ..store import AudioFacts, EmbeddingKey, EmbeddingStore, FileStamp, Skipped
 from .embed import embed, reason
 from .prefetch import ReadAhead
-from .survey import ProgressCallback, resolve_pad, survey
+from .survey import resolve_pad, summarize, survey
 
 CPU_BATCH_SECONDS = 30.0
 GPU_BATCH_SECONDS = 240.0
@@ -30,6 +34,9 @@ _FLUSH_VALUES = 16 * 2**20  # of float32: 64 MB
 
 _log = logging.getLogger(__name__)
 
+Encoders = Sequence[str | Encoder] | Mapping[str, LoadRequest]
+"""Several encoders: by name, loaded, or by name with what to ask of each."""
+
 
 @dataclass
 class ExtractReport:
@@ -37,7 +44,7 @@ class ExtractReport:
 
     Attributes:
         encoder: name.
-        key: under which the rows are.
+        key: under which the rows are; `None` when the encoder could not run.
         done: clips computed now.
         reused: clips whose row was already in the store.
         failed: `(clip id, reason)` of clips that have no row.
@@ -45,10 +52,11 @@ class ExtractReport:
         seconds: wall time of this call.
         audio_seconds: length of the audio computed now.
         vector_size: length of a vector; 0 when there is none.
+        error: why the encoder could not run; empty when it did.
     """
 
     encoder: str
-    key: EmbeddingKey
+    key: EmbeddingKey | None = None
     done: int = 0
     reused: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
@@ -56,9 +64,19 @@ class ExtractReport:
     seconds: float = 0.0
     audio_seconds: float = 0.0
     vector_size: int = 0
+    error: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every clip has its row, or was skipped because that was asked for and others have theirs."""
+        if self.error:
+            return False
+        return not self.failed or (self.skip_bad and bool(self.done or self.reused))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
+        if self.key is None:
+            return {"encoder": self.encoder, "error": self.error}
         return {
             "encoder": self.encoder,
             "key": self.key.to_dict(),
@@ -111,68 +129,160 @@ def make_key(encoder: Encoder, pooling: str, pad: PadPolicy) -> EmbeddingKey:
     )
 
 
-def extract(
-    corpus: Corpus,
-    encoder: Encoder,
-    store: EmbeddingStore,
-    *,
-    pooling: str = "time",
-    pad: PadPolicy | str = "none",
-    facts: Mapping[str, AudioFacts] | None = None,
-    skip_bad: bool = False,
-    batch_seconds: float | None = None,
-    progress: ProgressCallback | None = None,
-) -> ExtractReport:
-    """Compute and store the embeddings that the store lacks.
+class Extraction:
+    """A corpus on its way into a store. Making one prepares everything that does not depend on an encoder.
 
-    Rows are stored every few seconds and survive whatever happens next; the same call goes on where this one ended.
-    A clip that cannot be used is in the report with its reason, and the others are computed all the same.
+    The files are looked at, "max" finds its length, and the store gets to know the clips; then `run` computes what is
+    missing, for one encoder after the other.
 
     Args:
+        corpus: what is read.
+        store: where the rows go.
         pooling: see `serfuse.encoders.pooling`.
-        pad: see `PadPolicy`; "max" is resolved over the clips of `facts`.
-        facts: what `survey` gave, of this corpus or a larger one; the caller has then given the corpus to the store
-            (`EmbeddingStore.write_corpus`). Without it both are done here.
+        pad: see `PadPolicy`; "max" means the longest clip of the whole corpus, also under a limit.
+        limit: only this many clips, spread over emotions and speakers; others that the store knows stay in it.
         skip_bad: record the clips that fail as skipped, so that later steps go on without them.
-        batch_seconds: audio that goes through the encoder at once, where clips have equal lengths; by default
+        batch_seconds: audio that goes through an encoder at once, where clips have equal lengths; by default
             `CPU_BATCH_SECONDS` or `GPU_BATCH_SECONDS`, by the encoder's device.
-        progress: called after every batch with the clips done now, those to do, `None`, and the part of the audio.
+        source: how the corpus was read, which the store remembers: `corpus` (the reader), `data`, `name`.
+        observer: hears of each file that is looked at, and of each batch that is computed.
+
+    Attributes:
+        corpus: the clips that are extracted.
+        store: where to.
+        pooling: as given.
+        pad: resolved.
+        facts: what each clip's audio is, by clip id.
+        summary: counts of the corpus, see `summarize`.
 
     Raises:
-        StoreError: the store cannot be written (before anything is computed), is damaged, or the disk is full.
-        ConfigError: settings that do not go together, or vectors of different lengths.
-        WeightsError: the encoder's weights failed while it ran.
-        Interrupted: Ctrl-C; what was finished is stored.
+        StoreError: the store cannot be written, or is damaged.
+        ConfigError: an unknown pooling or pad policy.
+        CorpusError: "max", and no clip's length is known.
     """
-    begun = time.monotonic()
-    store.check_writable(corpus.name)
-    if facts is None:
-        facts = survey(corpus, store)
-        store.write_corpus(corpus, facts)
-    policy = resolve_pad(pad, facts)
-    key = make_key(encoder, pooling, policy)
-    report = ExtractReport(encoder.name, key, skip_bad=skip_bad)
 
-    present = store.present(corpus.name, key)
-    todo: list[Clip] = []
-    for clip in corpus.clips:
-        if facts[clip.id].audio is not None and present.get(clip.id) == facts[clip.id].audio:
-            report.reused += 1
-        else:
-            todo.append(clip)
-    batch_seconds = batch_seconds or (GPU_BATCH_SECONDS if encoder.device.startswith("cuda") else CPU_BATCH_SECONDS)
-    groups = _plan(todo, facts, encoder, policy, batch_seconds)
-    writer = _Writer(store, corpus.name, key, facts, report)
-    work = sum(_cost(facts[clip.id]) for clip in todo)
-    finished = 0.0
+    def __init__(
+        self,
+        corpus: Corpus,
+        store: EmbeddingStore,
+        *,
+        pooling: str = "time",
+        pad: PadPolicy | str = "none",
+        limit: int | None = None,
+        skip_bad: bool = False,
+        batch_seconds: float | None = None,
+        source: Mapping[str, str] | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        poolings.check_pooling(pooling)
+        policy = PadPolicy.parse(pad) if isinstance(pad, str) else pad
+        store.check_writable(corpus.name)
+        chosen = spread(corpus, limit) if limit else corpus
+        self._observer = observer or Observer()
+        self._skip_bad, self._batch_seconds = skip_bad, batch_seconds
+        self.facts = survey(corpus if policy.kind == "max" else chosen, store, self._observer)
+        self.corpus, self.store, self.pooling = chosen, store, pooling
+        self.pad = resolve_pad(policy, self.facts)
+        complete = len(chosen.clips) == len(corpus.clips)
+        store.write_corpus(chosen, self.facts, complete=complete, source=None if source is None else dict(source))
+        self.summary = summarize(chosen, self.facts, of=len(corpus.clips))
 
-    def read(clip: Clip) -> np.ndarray:
-        return _read(clip, facts[clip.id], encoder.sample_rate, policy)
+    def each(self, encoders: Encoders) -> Iterator[ExtractReport]:
+        """Run several encoders, each loaded when its turn comes. What is wrong with one does not concern the others.
 
-    try:
+        Args:
+            encoders: names, loaded encoders, or names with what to ask of each.
+
+        Yields:
+            a report for each; its `error` says why there is nothing, where that is so.
+
+        Raises:
+            StoreError: a full disk or a damaged store, which the next encoder would meet too.
+            Interrupted: Ctrl-C; what was finished is stored.
+        """
+        asked = encoders if isinstance(encoders, Mapping) else dict.fromkeys(encoders)
+        for encoder, request in asked.items():
+            name = encoder if isinstance(encoder, str) else encoder.name
+            try:
+                report = self.run(encoder, request)
+            except StoreError:
+                raise
+            except SerfuseError as error:
+                report = ExtractReport(name, skip_bad=self._skip_bad, error=str(error))
+            except Exception as error:  # whatever a library raises, the other encoders can still run
+                _log.debug("encoder %s", name, exc_info=True)
+                report = ExtractReport(name, skip_bad=self._skip_bad, error=f"{type(error).__name__}: {error}")
+            _free_memory()
+            yield report
+
+    def run(self, encoder: str | Encoder, request: LoadRequest | None = None) -> ExtractReport:
+        """Compute and store the embeddings that the store lacks.
+
+        Rows are stored every few seconds and survive whatever happens next; the same call goes on where this one
+        ended. A clip that cannot be used is in the report with its reason, and the others are computed all the same.
+
+        Args:
+            encoder: loaded, or the name of one to load.
+            request: what to ask of it, where it is loaded here.
+
+        Raises:
+            StoreError: the store is damaged, or the disk is full.
+            ConfigError: settings that do not go together, or vectors of different lengths.
+            WeightsError: the encoder's weights are absent or damaged, or failed while it ran.
+            Interrupted: Ctrl-C; what was finished is stored.
+        """
+        loaded = self._load(encoder, request or LoadRequest()) if isinstance(encoder, str) else encoder
+        begun = time.monotonic()
+        key = make_key(loaded, self.pooling, self.pad)
+        report = ExtractReport(loaded.name, key, skip_bad=self._skip_bad)
+        todo = self._missing(key)
+        report.reused = len(self.corpus.clips) - len(todo)
+        writer = _Writer(self.store, self.corpus.name, self.facts, report)
+        try:
+            with self._observer.working(loaded.name, len(todo), "clip"):
+                self._compute(loaded, todo, writer)
+        except KeyboardInterrupt:
+            writer.flush()
+            report.seconds = time.monotonic() - begun
+            raise Interrupted(report) from None
+        except BaseException:
+            writer.flush()
+            raise
+        writer.flush()
+        if todo:
+            self.store.compact(self.corpus.name, key)
+        self._record(report)
+        if report.done or report.reused:
+            report.vector_size = self.store.size(self.corpus.name, key)[0]
+        report.seconds = time.monotonic() - begun
+        return report
+
+    def _load(self, name: str, request: LoadRequest) -> Encoder:
+        if encoders.preset(name).needs_weights:
+            drawn = request.weights == "random"
+            self._observer.say(f"{name}: {'drawing random weights' if drawn else 'loading the weights'} ...")
+        return encoders.load(name, request)
+
+    def _missing(self, key: EmbeddingKey) -> list[Clip]:
+        """The clips whose row the store lacks, or has of other audio."""
+        present = self.store.present(self.corpus.name, key)
+        known = {clip.id: self.facts[clip.id].audio for clip in self.corpus.clips}
+        return [clip for clip in self.corpus.clips if known[clip.id] is None or present.get(clip.id) != known[clip.id]]
+
+    def _compute(self, encoder: Encoder, todo: Sequence[Clip], writer: "_Writer") -> None:
+        facts, report = self.facts, writer.report
+        gpu = encoder.device.startswith("cuda")
+        batch_seconds = self._batch_seconds or (GPU_BATCH_SECONDS if gpu else CPU_BATCH_SECONDS)
+        groups = _plan(todo, facts, encoder, self.pad, batch_seconds)
+        work = sum(_cost(facts[clip.id]) for clip in todo)
+        finished = 0.0
+
+        def read(clip: Clip) -> np.ndarray:
+            return _read(clip, facts[clip.id], encoder.sample_rate, self.pad)
+
         with ReadAhead(read, groups, lambda clip: _cost(facts[clip.id]), 2 * batch_seconds) as batches:
             for group, waveforms in batches:
-                for clip, outcome in zip(group, embed(encoder, waveforms, pooling), strict=True):
+                for clip, outcome in zip(group, embed(encoder, waveforms, self.pooling), strict=True):
                     if isinstance(outcome, Exception):
                         report.failed.append((clip.id, reason(outcome)))
                         _log.debug("clip %s", clip.id, exc_info=outcome)
@@ -181,37 +291,80 @@ def extract(
                         report.audio_seconds += _cost(facts[clip.id])
                     finished += _cost(facts[clip.id])
                 writer.flush_if_due()
-                if progress:
-                    progress(writer.count + len(report.failed), len(todo), None, finished / work if work else 1.0)
-    except KeyboardInterrupt:
-        writer.flush()
-        report.seconds = time.monotonic() - begun
-        raise Interrupted(report) from None
-    except BaseException:
-        writer.flush()
-        raise
-    writer.flush()
-    if todo:
-        store.compact(corpus.name, key)
-    _record(corpus, store, key, facts, report)
-    if report.done or report.reused:
-        report.vector_size = store.size(corpus.name, key)[0]
-    report.seconds = time.monotonic() - begun
-    return report
+                done = writer.count + len(report.failed)
+                self._observer.advance(done, fraction=finished / work if work else 1.0)
+
+    def _record(self, report: ExtractReport) -> None:
+        """Bring the record of skipped clips up to date."""
+        reasons = dict(report.failed)
+        here = {clip.id for clip in self.corpus.clips}
+        before = self.store.skipped(self.corpus.name, report.key)
+        keep = [item for item in before if item.clip not in here or (item.clip in reasons and not report.skip_bad)]
+        if report.skip_bad:
+            keep += [Skipped(clip, self.facts[clip].audio, reason) for clip, reason in reasons.items()]
+        self.store.record_skipped(self.corpus.name, report.key, keep)
+
+
+@overload
+def extract(corpus: Corpus, encoders: str | Encoder, store: EmbeddingStore, **settings: Any) -> ExtractReport: ...
+
+
+@overload
+def extract(corpus: Corpus, encoders: Encoders, store: EmbeddingStore, **settings: Any) -> list[ExtractReport]: ...
+
+
+def extract(
+    corpus: Corpus,
+    encoders: str | Encoder | Encoders,
+    store: EmbeddingStore,
+    *,
+    pooling: str = "time",
+    pad: PadPolicy | str = "none",
+    limit: int | None = None,
+    skip_bad: bool = False,
+    batch_seconds: float | None = None,
+    observer: Observer | None = None,
+) -> ExtractReport | list[ExtractReport]:
+    """Compute and store the embeddings that the store lacks, as `serfuse extract` does.
+
+    `extract(corpus, "prosody", store, pooling="mean-std")` gives one report, and
+    `extract(corpus, {"hubert": LoadRequest(layer="6"), "logmel": LoadRequest()}, store)` a list of them.
+
+    Args:
+        corpus: from a reader of `serfuse.corpora`.
+        encoders: one encoder, loaded or by its name, whose errors are raised; or several, or a mapping from names to
+            what to ask of each, where an encoder that fails has its `error` in its report and the others go on.
+        store: where the rows go.
+        pooling: this and what follows: see `Extraction`.
+
+    Raises:
+        StoreError: the store cannot be written (before anything is computed), is damaged, or the disk is full.
+        ConfigError: settings that do not go together, or vectors of different lengths.
+        WeightsError: the encoder's weights are absent or damaged, or failed while it ran.
+        Interrupted: Ctrl-C; what was finished is stored.
+    """
+    extraction = Extraction(
+        corpus,
+        store,
+        pooling=pooling,
+        pad=pad,
+        limit=limit,
+        skip_bad=skip_bad,
+        batch_seconds=batch_seconds,
+        observer=observer,
+    )
+    if isinstance(encoders, str | Encoder):
+        return extraction.run(encoders)
+    return list(extraction.each(encoders))
 
 
 class _Writer:
     """Rows on their way to the store."""
 
     def __init__(
-        self,
-        store: EmbeddingStore,
-        corpus: str,
-        key: EmbeddingKey,
-        facts: Mapping[str, AudioFacts],
-        report: ExtractReport,
+        self, store: EmbeddingStore, corpus: str, facts: Mapping[str, AudioFacts], report: ExtractReport
     ) -> None:
-        self._store, self._corpus, self._key, self._facts, self._report = store, corpus, key, facts, report
+        self._store, self._corpus, self._facts, self.report = store, corpus, facts, report
         self._rows: list[tuple[str, np.ndarray]] = []
         self._size = 0
         self._since = time.monotonic()
@@ -219,14 +372,14 @@ class _Writer:
     @property
     def count(self) -> int:
         """Rows given so far, stored or not."""
-        return self._report.done + len(self._rows)
+        return self.report.done + len(self._rows)
 
     def add(self, clip: str, vector: np.ndarray) -> None:
         self._size = self._size or len(vector)
         if len(vector) != self._size:
             raise ConfigError(
-                f"Encoder {self._key.encoder!r} with pooling {self._key.pooling!r} gave {len(vector)} values for clip "
-                f"{clip!r} and {self._size} for clips before. Vectors of one length need clips of one length: "
+                f"Encoder {self.report.encoder!r} with pooling {self.report.key.pooling!r} gave {len(vector)} values "
+                f"for clip {clip!r} and {self._size} for clips before. Vectors of one length need clips of one length: "
                 "use --pad SECONDS, or --pool time."
             )
         self._rows.append((clip, vector))
@@ -240,9 +393,9 @@ class _Writer:
             ids = [clip for clip, _ in self._rows]
             hashes = [str(self._facts[clip].audio) for clip in ids]
             matrix = np.stack([vector for _, vector in self._rows])
-            self._store.append(self._corpus, self._key, ids, hashes, matrix)
+            self._store.append(self._corpus, self.report.key, ids, hashes, matrix)
             # Only now: when Ctrl-C comes in between, the rows are stored twice rather than not at all.
-            self._report.done += len(ids)
+            self.report.done += len(ids)
             self._rows = []
         self._since = time.monotonic()
 
@@ -281,18 +434,13 @@ def _plan(
     return groups
 
 
-def _record(
-    corpus: Corpus, store: EmbeddingStore, key: EmbeddingKey, facts: Mapping[str, AudioFacts], report: ExtractReport
-) -> None:
-    """Bring the record of skipped clips up to date."""
-    reasons = dict(report.failed)
-    here = {clip.id for clip in corpus.clips}
-    before = store.skipped(corpus.name, key)
-    keep = [item for item in before if item.clip not in here or (item.clip in reasons and not report.skip_bad)]
-    if report.skip_bad:
-        keep += [Skipped(clip, facts[clip].audio, reason) for clip, reason in reasons.items()]
-    store.record_skipped(corpus.name, key, keep)
-
-
 def _cost(facts: AudioFacts) -> float:
     return 0.0 if math.isnan(facts.seconds) else facts.seconds
+
+
+def _free_memory() -> None:
+    """Give a large model's memory back before the next one is loaded."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -2,19 +2,19 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from .. import audio
 from ..audio.padding import PadPolicy
 from ..corpora.base import Clip, Corpus
 from ..errors import AudioError, CorpusError
+from ..progress import Observer
 from ..store import AudioFacts, EmbeddingStore, FileStamp
-
-ProgressCallback = Callable[[int, int, str | None, float | None], None]
-"""`progress(done, total, note, fraction)`: clips done and in all, a remark, the part of the work that is done."""
 
 _READERS = 4
 _BEYOND_SECONDS = 0.001  # by which a segment's end, rounded, may lie behind the end of its file
@@ -22,7 +22,7 @@ _BEYOND_SECONDS = 0.001  # by which a segment's end, rounded, may lie behind the
 _UNSETTLED_SECONDS = 2.5
 
 
-def survey(corpus: Corpus, store: EmbeddingStore, progress: ProgressCallback | None = None) -> dict[str, AudioFacts]:
+def survey(corpus: Corpus, store: EmbeddingStore, observer: Observer | None = None) -> dict[str, AudioFacts]:
     """Find out what each clip's audio is, without decoding it.
 
     A file whose size and times are as the store remembers them is not read again.
@@ -36,14 +36,41 @@ def survey(corpus: Corpus, store: EmbeddingStore, progress: ProgressCallback | N
     known = store.known_files(corpus.name)
     files = {str(Path(clip.path).absolute()): None for clip in corpus.clips}
     looked: dict[str, AudioFacts] = {}
-    with ThreadPoolExecutor(_READERS) as pool:
-        for done, (path, facts) in enumerate(
-            zip(files, pool.map(lambda path: _look(path, known.get(path)), files), strict=True), start=1
-        ):
+    observer = observer or Observer()
+    with (
+        observer.working(f"{corpus.name}: looking at the files", len(files), "file"),
+        ThreadPoolExecutor(_READERS) as pool,
+    ):
+        found = pool.map(lambda path: _look(path, known.get(path)), files)
+        for path, facts in zip(files, found, strict=True):
             looked[path] = facts
-            if progress:
-                progress(done, len(files), None, None)
+            observer.advance(len(looked))
     return {clip.id: _of_clip(clip, looked[str(Path(clip.path).absolute())]) for clip in corpus.clips}
+
+
+def summarize(corpus: Corpus, facts: Mapping[str, AudioFacts], *, of: int | None = None) -> dict[str, Any]:
+    """Counts of a corpus, as JSON values.
+
+    Args:
+        facts: from `survey`.
+        of: clips of the whole corpus, where this is a part of it.
+    """
+    speakers = {clip.speaker for clip in corpus.clips if clip.speaker is not None}
+    texts = {clip.text for clip in corpus.clips if clip.text is not None}
+    lengths = [facts[clip.id].seconds for clip in corpus.clips if facts[clip.id].seconds > 0]
+    return {
+        "name": corpus.name,
+        "clips": len(corpus.clips),
+        "of": of or len(corpus.clips),
+        "speakers": len(speakers),
+        "speaker_kind": corpus.speaker_kind,
+        "texts": len(texts),
+        "emotions": dict(sorted(Counter(clip.emotion for clip in corpus.clips).items())),
+        "seconds": round(sum(lengths), 3),
+        "longest": round(max(lengths, default=0.0), 3),
+        "synthetic": corpus.synthetic,
+        "warnings": list(corpus.warnings),
+    }
 
 
 def resolve_pad(pad: PadPolicy | str, facts: Mapping[str, AudioFacts]) -> PadPolicy:
@@ -70,16 +97,18 @@ def _look(path: str, known: tuple[FileStamp, str, float] | None) -> AudioFacts:
         stamp = None
     if stamp is not None and known is not None and known[0] == stamp:
         return AudioFacts(known[1], known[2], stamp, known[2])
+    # Whether it is audio is asked first: what is none, however large, is not worth reading as a whole.
     try:
-        digest = audio.content_hash(path)
+        about, problem = audio.info(path), None
+    except AudioError as error:
+        about, problem = None, str(error)
+    try:
+        digest = audio.content_hash(path) if about else audio.sampled_hash(path)
     except AudioError as error:
         return AudioFacts(None, problem=str(error))
     settled = stamp is not None and time.time_ns() - max(stamp.mtime_ns, stamp.ctime_ns) > _UNSETTLED_SECONDS * 1e9
-    try:
-        seconds = audio.info(path).seconds
-    except AudioError as error:
-        return AudioFacts(digest, math.nan, stamp, math.nan, settled, str(error))
-    return AudioFacts(digest, seconds, stamp, seconds, settled)
+    seconds = math.nan if about is None else about.seconds
+    return AudioFacts(digest, seconds, stamp, seconds, settled, problem)
 
 
 def _of_clip(clip: Clip, whole: AudioFacts) -> AudioFacts:

@@ -2,20 +2,24 @@
 
 from .clip_norm import ClipNorm
 from .exp_map0 import ExpMap0
+from .feature_transport import FeatureTransport
 from .gyro_midpoint import GyroMidpoint
 from .hadamard import Hadamard
 from .log_map0 import LogMap0
 from .mobius_add import MobiusAdd
 from .reference_set import ReferenceSet
+from .reference_transport import ReferenceTransport
 from .sinkhorn_transport import SinkhornTransport
 
 __all__ = [
     "ClipNorm",
     "ExpMap0",
+    "FeatureTransport",
     "GyroMidpoint",
     "Hadamard",
     "LogMap0",
     "MobiusAdd",
     "ReferenceSet",
+    "ReferenceTransport",
     "SinkhornTransport",
 ]

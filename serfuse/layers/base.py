@@ -9,7 +9,7 @@ _LEAST, _LARGEST = 1e-12, 1e12
 
 
 def positive(name: str, value: Any, least: float = _LEAST, largest: float = _LARGEST) -> float:
-    """A layer's argument as a float whose powers float32 can hold.
+    """Check that a layer's argument is a float whose powers float32 can hold.
 
     Raises:
         ValueError: it is no number, or not from `least` to `largest`; a configuration file may hold anything.
@@ -21,7 +21,7 @@ def positive(name: str, value: Any, least: float = _LEAST, largest: float = _LAR
 
 
 def whole(name: str, value: Any, largest: int) -> int:
-    """A layer's argument as a whole number from 1 to `largest`.
+    """Check that a layer's argument is a whole number from 1 to `largest`.
 
     Raises:
         ValueError: it is not.
@@ -54,11 +54,11 @@ class PreciseLayer(keras.layers.Layer):
         self.supports_masking = True
 
     def precise(self, x: Any) -> Any:
-        """`x` in the dtype of the computation."""
+        """Cast `x` to the dtype of the computation."""
         return ops.cast(x, "float64" if self.compute_dtype == "float64" else "float32")
 
     def returned(self, x: Any) -> Any:
-        """`x` in the dtype that the next layer expects."""
+        """Cast `x` to the dtype that the next layer expects."""
         return ops.cast(x, self.compute_dtype)
 
 
@@ -73,7 +73,7 @@ class VectorLayer(PreciseLayer):
         return self.returned(self.mapped(self.precise(inputs)))
 
     def mapped(self, x: Any) -> Any:
-        """The map itself, in float32 or float64."""
+        """Map vectors, in float32 or float64."""
         raise NotImplementedError
 
     def _check(self, shape: Any) -> None:
@@ -84,7 +84,7 @@ class VectorLayer(PreciseLayer):
             )
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
-        """The shape of the input.
+        """Return the shape of the input.
 
         Raises:
             ValueError: the input is not one tensor `(batch, ..., features)`.
@@ -93,7 +93,7 @@ class VectorLayer(PreciseLayer):
         return tuple(input_shape)
 
     def compute_output_spec(self, inputs: Any, **_kwargs: Any) -> keras.KerasTensor:
-        """Shape of the input, compute dtype of the policy."""
+        """Return the shape of the input and the compute dtype of the policy."""
         return keras.KerasTensor(self.compute_output_shape(shapes_of(inputs)), dtype=self.compute_dtype)
 
 
@@ -109,7 +109,7 @@ class PairLayer(PreciseLayer):
         return self.returned(self.merged(self.precise(x), self.precise(y)))
 
     def merged(self, x: Any, y: Any) -> Any:
-        """The operation itself, in float32 or float64."""
+        """Merge two tensors, in float32 or float64."""
         raise NotImplementedError
 
     def _merged(self, shapes: Any) -> tuple[int | None, ...]:
@@ -129,7 +129,7 @@ class PairLayer(PreciseLayer):
         return tuple(n if m is None else m for m, n in zip(first, second, strict=True))
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
-        """The common shape of the two inputs.
+        """Return the common shape of the two inputs.
 
         Raises:
             ValueError: the inputs are not two tensors of the same shape.
@@ -137,11 +137,11 @@ class PairLayer(PreciseLayer):
         return self._merged(input_shape)
 
     def compute_output_spec(self, inputs: Any, **_kwargs: Any) -> keras.KerasTensor:
-        """Shape of the inputs, compute dtype of the policy."""
+        """Return the shape of the inputs and the compute dtype of the policy."""
         return keras.KerasTensor(self.compute_output_shape(shapes_of(inputs)), dtype=self.compute_dtype)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        """A position counts where it counts in both inputs."""
+        """Let a position count where it counts in both inputs."""
         masks = [mask for mask in (previous_mask or []) if mask is not None]
         if len(masks) < 2:
             return masks[0] if masks else None
@@ -154,7 +154,10 @@ def _is_shape(value: Any) -> bool:
 
 
 def shapes_of(inputs: Any) -> Any:
-    """Shape of a tensor, or the list of those of several; `{name: shape}` of a dictionary, which no layer takes."""
+    """Return the shape of a tensor, or the list of those of several.
+
+    Of a dictionary, which no layer takes, `{name: shape}`.
+    """
     if hasattr(inputs, "shape"):
         return tuple(inputs.shape)
     if isinstance(inputs, dict):

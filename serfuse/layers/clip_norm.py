@@ -30,9 +30,9 @@ class ClipNorm(VectorLayer):
         self.max_norm = positive("max_norm", max_norm)
 
     def mapped(self, x: Any) -> Any:
-        """`x`, and what is longer at length `max_norm`."""
+        """Scale what is longer than `max_norm` down to it."""
         return poincare.clip_norm(x, self.max_norm)
 
     def get_config(self) -> dict[str, Any]:
-        """Arguments that make the same layer again."""
+        """Return arguments that make the same layer again."""
         return {**super().get_config(), "max_norm": self.max_norm}

@@ -28,9 +28,9 @@ class ExpMap0(VectorLayer):
         self.kappa = positive("kappa", kappa)
 
     def mapped(self, x: Any) -> Any:
-        """Points of the ball for tangent vectors."""
-        return poincare.exp0(x, self.kappa)
+        """Map tangent vectors to points of the ball."""
+        return poincare.expmap0(x, self.kappa)
 
     def get_config(self) -> dict[str, Any]:
-        """Arguments that make the same layer again."""
+        """Return arguments that make the same layer again."""
         return {**super().get_config(), "kappa": self.kappa}

@@ -23,5 +23,5 @@ class GyroMidpoint(PairLayer):
     """
 
     def merged(self, x: Any, y: Any) -> Any:
-        """The point halfway."""
+        """Find the point halfway."""
         return poincare.gyromidpoint(x, y)

@@ -20,5 +20,5 @@ class Hadamard(PairLayer):
     """
 
     def merged(self, x: Any, y: Any) -> Any:
-        """The product."""
+        """Multiply."""
         return x * y

@@ -13,8 +13,8 @@ class LogMap0(VectorLayer):
     """Logarithmic map at the origin, `scale artanh(||x||) x / ||x||` (HYFuse equation 3).
 
     Args:
-        scale: factor from 1e-12 to 1e12; 2 as printed. `log0(exp0(x)) = scale * kappa * x`, so `1 / kappa` is the exact
-            inverse of `ExpMap0(kappa)`, and 2 is that only for `kappa = 1/2`.
+        scale: factor from 1e-12 to 1e12; 2 as printed. `LogMap0(scale)(ExpMap0(kappa)(x)) = scale * kappa * x`, so
+            `1 / kappa` is the exact inverse of `ExpMap0(kappa)`, and 2 is that only for `kappa = 1/2`.
 
     Shapes: `(batch, ..., features)` to the same. Points outside of the ball's usable part are projected onto its edge
     (`poincare.margin`). Masks pass through.
@@ -28,9 +28,9 @@ class LogMap0(VectorLayer):
         self.scale = positive("scale", scale)
 
     def mapped(self, x: Any) -> Any:
-        """Tangent vectors for points of the ball."""
-        return poincare.log0(x, self.scale)
+        """Map points of the ball to tangent vectors."""
+        return poincare.logmap0(x, self.scale)
 
     def get_config(self) -> dict[str, Any]:
-        """Arguments that make the same layer again."""
+        """Return arguments that make the same layer again."""
         return {**super().get_config(), "scale": self.scale}

@@ -25,5 +25,5 @@ class MobiusAdd(PairLayer):
     """
 
     def merged(self, x: Any, y: Any) -> Any:
-        """`x (+) y`."""
+        """Add, `x (+) y`."""
         return poincare.mobius_add(x, y)

@@ -57,17 +57,17 @@ class ReferenceSet(PreciseLayer):
         return self.returned(self.vectors)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
-        """The references are never masked."""
+        """Return None: references are never masked."""
         return None
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int, int]:
-        """`(M, D)`."""
+        """Return `(M, D)`."""
         return self.shape
 
     def compute_output_spec(self, inputs: Any, **_kwargs: Any) -> keras.KerasTensor:
-        """`(M, D)` in the policy's compute dtype."""
+        """Return `(M, D)` in the policy's compute dtype."""
         return keras.KerasTensor(self.shape, dtype=self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """The shape; the vectors are weights."""
+        """Return the shape; the vectors are weights."""
         return {**super().get_config(), "shape": list(self.shape)}

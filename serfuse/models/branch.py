@@ -12,7 +12,7 @@ FILTERS = (64, 128)
 
 
 def branch_steps(size: int, pooled: bool) -> int:
-    """Length of the time axis that leaves the Conv1D branch for an embedding of `size` values."""
+    """Compute the length of the time axis that leaves the Conv1D branch for an embedding of `size` values."""
     for _ in FILTERS:
         size = size - KERNEL + 1
         if pooled:
@@ -35,14 +35,14 @@ def check_size(name: str, size: int, pooled: bool) -> None:
 
 
 def inputs(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """One Keras input `(B, D)` per array."""
+    """Make one Keras input `(B, D)` per array."""
     import keras
 
     return {name: keras.Input((array.shape[1],), name=name) for name, array in arrays.items()}
 
 
 def standardizer(training: np.ndarray, name: str, enabled: bool) -> list[Any]:
-    """The layer that z-scores an input with the statistics of the training part, kept in the model.
+    """Make the layer that z-scores an input with the statistics of the training part, kept in the model.
 
     Values that do not vary in the training part are only centred: dividing by a standard deviation of nearly zero
     would turn a rounding difference of a test clip into an enormous value.
@@ -65,7 +65,7 @@ def standardizer(training: np.ndarray, name: str, enabled: bool) -> list[Any]:
 
 
 def conv_layers(name: str, pooled: bool) -> list[Any]:
-    """The Conv1D branch, layer by layer, so that it can be applied to more than one tensor.
+    """Make the Conv1D branch, layer by layer, so that it can be applied to more than one tensor.
 
     HYFuse section 3: two Conv1D of 64 and 128 filters, kernel 3, relu. PARROT section 3 adds a max-pooling after
     each; its size is not printed, 2 is the usual one.
@@ -88,7 +88,7 @@ def apply(layers: list[Any], tensor: Any) -> Any:
 
 
 def head(tensor: Any, classes: int, dropout: float) -> Any:
-    """Dense(128, relu), dropout, softmax: the "FCN block" of both papers. The dense layer is "penultimate".
+    """Add Dense(128, relu), dropout, softmax: the "FCN block" of both papers. The dense layer is "penultimate".
 
     The softmax is computed in float32 under any mixed precision policy.
     """

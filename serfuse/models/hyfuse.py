@@ -62,7 +62,7 @@ class HyfuseSymmetricOptions(HyfuseOptions):
     log_scale: float | Literal["inverse"] = Field("inverse", description="as for `hyfuse`")
     form: Literal["both-orders", "midpoint"] = Field(
         "both-orders",
-        description="'both-orders' is log0(x (+) y) + log0(y (+) x); 'midpoint' the log0 of the gyromidpoint",
+        description="'both-orders' is logmap0(x (+) y) + logmap0(y (+) x); 'midpoint' the logmap0 of the gyromidpoint",
     )
 
 
@@ -112,7 +112,7 @@ def _kappas(
 
 
 def build(arrays: Mapping[str, np.ndarray], classes: int, options: HyfuseOptions, seed: int, *, symmetric: bool) -> Any:
-    """Two branches -> exp0 -> Moebius addition -> log0 -> Dense(128) -> softmax (HYFuse section 3.1, eq. 1 to 3).
+    """Build two branches -> expmap0 -> Moebius addition -> logmap0 -> Dense(128) -> softmax (HYFuse section 3.1).
 
     Raises:
         ConfigError: an embedding is too short for the convolutions.

@@ -29,7 +29,7 @@ class ParrotOptions(ConcatPooledOptions):
 
 
 def build(arrays: Mapping[str, np.ndarray], classes: int, options: ParrotOptions, seed: int) -> Any:
-    """Two pooled branches projected to 120; Hadamard product beside Concat(R_p->q, R_q, R_q->p, R_p); Dense(128).
+    """Build two pooled branches projected to 120; Hadamard beside Concat(R_p->q, R_q, R_q->p, R_p); Dense(128).
 
     PARROT section 3.1. R_p is input "a", R_q input "b".
 
@@ -38,7 +38,7 @@ def build(arrays: Mapping[str, np.ndarray], classes: int, options: ParrotOptions
     """
     import keras
 
-    from ..layers import Hadamard, ReferenceSet, SinkhornTransport
+    from ..layers import FeatureTransport, Hadamard, ReferenceSet, ReferenceTransport, SinkhornTransport
 
     inputs = branch.inputs(arrays)
     rows = _reference_rows(len(arrays["a"]), options.references, seed)
@@ -57,15 +57,11 @@ def build(arrays: Mapping[str, np.ndarray], classes: int, options: ParrotOptions
             reference = ReferenceSet(arrays[name][rows], name=f"reference_{name}")(tensor)
             references.append(branch.apply(layers, reference))
     p, q = projected
-    transport = SinkhornTransport(
-        epsilon=options.epsilon,
-        iterations=options.iterations,
-        map=options.map,
-        points=options.points,
-        name="transport",
-    )
-    p_to_q, q_to_p = transport([p, q, *references]) if references else transport([p, q])
-    fused = keras.layers.Concatenate(name="fused")([Hadamard(name="hadamard")([p, q]), p_to_q, q, q_to_p, p])
+    # The vectors of a batch, handed over as they are, are one pair of sets: the clips are its points.
+    layer = {"features": FeatureTransport, "reference": ReferenceTransport, "batch": SinkhornTransport}[options.points]
+    transport = layer(options.epsilon, options.iterations, options.map, name="transport")
+    sent = transport([p, q, *references])
+    fused = keras.layers.Concatenate(name="fused")([Hadamard(name="hadamard")([p, q]), sent.p_to_q, q, sent.q_to_p, p])
     return keras.Model(inputs, branch.head(fused, classes, options.dropout), name="parrot")
 
 

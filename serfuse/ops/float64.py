@@ -9,25 +9,25 @@ from typing import Any
 from keras import backend, ops
 
 
-def smaller(x: Any, y: Any) -> Any:
-    """`min(x, y)`, element by element; `y` may be a number."""
+def minimum(x: Any, y: Any) -> Any:
+    """Take the smaller of `x` and `y`, element by element; `y` may be a number."""
     return ops.where(x > y, _like(y, x), x)
 
 
-def larger(x: Any, y: Any) -> Any:
-    """`max(x, y)`, element by element; `y` may be a number."""
+def maximum(x: Any, y: Any) -> Any:
+    """Take the larger of `x` and `y`, element by element; `y` may be a number."""
     return ops.where(x < y, _like(y, x), x)
 
 
 def tanh(x: Any) -> Any:
-    """Hyperbolic tangent of `x >= 0`."""
+    """Compute the hyperbolic tangent of `x >= 0`."""
     if backend.standardize_dtype(x.dtype) != "float64":
         return ops.tanh(x)
     return -ops.expm1(-2.0 * x) / (1.0 + ops.exp(-2.0 * x))
 
 
 def arctanh(x: Any) -> Any:
-    """Inverse hyperbolic tangent of `0 <= x < 1`."""
+    """Compute the inverse hyperbolic tangent of `0 <= x < 1`."""
     if backend.standardize_dtype(x.dtype) != "float64":
         return ops.arctanh(x)
     return 0.5 * (ops.log1p(x) - ops.log1p(-x))

@@ -1,14 +1,15 @@
 """Entropic optimal transport between two sets of points, as pure functions of `keras.ops` tensors.
 
-The words are those of the field: `p` and `q` are the point sets, the plan is a joint distribution over their pairs
-with uniform marginals, `epsilon` the entropic regularisation in units of the largest cost.
+The words are those of POT and OTT: `a` and `b` are the weights of two point sets `p` and `q`, the cost is a matrix over
+their pairs, the plan (or coupling) a joint distribution over these pairs with marginals `a` and `b`, `epsilon` the
+entropic regularisation (POT's `reg`) in units of the cost.
 """
 
 from typing import Any, NamedTuple
 
 from keras import ops
 
-from .float64 import larger, smaller
+from .float64 import maximum, minimum
 
 # Under the root of a distance, so that its gradient between equal points is 0 instead of NaN.
 _TINY = 1e-30
@@ -33,7 +34,7 @@ def _as_rows(mask: Any, like: Any) -> Any:
 
 
 def frame(p: Any, q: Any, p_mask: Any = None, q_mask: Any = None) -> Frame:
-    """The common frame of two point sets, `(..., N, D), (..., M, D) -> (..., 1, D), (..., 1, 1)`.
+    """Find the common frame of two point sets, `(..., N, D), (..., M, D) -> (..., 1, D), (..., 1, 1)`.
 
     It has no gradient. Masked points do not count.
     """
@@ -42,15 +43,15 @@ def frame(p: Any, q: Any, p_mask: Any = None, q_mask: Any = None) -> Frame:
     weights_q = ops.ones_like(q[..., :1]) if q_mask is None else _as_rows(q_mask, q)
     total = ops.sum(p * weights_p, axis=-2, keepdims=True) + ops.sum(q * weights_q, axis=-2, keepdims=True)
     count = ops.sum(weights_p, axis=-2, keepdims=True) + ops.sum(weights_q, axis=-2, keepdims=True)
-    centre = total / larger(count, 1.0)
+    centre = total / maximum(count, 1.0)
     reach_p = ops.max(ops.abs(p - centre) * weights_p, axis=(-2, -1), keepdims=True)
     reach_q = ops.max(ops.abs(q - centre) * weights_q, axis=(-2, -1), keepdims=True)
-    reach = larger(reach_p, reach_q)
+    reach = maximum(reach_p, reach_q)
     return Frame(centre, ops.where(reach > 0.0, reach, ops.ones_like(reach)))
 
 
 def distances(p: Any, q: Any, within: Frame) -> Any:
-    """Euclidean distances in units of `within.size`: `(..., N, D), (..., M, D) -> (..., N, M)`."""
+    """Compute Euclidean distances in units of `within.size`: `(..., N, D), (..., M, D) -> (..., N, M)`."""
     p, q = (p - within.centre) / within.size, (q - within.centre) / within.size
     if p.shape[-1] <= _DIRECT:
         squared = ops.sum(ops.square(ops.expand_dims(p, -2) - ops.expand_dims(q, -3)), axis=-1) + _TINY
@@ -63,7 +64,7 @@ def distances(p: Any, q: Any, within: Frame) -> Any:
 
 
 def largest(distance: Any, p_mask: Any = None, q_mask: Any = None) -> Any:
-    """The largest distance between two points that count: `(..., N, M) -> (..., 1, 1)`."""
+    """Find the largest distance between two points that count: `(..., N, M) -> (..., 1, 1)`."""
     both = pair_mask(p_mask, q_mask)
     if both is not None:
         distance = ops.where(both, distance, ops.full_like(distance, _TINY**0.5))
@@ -71,7 +72,7 @@ def largest(distance: Any, p_mask: Any = None, q_mask: Any = None) -> Any:
 
 
 def pair_mask(p_mask: Any = None, q_mask: Any = None) -> Any:
-    """Which pairs count, `(..., N), (..., M) -> (..., N, M)`; None where neither set has a mask."""
+    """Tell which pairs count, `(..., N), (..., M) -> (..., N, M)`; None where neither set has a mask."""
     rows = None if p_mask is None else ops.expand_dims(ops.cast(p_mask, "bool"), -1)
     columns = None if q_mask is None else ops.expand_dims(ops.cast(q_mask, "bool"), -2)
     if rows is None or columns is None:
@@ -79,8 +80,8 @@ def pair_mask(p_mask: Any = None, q_mask: Any = None) -> Any:
     return ops.logical_and(rows, columns)
 
 
-def pairwise_cost(p: Any, q: Any, p_mask: Any = None, q_mask: Any = None) -> Any:
-    """Euclidean distances divided by the largest one, `(..., N, D), (..., M, D) -> (..., N, M)` in [0, 1].
+def cost_matrix(p: Any, q: Any, p_mask: Any = None, q_mask: Any = None) -> Any:
+    """Compute Euclidean distances divided by the largest one, `(..., N, D), (..., M, D) -> (..., N, M)` in [0, 1].
 
     PARROT equation 1. Entries of masked points are meaningless.
     """
@@ -88,12 +89,10 @@ def pairwise_cost(p: Any, q: Any, p_mask: Any = None, q_mask: Any = None) -> Any
     return distance / largest(distance, p_mask, q_mask)
 
 
-def _uniform(count: Any, mask: Any, like: Any) -> Any:
-    """Weights `1 / N` `(1,)`, or `(..., N)` with 0 for masked points where there is a mask."""
-    if mask is None:
-        return ops.reshape(1.0 / ops.cast(count, like.dtype), (1,))
-    valid = ops.cast(mask, like.dtype)
-    return valid / larger(ops.sum(valid, axis=-1, keepdims=True), 1.0)
+def uniform_weights(mask: Any, dtype: Any) -> Any:
+    """Spread a mass of 1 evenly over the points that count, `(..., N) -> (..., N)`; no mass where no point does."""
+    valid = ops.cast(mask, dtype)
+    return valid / maximum(ops.sum(valid, axis=-1, keepdims=True), 1.0)
 
 
 def _log(weights: Any) -> Any:
@@ -103,47 +102,50 @@ def _log(weights: Any) -> Any:
 
 
 def sinkhorn_potentials(
-    cost: Any, epsilon: float, iterations: int, p_mask: Any = None, q_mask: Any = None
+    cost: Any, epsilon: float, iterations: int, a: Any = None, b: Any = None
 ) -> tuple[Any, Any, Any]:
-    """Dual potentials of entropic transport with uniform marginals, in units of `epsilon`.
+    """Solve entropic transport for its dual potentials, in units of `epsilon`.
 
-    The last update is that of `f`, as in POT's `sinkhorn_log`, so the rows of the plan sum to `1 / N` exactly and its
-    columns as well as the iterations have converged. The loop is unrolled: differentiating through `fori_loop` or
-    `scan` fails under XLA in TensorFlow, through `while_loop` in JAX.
+    The last update is that of `f`, as in POT's `sinkhorn_log`, so the rows of the plan sum to `a` exactly and its
+    columns to `b` as well as the iterations have converged. The loop is unrolled: differentiating through `fori_loop`
+    or `scan` fails under XLA in TensorFlow, through `while_loop` in JAX.
 
     The iteration runs on logarithms. Where `exp(-1 / epsilon)` and its products are far from the limits of float32
     (`epsilon >= 0.04`, the default included) the same iteration runs on the scalings themselves, which is as exact,
     takes a half to a tenth of the time and keeps vectors instead of matrices for the gradient.
 
     Args:
-        cost: `(..., N, M)` in [0, 1], as `pairwise_cost` gives it; masked entries may be anything finite.
+        cost: `(..., N, M)` in [0, 1], as `cost_matrix` gives it; where `a` or `b` is 0, anything finite.
         epsilon: entropic regularisation, from 1e-6: `1 / epsilon` must stay far below 1e9, which stands for nothing.
         iterations: number of updates of both potentials.
-        p_mask: `(..., N)`, True where a row counts.
-        q_mask: `(..., M)`, True where a column counts.
+        a: `(..., N)` weights of the rows, at least 0, of sum 1; a row of weight 0 does not count. None: `1 / N` each.
+        b: `(..., M)` weights of the columns, likewise. None: `1 / M` each.
 
     Returns:
         `f` `(..., N)`, `g` `(..., M)` and `kernel = -cost / epsilon` `(..., N, M)`, -1e9 standing for nothing in all
         three; the plan is `exp(f[:, None] + g[None, :] + kernel)`.
     """
+    rows, columns = (None if weights is None else weights > 0.0 for weights in (a, b))
     kernel = cost * (-1.0 / epsilon)
-    both = pair_mask(p_mask, q_mask)
+    both = pair_mask(rows, columns)
     if both is not None:
         kernel = ops.where(both, kernel, ops.full_like(kernel, _MASKED))
-    a = _uniform(ops.shape(cost)[-2], p_mask, cost)
-    b = _uniform(ops.shape(cost)[-1], q_mask, cost)
+    if a is None:
+        a = ops.reshape(1.0 / ops.cast(ops.shape(cost)[-2], cost.dtype), (1,))
+    if b is None:
+        b = ops.reshape(1.0 / ops.cast(ops.shape(cost)[-1], cost.dtype), (1,))
     iterate = _by_scalings if epsilon >= _LEAST_EPSILON_OF_SCALINGS else _by_logarithms
     f, g = iterate(kernel, a, b, iterations, both is not None)
     if both is not None:
         # A point whose partners are all masked would keep a potential that outweighs _MASKED.
-        f, g = (smaller(potential, -0.1 * _MASKED) for potential in (f, g))
-    return _or_nothing(f, p_mask), _or_nothing(g, q_mask), kernel
+        f, g = (minimum(potential, -0.1 * _MASKED) for potential in (f, g))
+    return _or_nothing(f, rows), _or_nothing(g, columns), kernel
 
 
 def _or_nothing(potential: Any, mask: Any) -> Any:
     if mask is None:
         return potential
-    return ops.where(ops.cast(mask, "bool"), potential, ops.full_like(potential, _MASKED))
+    return ops.where(mask, potential, ops.full_like(potential, _MASKED))
 
 
 def _by_logarithms(kernel: Any, a: Any, b: Any, iterations: int, masked: bool) -> tuple[Any, Any]:
@@ -178,19 +180,17 @@ def _by_scalings(kernel: Any, a: Any, b: Any, iterations: int, masked: bool) -> 
     return _log(u[..., 0]), _log(v[..., 0])
 
 
-def sinkhorn_log_plan(cost: Any, epsilon: float, iterations: int, p_mask: Any = None, q_mask: Any = None) -> Any:
-    """Logarithm of the transport plan, `(..., N, M)`; see `sinkhorn_potentials`."""
-    f, g, kernel = sinkhorn_potentials(cost, epsilon, iterations, p_mask, q_mask)
+def sinkhorn_log_plan(cost: Any, epsilon: float, iterations: int, a: Any = None, b: Any = None) -> Any:
+    """Solve entropic transport for the logarithm of its plan, `(..., N, M)`; see `sinkhorn_potentials`.
+
+    The plan itself, of total mass 1, is `ops.exp` of it.
+    """
+    f, g, kernel = sinkhorn_potentials(cost, epsilon, iterations, a, b)
     return ops.expand_dims(f, -1) + ops.expand_dims(g, -2) + kernel
 
 
-def sinkhorn_plan(cost: Any, epsilon: float, iterations: int, p_mask: Any = None, q_mask: Any = None) -> Any:
-    """The transport plan, `(..., N, M)`, of total mass 1; see `sinkhorn_potentials`."""
-    return ops.exp(sinkhorn_log_plan(cost, epsilon, iterations, p_mask, q_mask))
-
-
 def barycentric_map(log_plan: Any, points: Any) -> Any:
-    """Each row's mean of `points` under the plan, `(..., N, M), (..., M, D) -> (..., N, D)`.
+    """Send each row to its mean of `points` under the plan, `(..., N, M), (..., M, D) -> (..., N, D)`.
 
     `diag(1 / Gamma 1) Gamma points`. It takes the logarithm of the plan because a row of a plan that has not converged
     may be too small for the dtype; terms that are constant along a row do not matter.

@@ -289,7 +289,9 @@ def _check_array(item: Any, left: int, where: str, shown: Path | str) -> int:
     """Refuse anything but a plain array of finite numbers that the file holds; give its bytes."""
     import h5py
 
-    if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "fiub" or item.dtype.itemsize > 8:
+    numbers = isinstance(item, h5py.Dataset) and item.dtype.kind in "fiub" and item.dtype.itemsize <= 8
+    # An attribute would make Keras take the numbers for those of another type.
+    if not numbers or h5py.h5a.get_num_attrs(item.id):
         raise ModelFileError(f"{shown}: {where!r} of its weights is no array of numbers.")
     made = item.id.get_create_plist()
     plain = made.get_layout() in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT)
@@ -300,7 +302,9 @@ def _check_array(item: Any, left: int, where: str, shown: Path | str) -> int:
     size = math.prod(item.shape or ()) * item.dtype.itemsize
     if size > left or item.id.get_storage_size() != size:
         raise ModelFileError(f"{shown}: {where!r} of its weights claims {size} bytes, which the file does not hold.")
-    if item.dtype.kind == "f" and not np.isfinite(item[()]).all():
+    with np.errstate(over="ignore"):  # float64 that is finite may not be once Keras has taken it for float32
+        finite = item.dtype.kind != "f" or np.isfinite(item[()].astype("float32")).all()
+    if not finite:
         raise ModelFileError(f"{shown} holds NaN or infinite weights ({where}): it can give no answer. Train it again.")
     return size
 

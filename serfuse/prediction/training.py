@@ -1,20 +1,19 @@
 """The model that is kept: the settings of a cross-validated run, trained on all of its clips."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from .. import models
-from ..errors import RunError, StoreError
-from ..experiment import backend, cross_validation, fitting
-from ..experiment.config import Config, from_dict
-from ..experiment.cross_validation import Dataset
+from ..errors import RunError
+from ..experiment import backend, fitting
+from ..experiment.config import Config
+from ..experiment.dataset import Dataset, load_dataset
+from ..progress import Observer
 from ..runs import run_folder
+from ..runs.run import Run
 from ..splits import folds
 from ..store import EmbeddingStore
-from ..store.key import EmbeddingKey
 from . import keras_file
 from .bundle import FORMAT, Bundle, Card, Evaluation, Input, TrainedOn
 
@@ -23,33 +22,21 @@ def of_run(run: Path, store: EmbeddingStore) -> tuple[Config, Dataset]:
     """The settings of a finished run, and the data it was made with.
 
     Raises:
-        RunError: no finished run, or the store holds other clips or embeddings by now.
+        RunError: no finished run, or clips, labels, recordings or embeddings have changed since.
         ConfigError: its config.yaml was edited into something that is no configuration.
     """
-    run_folder.read_metrics(run)
-    values = run_folder.read_description(run)
-    try:
-        keys = {name: EmbeddingKey.from_dict(key) for name, key in values["embeddings"].items()}
-        clips, classes = values["corpus"]["clips"], values["corpus"]["classes"]
-    except (KeyError, TypeError, AttributeError, StoreError) as error:
-        raise RunError(f"{run}/config.yaml does not say what the run was made with ({error!r}).") from None
-    config = from_dict(run_folder.settings_of(values), f"{run}/config.yaml")
-    dataset = cross_validation.load_dataset(config, store)
-    if dataset.keys != keys or len(dataset.clips) != clips or dataset.classes != classes:
+    finished = Run.read(run)
+    config = finished.config
+    dataset = load_dataset(config, store)
+    if changes := finished.changes(dataset):
         raise RunError(
-            f"The store {store.root} no longer holds what {run} was made with: {len(dataset.clips)} clips of "
-            f"{', '.join(dataset.classes)} now, {clips} of {', '.join(map(str, classes))} then. Its figures would not "
-            "be about the model. Run `serfuse cv` again, and train from the new run."
+            f"The store {store.root} no longer holds what {run} was made with: {'; '.join(changes)}. The figures of "
+            "the run would not be about the model. Run `serfuse cv` again, and train from the new run."
         )
     return config, dataset
 
 
-def train(
-    run: Path,
-    config: Config,
-    dataset: Dataset,
-    on_epoch: Callable[[int, Mapping[str, float]], None] | None = None,
-) -> Bundle:
+def train(run: Path, config: Config, dataset: Dataset, observer: Observer | None = None) -> Bundle:
     """Train on every clip, but for the inner validation part that early stopping looks at.
 
     That part is drawn as in each fold of the run: it keeps apart what the run's split keeps apart. No clip is left to
@@ -59,7 +46,7 @@ def train(
         run: the finished run.
         config: its settings, and
         dataset: its data, from `of_run`.
-        on_epoch: called with each epoch, from 1, and its figures.
+        observer: hears of each epoch.
 
     Raises:
         RunError: a model that cannot stand alone (it needs batch mates), or has no file format; training diverges.
@@ -86,17 +73,11 @@ def train(
         speaker_kind=dataset.speaker_kind,
         folder=None if config.split.folder is None else Path(config.split.folder),
     )
-    codes = pd.Categorical(dataset.clips["emotion"], categories=dataset.classes).codes.astype("int64")
-
     _check_can_be_kept(config, dataset)
-
-    def rows_of(ids: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        rows = dataset.rows(ids)
-        return {name: array[rows] for name, array in dataset.arrays.items()}, codes[rows]
-
-    fitted = fitting.fit(
-        config, *rows_of(part.train), *rows_of(part.validation), len(dataset.classes), config.seed, on_epoch
-    )
+    training, validation = dataset.part(part.train), dataset.part(part.validation)
+    observer = observer or Observer()
+    with observer.working("training", config.training.epochs, "epoch"):
+        fitted = fitting.fit(config, training, validation, len(dataset.classes), config.seed, observer=observer)
     return Bundle(_card(run, config, dataset, part, len(fitted.history)), fitting.without_optimizer(fitted.model))
 
 
@@ -113,20 +94,18 @@ def _check_can_be_kept(config: Config, dataset: Dataset) -> None:
 
 
 def _card(run: Path, config: Config, dataset: Dataset, part: folds.Fold, epochs: int) -> Card:
-    metrics = run_folder.read_metrics(run)
-    try:
-        interval = metrics["intervals"]["accuracy"]
-        evaluation = Evaluation(
-            split=config.split.name,
-            folds=len(metrics["folds"]),
-            accuracy=metrics["mean"]["accuracy"],
-            accuracy_low=interval["low"],
-            accuracy_high=interval["high"],
-            uar=metrics["mean"]["uar"],
-            estimates=metrics["audit"]["sentences"][0],
-        )
-    except (KeyError, TypeError, IndexError, ValueError) as error:
-        raise RunError(f"{run}/metrics.json was not written by this version of serfuse ({error!r}).") from None
+    finished = Run.read(run)
+    metrics = finished.metrics
+    interval = metrics["intervals"]["accuracy"]
+    evaluation = Evaluation(
+        split=config.split.name,
+        folds=len(metrics["folds"]),
+        accuracy=metrics["mean"]["accuracy"],
+        accuracy_low=interval["low"],
+        accuracy_high=interval["high"],
+        uar=metrics["mean"]["uar"],
+        estimates=finished.audit[0],
+    )
     lengths = dataset.clips["seconds"].dropna() if "seconds" in dataset.clips else pd.Series(dtype=float)
     return Card(
         format=FORMAT,

@@ -1,11 +1,11 @@
 """What each figure shows in words, for those who hear the page."""
 
 from . import charts
-from .runs import Run
+from .runs import ReportedRun
 from .sentences import interval, percent
 
 
-def intervals(runs: list[Run]) -> str:
+def intervals(runs: list[ReportedRun]) -> str:
     """Of `charts.intervals`."""
     shown = "; ".join(
         f"{run.title} on {run.inputs}, {run.split}: {percent(run.metrics['pooled']['accuracy'])} "
@@ -16,7 +16,7 @@ def intervals(runs: list[Run]) -> str:
     return f"Accuracy of every run in per cent with its 95 % interval. {shown}{more}"
 
 
-def confusion(run: Run) -> str:
+def confusion(run: ReportedRun) -> str:
     """Of `charts.confusion`: the share of each emotion that is found, and what it is most often taken for."""
     matrix = run.metrics["pooled"]["confusion"]
     parts = []
@@ -32,19 +32,19 @@ def confusion(run: Run) -> str:
     return f"Confusion matrix, each row in per cent of the true emotion: {'; '.join(parts)}"
 
 
-def tsne(run: Run) -> str:
+def tsne(run: ReportedRun) -> str:
     """Of `charts.tsne` by emotion."""
     return f"t-SNE of the penultimate layer, {len(run.points)} test clips of one fold, coloured by emotion"
 
 
-def tsne_by_speaker(run: Run) -> str:
+def tsne_by_speaker(run: ReportedRun) -> str:
     """Of `charts.tsne` by speaker."""
     if "speaker" in run.points and run.points["speaker"].nunique() == 1:
         return f"The same points coloured by {run.speaker_kind}: the fold that is drawn tests a single one"
     return f"The same points coloured by {run.speaker_kind}: clusters of one colour and shape show what leaks"
 
 
-def curves(run: Run) -> str:
+def curves(run: ReportedRun) -> str:
     """Of `charts.curves`."""
     if run.history.empty:
         return ""
@@ -55,7 +55,7 @@ def curves(run: Run) -> str:
     return f"{text} to {middle.iloc[-1]:.2f} within {len(middle)} epochs"
 
 
-def speakers(run: Run) -> str:
+def speakers(run: ReportedRun) -> str:
     """Of `charts.speakers`."""
     right = charts.per_speaker(run)
     if right.empty:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..runs.figures import COLOURS, draw_confusion, draw_tsne, new_figure, plain
-from .runs import Run
+from .runs import ReportedRun
 
 # On a phone a figure is some 340 pixels wide: with a width of 4.8 inches a letter of 9 points has 9 pixels there.
 _WIDTH = 4.8
@@ -37,7 +37,7 @@ def apart(drawn: str, prefix: str) -> str:
     return re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}", drawn)
 
 
-def intervals(runs: list[Run]) -> str:
+def intervals(runs: list[ReportedRun]) -> str:
     """Accuracy of every run with its interval, and the printed one as a cross; the names stand above the lines."""
     figure = new_figure(_WIDTH, 0.8 + 0.42 * len(runs))
     axes = figure.add_subplot()
@@ -62,14 +62,14 @@ def intervals(runs: list[Run]) -> str:
     return svg(figure)
 
 
-def confusion(run: Run) -> str | None:
+def confusion(run: ReportedRun) -> str | None:
     """Row-normalised confusion matrix; `None` where nobody could read it."""
     if len(run.classes) > _MOST_CLASSES:
         return None
     return svg(draw_confusion(run.predictions, run.classes, small=True))
 
 
-def tsne(run: Run, by: str) -> str | None:
+def tsne(run: ReportedRun, by: str) -> str | None:
     """The penultimate layer, coloured by emotion ("label") or "speaker"; `None` where the run has no points."""
     if run.points.empty or by not in run.points or run.points[by].isna().all():
         return None
@@ -78,7 +78,7 @@ def tsne(run: Run, by: str) -> str | None:
     return svg(draw_tsne(points, run.classes, by=by, kind=run.speaker_kind if by == "speaker" else "", small=True))
 
 
-def curves(run: Run) -> str | None:
+def curves(run: ReportedRun) -> str | None:
     """Loss over epochs: thin lines per fold, the median of the folds still training in bold."""
     if run.history.empty:
         return None
@@ -102,14 +102,14 @@ def curves(run: Run) -> str | None:
     return svg(figure)
 
 
-def per_speaker(run: Run) -> pd.DataFrame:
+def per_speaker(run: ReportedRun) -> pd.DataFrame:
     """`mean`, the share of each speaker's clips that are right, and `size`, sorted; empty where no speaker is known."""
     table = run.predictions.dropna(subset=["speaker"])
     right = (table["label"] == table["predicted"]).groupby(table["speaker"].astype(str)).agg(["mean", "size"])
     return right.sort_values("mean", kind="stable")
 
 
-def speakers(run: Run) -> str | None:
+def speakers(run: ReportedRun) -> str | None:
     """Accuracy of each speaker, sorted; the dashed line is the accuracy over all clips."""
     right = per_speaker(run)
     if right.empty:

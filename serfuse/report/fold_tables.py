@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..metrics import METRICS, Metric, of_file
-from .runs import Run
+from .runs import ReportedRun
 
 _COUNTS = (
     ("train", "train"),
@@ -16,19 +16,19 @@ _COUNTS = (
 )
 
 
-def figures(run: Run) -> list[Metric]:
+def figures(run: ReportedRun) -> list[Metric]:
     """What a run was measured by, serfuse's own figures first; further values that a file holds are left out."""
     numbers = [name for name, value in run.metrics["mean"].items() if value is None or isinstance(value, int | float)]
     return [of_file(name) for name in dict.fromkeys([*METRICS.serfuse_names(), *numbers])]
 
 
-def units(run: Run) -> str:
+def units(run: ReportedRun) -> str:
     """What the numbers of `figures` are: `per cent; log loss as it is`."""
     plain = [metric.title for metric in figures(run) if metric.unit == "plain"]
     return f"per cent; {', '.join(plain)} as {'it is' if len(plain) == 1 else 'they are'}" if plain else "per cent"
 
 
-def summary(run: Run) -> list[list[str]]:
+def summary(run: ReportedRun) -> list[list[str]]:
     """Mean, standard deviation, pooled value and interval: a name, then a cell for each of `figures`."""
     found = figures(run)
     rows = [
@@ -40,7 +40,7 @@ def summary(run: Run) -> list[list[str]]:
     return [*rows, ["its 95 % interval", *ends]]
 
 
-def heads(run: Run) -> list[str]:
+def heads(run: ReportedRun) -> list[str]:
     """Headings of `rows`."""
     return [
         "fold",
@@ -49,7 +49,7 @@ def heads(run: Run) -> list[str]:
     ]
 
 
-def rows(run: Run) -> list[list[str]]:
+def rows(run: ReportedRun) -> list[list[str]]:
     """A row for each fold: clips, what stands on both sides, figures."""
     audits: list[dict[str, Any]] = run.metrics["audit"]["folds"]
     several = len({fold["repeat"] for fold in run.metrics["folds"]}) > 1

@@ -5,10 +5,12 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from .. import audio
 from ..errors import AudioError, SerfuseError
 from ..store import EmbeddingStore
-from .runs import Run
+from .runs import ReportedRun
 
 SHOWN = 10
 SOUND_BYTES = 32 << 20  # of all players of a page together
@@ -36,7 +38,9 @@ class Mistake:
     silent: str = ""
 
 
-def worst(run: Run, store: EmbeddingStore | None, count: int = SHOWN, sound_bytes: int = SOUND_BYTES) -> list[Mistake]:
+def worst(
+    run: ReportedRun, store: EmbeddingStore | None, count: int = SHOWN, sound_bytes: int = SOUND_BYTES
+) -> list[Mistake]:
     """The wrong predictions with the highest probability; no clip twice.
 
     Args:
@@ -70,19 +74,31 @@ def worst(run: Run, store: EmbeddingStore | None, count: int = SHOWN, sound_byte
     return found
 
 
-def _places(run: Run, store: EmbeddingStore | None) -> dict[str, tuple[Path, float | None, float | None]]:
-    """Where each clip's audio was when it was extracted."""
+def stored(run: ReportedRun, store: EmbeddingStore | None) -> pd.DataFrame | None:
+    """What the store knows of the clips of the run's corpus; `None` where it does not have it."""
     if store is None:
-        return {}
+        return None
     try:
-        clips = store.clips(run.corpus)
+        return store.clips(run.corpus)
     except SerfuseError:
+        return None
+
+
+def _places(run: ReportedRun, store: EmbeddingStore | None) -> dict[str, tuple[Path, float | None, float | None]]:
+    """Where each clip's audio was when it was extracted; without clips whose recording is no longer that of the run."""
+    clips = stored(run, store)
+    if clips is None:
         return {}
+    heard = {} if run.clips.empty else dict(zip(run.clips["clip"], run.clips["audio"], strict=True))
 
     def seconds(value: object) -> float | None:
         return None if value is None or value != value else float(value)  # type: ignore[arg-type]
 
-    return {row.id: (Path(row.path), seconds(row.start), seconds(row.end)) for row in clips.itertuples()}
+    return {
+        row.id: (Path(row.path), seconds(row.start), seconds(row.end))
+        for row in clips.itertuples()
+        if heard.get(row.id, row.audio) == row.audio
+    }
 
 
 def _sound(place: tuple[Path, float | None, float | None] | None) -> str | None:

@@ -1,24 +1,25 @@
 """The report as one self-contained HTML page: no script, no network, readable on a phone and in print."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
 from .. import __version__
 from ..errors import RunError
+from ..progress import Observer
 from ..runs import compare
 from ..store import EmbeddingStore
 from . import alt_texts, charts, fold_tables, mistakes, tables
 from . import sentences as words
-from .runs import Run
+from .runs import ReportedRun
 
 
 def render(
-    runs: list[Run],
+    runs: list[ReportedRun],
     *,
     title: str | None = None,
     store: EmbeddingStore | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    observer: Observer | None = None,
 ) -> str:
     """The page.
 
@@ -26,7 +27,7 @@ def render(
         runs: from `runs.read`.
         title: heading; by default made from the corpora.
         store: where the clips' audio files are looked up, for the players; `None` for a page without sound.
-        progress: called with the number of runs drawn and in all.
+        observer: hears of each run that is drawn.
     """
     import jinja2
     from markupsafe import Markup
@@ -36,7 +37,7 @@ def render(
     )
     template = environment.from_string((resources.files(__package__) / "page.html").read_text("utf-8"))
     sections = []
-    for number, run in enumerate(runs, start=1):
+    for number, run in enumerate((observer or Observer()).each(runs, "drawing", "run"), start=1):
         figures = [
             (
                 "Confusion matrix",
@@ -73,8 +74,8 @@ def render(
             {
                 "run": run,
                 "id": f"run{number}",
-                "warnings": words.warnings(run),
-                "sensitivity": words.sensitivity(run),
+                "warnings": run.warnings(),
+                "sensitivity": run.contributions(),
                 "figures": [
                     (head, caption, text, Markup(charts.apart(drawn, f"r{number}f{place}-")))
                     for place, (head, caption, text, drawn) in enumerate(figures)
@@ -90,8 +91,6 @@ def render(
                 "classes": _per_class(run),
             }
         )
-        if progress:
-            progress(number, len(runs))
     corpora = list(dict.fromkeys(run.corpus for run in runs))
     return template.render(
         title=title or f"Speech emotion recognition on {', '.join(corpora)}",
@@ -100,6 +99,7 @@ def render(
         overview=Markup(charts.apart(charts.intervals(runs), "all-")),
         overview_text=alt_texts.intervals(runs),
         printed_note=words.printed_note(runs),
+        data=words.data(runs) + _store_changes(runs, store),
         gaps=words.gaps(runs),
         comparisons=_comparisons(runs),
         units=" or ".join(sorted({f"{run.metrics['interval']['unit']}s" for run in runs})),
@@ -114,12 +114,13 @@ def _unbroken(value: Any) -> Any:
     return value.replace(" %", "\u00a0%") if type(value) is str else value
 
 
-def _comparisons(runs: list[Run]) -> list[str]:
+def _comparisons(runs: list[ReportedRun]) -> list[str]:
     """Paired verdicts among the runs that share clips and folds."""
     sentences: list[str] = []
-    groups: dict[tuple[Any, ...], list[Run]] = {}
+    groups: dict[tuple[Any, ...], list[ReportedRun]] = {}
     for run in runs:
-        key = (run.corpus, *(run.config["split"][name] for name in ("name", "folds", "repeats")), run.config["seed"])
+        split = run.description.split
+        key = (run.corpus, split.name, split.folds, split.repeats, run.description.seed)
         groups.setdefault(key, []).append(run)
     for key, group in groups.items():
         if len(group) < 2:
@@ -130,45 +131,60 @@ def _comparisons(runs: list[Run]) -> list[str]:
         paired = [0]
         for place in range(1, len(group)):
             try:
-                compare.compare([group[0].folder, group[place].folder], names=[names[0], names[place]], draws=2)
+                compare.compare([group[0], group[place]], names=[names[0], names[place]], draws=2)
             except RunError as error:
                 sentences.append(f"Split {key[1]}: {names[place]} cannot be compared with {names[0]}. {error}")
             else:
                 paired.append(place)
         if len(paired) > 1:
-            found = compare.compare([group[n].folder for n in paired], names=[names[n] for n in paired])
+            found = compare.compare([group[n] for n in paired], names=[names[n] for n in paired])
             sentences += [f"Split {key[1]}: {sentence}" for sentence in found.sentences()]
     return sentences
 
 
-def _settings(run: Run) -> list[tuple[str, str]]:
-    config = run.config
-    corpus = config["corpus"]
-    pairs = [("corpus", f"{run.corpus}, {corpus['clips']} clips, {corpus['speakers']} {run.speaker_kind}s")]
-    for side, key in config["embeddings"].items():
+def _settings(run: ReportedRun) -> list[tuple[str, str]]:
+    told = run.description
+    pairs = [("corpus", f"{run.corpus}, {told.corpus.clips} clips, {told.corpus.speakers} {run.speaker_kind}s")]
+    for side, key in told.embeddings.items():
         pairs.append(
             (
                 f"input {side}",
-                f"{key['encoder']}, weights {key['weights'][:26]}, layer {key['layer']}, pooling {key['pooling']}, "
-                f"pad {key['pad']}",
+                f"{key.encoder}, weights {key.weights[:26]}, layer {key.layer}, pooling {key.pooling}, pad {key.pad}",
             )
         )
-    pairs.append(
-        ("split", ", ".join(f"{name} {value}" for name, value in config["split"].items() if value is not None))
-    )
-    pairs.append(("options", ", ".join(f"{name} {value}" for name, value in config["options"].items())))
+    split = {name: value for name, value in told.split.model_dump(exclude_unset=True).items() if value is not None}
+    pairs.append(("split", _listed(split)))
+    pairs.append(("options", _listed(told.options)))
     if not run.history.empty:
-        pairs.append(("training", ", ".join(f"{name} {value}" for name, value in config["training"].items())))
-    pairs.append(("seed", str(config["seed"])))
+        pairs.append(("training", _listed(told.training)))
+    pairs.append(("seed", str(told.seed)))
     if run.metrics.get("parameters"):
         pairs.append(("trainable parameters", f"{run.metrics['parameters']:,}"))
     pairs.append(("time", run.seconds()))
-    pairs.append(("backend", str(config.get("backend", "-"))))
-    pairs.append(("versions", ", ".join(f"{name} {value}" for name, value in config["versions"].items())))
+    pairs.append(("backend", told.backend))
+    pairs.append(("versions", _listed(told.versions)))
     return pairs
 
 
-def _per_class(run: Run) -> list[list[str]]:
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _store_changes(runs: list[ReportedRun], store: EmbeddingStore | None) -> list[str]:
+    """Where the store, whose recordings a page plays, no longer holds what a run was made with."""
+    found = []
+    for run in runs:
+        now = mistakes.stored(run, store)
+        changes = [] if now is None else run.changes_of_clips(now)
+        if changes:
+            found.append(
+                f"The data have changed since {run.name} was made: in the store {'; '.join(changes)}. Recordings that "
+                "changed are not played."
+            )
+    return found
+
+
+def _per_class(run: ReportedRun) -> list[list[str]]:
     pooled, bounds = run.metrics["pooled"]["per_class"], run.metrics["intervals"].get("per_class", {})
     return [
         [

@@ -1,6 +1,7 @@
 """What a reader should take from several runs, in sentences."""
 
-from .runs import Run
+from ..published import results
+from .runs import ReportedRun
 
 # How much a split asks for, least first.
 _MEANING = {
@@ -24,7 +25,7 @@ def interval(low_high: dict[str, float | None]) -> str:
     return "-" if low is None or high is None else f"{percent(low)} to {percent(high)}"
 
 
-def gaps(runs: list[Run]) -> list[str]:
+def gaps(runs: list[ReportedRun]) -> list[str]:
     """For every experiment that was run under several splits: what each split estimates, and how far they lie apart."""
     sentences = []
     for experiment in dict.fromkeys(run.experiment for run in runs):
@@ -50,45 +51,38 @@ def gaps(runs: list[Run]) -> list[str]:
     return sentences
 
 
-def warnings(run: Run) -> list[str]:
-    """What a reader of this run's figures must know first."""
+def data(runs: list[ReportedRun]) -> list[str]:
+    """For every corpus whose runs were not made with the same data: which differ, and in what."""
     found = []
-    if run.synthetic:
-        found.append("The speech is synthetic: the figures show that the software works, nothing about emotion.")
-    for encoder in run.random_weights:
-        found.append(f"{encoder} has random weights: the figures say nothing about the published model.")
-    for side, figures in run.metrics.get("sensitivity", {}).items():
-        if figures["changed"] < 0.01:
-            encoder = run.config["embeddings"][side]["encoder"]
-            found.append(f"This fusion all but ignores {encoder}: shuffling it changes {figures['changed']:.1%}.")
-    if neighbours := run.metrics.get("neighbours"):
-        found.append(
-            "A prediction depends on the clips predicted beside it: accuracy "
-            f"{percent(neighbours['alone']['accuracy'])} % clip by clip, {percent(neighbours['fold']['accuracy'])} % "
-            "with the whole fold as one batch."
-        )
+    for corpus in dict.fromkeys(run.corpus for run in runs):
+        first, *others = [run for run in runs if run.corpus == corpus]
+        for run in others:
+            pairs = [
+                (what, *(getattr(one.description.digests, what) for one in (first, run)))
+                for what in ("clips", "labels", "speakers", "texts", "recordings")
+            ]
+            differ = [what for what, one, other in pairs if None not in (one, other) and one != other]
+            if differ:
+                # The digest of the ids is in all others.
+                what = "clips" if "clips" in differ else " and ".join(differ)
+                found.append(
+                    f"{run.name} was not made with the {what} of {first.name}: the data of {corpus} changed "
+                    "in between, and their figures are not about the same thing."
+                )
     return found
 
 
-def sensitivity(run: Run) -> list[str]:
-    """What each input contributes."""
-    return [
-        f"Shuffling {run.config['embeddings'][side]['encoder']} over the test clips changes {figures['changed']:.1%} "
-        f"of the predictions and costs {100 * figures['accuracy_drop']:.1f} points of accuracy."
-        for side, figures in run.metrics.get("sensitivity", {}).items()
-    ]
-
-
-def printed(run: Run) -> str:
+def printed(run: ReportedRun) -> str:
     """What the papers print, accuracy and macro-F1: `83.18 / 81.02 (HYFuse, Table 1)`, or a dash."""
-    papers = {"hyfuse": "HYFuse", "parrot": "PARROT"}
+    papers = results.sources()
     rows = [
-        f"{row.accuracy:.2f} / {row.macro_f1:.2f} ({papers[row.paper]}, Table {row.table})" for row in run.published
+        f"{row.accuracy:.2f} / {row.macro_f1:.2f} ({papers[row.paper].name}, Table {row.table})"
+        for row in run.published
     ]
     return "; ".join(rows) or "-"
 
 
-def printed_note(runs: list[Run]) -> str:
+def printed_note(runs: list[ReportedRun]) -> str:
     """What the printed figures are, empty where there are none."""
     if not any(run.published for run in runs):
         return ""

@@ -5,13 +5,13 @@ import io
 from collections.abc import Callable
 
 from . import escaping, fold_tables
-from .runs import Run
-from .sentences import gaps, interval, percent, printed, printed_note, warnings
+from .runs import ReportedRun
+from .sentences import data, gaps, interval, percent, printed, printed_note
 
 HEADS = ("corpus", "model", "representations", "split", "accuracy", "std", "pooled 95 %", "macro-F1", "UAR", "printed")
 
 
-def rows(runs: list[Run]) -> list[list[str]]:
+def rows(runs: list[ReportedRun]) -> list[list[str]]:
     """One row per run, as `HEADS`: means over folds in per cent, the interval of the pooled accuracy."""
     return [
         [
@@ -30,7 +30,7 @@ def rows(runs: list[Run]) -> list[list[str]]:
     ]
 
 
-def markdown(runs: list[Run]) -> str:
+def markdown(runs: list[ReportedRun]) -> str:
     """A Markdown table, with the sentences under it."""
 
     def line(cells: list[str] | tuple[str, ...]) -> str:
@@ -38,14 +38,14 @@ def markdown(runs: list[Run]) -> str:
 
     rule = line(["---"] * 4 + ["---:"] * 5 + ["---"])
     lines = [line(HEADS), rule, *(line(row) for row in rows(runs)), ""]
-    notes = [f"{run.name}: {text}" for run in runs for text in warnings(run)]
-    notes += [*gaps(runs), *filter(None, [printed_note(runs)])]
+    notes = [f"{run.name}: {text}" for run in runs for text in run.warnings()]
+    notes += [*data(runs), *gaps(runs), *filter(None, [printed_note(runs)])]
     notes += [f"{run.name}: {run.audit[0]}" for run in runs]
     lines += [f"- {escaping.markdown(note)}" for note in notes]
     return "\n".join(lines) + "\n"
 
 
-def comma_separated(runs: list[Run]) -> str:
+def comma_separated(runs: list[ReportedRun]) -> str:
     """CSV with fractions in full precision, for further computing."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -58,10 +58,10 @@ def comma_separated(runs: list[Run]) -> str:
     heads += ["printed_accuracy", "printed_macro_f1", "printed_in"]
     writer.writerow([escaping.spreadsheet(head) for head in heads])
     for run in runs:
-        keys = [key["encoder"] for key in run.config["embeddings"].values()]
+        keys = run.encoders
         cells = [run.name, run.corpus, run.synthetic, run.model, keys[0], keys[1] if len(keys) > 1 else ""]
         cells += [" ".join(run.random_weights), run.split]
-        cells += [len(run.metrics["folds"]), run.config["split"]["repeats"], run.config["seed"]]
+        cells += [len(run.metrics["folds"]), run.description.split.repeats, run.description.seed]
         cells.append(run.metrics["pooled"]["clips"])
         for name in figures:
             bounds = run.metrics["intervals"].get(name, {})
@@ -85,13 +85,13 @@ def _number(value: object) -> float | None:
     return value if isinstance(value, int | float) else None
 
 
-def latex(runs: list[Run]) -> str:
+def latex(runs: list[ReportedRun]) -> str:
     """A `booktabs` table; the caption says what the figures are."""
     lines = [r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering", r"\begin{tabular}{llllrrlrrl}"]
     lines += [r"\toprule", " & ".join(escaping.latex(head) for head in HEADS) + r" \\", r"\midrule"]
     lines += [" & ".join(escaping.latex(cell) for cell in row) + r" \\" for row in rows(runs)]
     notes = dict.fromkeys(run.metrics["interval"]["note"] for run in runs)
-    found = [f"{run.name}: {text}" for run in runs for text in warnings(run)]
+    found = [f"{run.name}: {text}" for run in runs for text in run.warnings()] + data(runs)
     caption = " ".join(
         [
             "Means and standard deviations over folds, in per cent; the interval is that of all held-out clips.",
@@ -104,5 +104,5 @@ def latex(runs: list[Run]) -> str:
     return "\n".join(lines) + "\n"
 
 
-FORMATS: dict[str, Callable[[list[Run]], str]] = {".md": markdown, ".csv": comma_separated, ".tex": latex}
+FORMATS: dict[str, Callable[[list[ReportedRun]], str]] = {".md": markdown, ".csv": comma_separated, ".tex": latex}
 """What a file's name ends in -> how it is written; `.html` is `page.render`."""

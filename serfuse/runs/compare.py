@@ -23,6 +23,7 @@ from ..errors import RunError
 from ..metrics import intervals, paired_tests
 from . import paired_runs
 from .paired_runs import PairedRun
+from .run import Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,7 +117,7 @@ class Comparison:
 
 
 def compare(
-    runs: Sequence["Path | str | pd.DataFrame"],
+    runs: Sequence["Run | Path | str | pd.DataFrame"],
     *,
     metric: str = "accuracy",
     confidence: float = 0.95,
@@ -128,8 +129,8 @@ def compare(
     """Compares runs that were tested on the same clips in the same folds.
 
     Args:
-        runs: run folders, or tables of predictions (`clip`, `label`, `predicted`, and where known `speaker`, `fold`,
-            `repeat`).
+        runs: runs, their folders, or tables of predictions (`clip`, `label`, `predicted`, and where known `speaker`,
+            `fold`, `repeat`).
         metric: a name of `serfuse.metrics.METRICS`.
         confidence: nominal coverage of the intervals; 1 - confidence is the level of the verdicts.
         names: what to call the runs; by default their folders' names.
@@ -139,7 +140,7 @@ def compare(
 
     Raises:
         RunError: fewer than two runs, a run that cannot be read, or runs that were not tested on the same clips
-            and folds; the message says which clip and which fold.
+            and folds, or did not hear the same recordings; the message says which clip and which fold.
     """
     figure = metrics.METRICS.get(metric)
     if not figure.interval:
@@ -350,12 +351,7 @@ def _notes(
     kind: str,
     repeats: int,
 ) -> list[str]:
-    notes = [
-        f"WARNING: {run.name} has random weights ({', '.join(run.random_weights)}); its figures say nothing about the "
-        "published model."
-        for run in runs
-        if run.random_weights
-    ]
+    notes = [f"WARNING: {text}" for text in [*_warnings(runs), *paired_runs.heard(runs)]]
     notes.append(metrics.interval_note(clusters, confidence, kind))
     if clusters.unit != "clip":
         notes.append(
@@ -369,6 +365,15 @@ def _notes(
     elif runs[0].parts is None:
         notes.append("No folds.csv: the t-test takes every clip outside a fold as its training clip.")
     return notes
+
+
+def _warnings(runs: Sequence[PairedRun]) -> list[str]:
+    """What holds for all runs once, anything else with the names of the runs before it."""
+    names: dict[str, list[str]] = {}
+    for paired in runs:
+        for text in paired.run.warnings() if paired.run else []:
+            names.setdefault(text, []).append(paired.name)
+    return [text if len(of) == len(runs) else f"{', '.join(of)}: {text}" for text, of in names.items()]
 
 
 def _defined(value: float) -> float | None:

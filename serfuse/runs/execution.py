@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from .. import models
@@ -12,8 +12,9 @@ from ..errors import RunError
 from ..experiment import backend, cross_validation, fitting
 from ..experiment import threads as processors
 from ..experiment.config import Config
-from ..experiment.cross_validation import Dataset, FoldResult, Result
-from ..splits import leakage
+from ..experiment.cross_validation import FoldResult, Result
+from ..experiment.dataset import Dataset
+from ..progress import Observer
 from ..splits.folds import Fold
 from . import fold_files, run_folder
 
@@ -26,7 +27,8 @@ def fingerprint(config: Config, dataset: Dataset, threads: Iterable[int] = ()) -
     Args:
         threads: of each operation. A sweep keeps their number for its whole folder and leaves them out here.
     """
-    description = run_folder.description(config, dataset, threads)
+    description = run_folder.description(config, dataset, threads).to_dict()
+    del description["digests"]  # the clips are in `digest`, the embeddings in the folds: a plan has no vectors
     text = json.dumps({**description, "clips": dataset.digest}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -34,12 +36,10 @@ def fingerprint(config: Config, dataset: Dataset, threads: Iterable[int] = ()) -
 def execute(
     config: Config,
     dataset: Dataset,
-    out: Path,
+    out: Path | None = None,
     *,
     overwrite: bool = False,
-    on_audit: Callable[[leakage.Audit, list[Fold], int], None] | None = None,
-    on_fold: Callable[[FoldResult], None] | None = None,
-    on_epoch: Callable[[Fold, int, Mapping[str, float]], None] | None = None,
+    observer: Observer | None = None,
 ) -> Result:
     """Cross-validate and write the run folder.
 
@@ -48,12 +48,11 @@ def execute(
 
     Args:
         config: the experiment.
-        dataset: from `crossval.load_dataset`.
-        out: the run folder.
+        dataset: from `serfuse.experiment.dataset.load_dataset`.
+        out: the run folder, by default a free one in `runs/`; the result says which.
         overwrite: replace a finished run.
-        on_audit: called before training with the leakage audit, the folds and how many of them are done already.
-        on_fold: called with each fold, trained now or taken up.
-        on_epoch: called with each epoch.
+        observer: hears of the audit before training, and of each epoch and fold. A fold that it hears of is written
+            down.
 
     Raises:
         RunError: `out` holds a finished run, or cannot be written.
@@ -63,11 +62,12 @@ def execute(
     if models.get(config.model).library == "keras":
         backend.set_up_backend()
     parts = cross_validation.plan(config, dataset)
+    out = out or free_folder(Path("runs"), config, dataset)
     run_folder.prepare(out, overwrite)
     try:
         with locked(out, wait=False):
             try:
-                return _execute(config, dataset, parts, out, overwrite, on_audit, on_fold, on_epoch)
+                return _execute(config, dataset, parts, out, observer)
             finally:
                 (out / LOCK).unlink(missing_ok=True)
     except OSError as error:
@@ -77,45 +77,31 @@ def execute(
         ) from error
 
 
-def _execute(
-    config: Config,
-    dataset: Dataset,
-    parts: list[Fold],
-    out: Path,
-    overwrite: bool,
-    on_audit: Callable[[leakage.Audit, list[Fold], int], None] | None,
-    on_fold: Callable[[FoldResult], None] | None,
-    on_epoch: Callable[[Fold, int, Mapping[str, float]], None] | None,
-) -> Result:
+def _execute(config: Config, dataset: Dataset, parts: list[Fold], out: Path, observer: Observer | None) -> Result:
     """`execute`, once the folder is there and nobody else works in it."""
     threads = [processors.threads(fitting.library(config))]
     mark = fingerprint(config, dataset, threads)
     kept = out / FINISHED_FOLDS
     before = {fold_files.name(fold): fold_files.read(kept, fold, mark) for fold in parts}
+    for name, result in before.items():
+        if result is not None and result.embeddings not in ({}, dataset.embedding_digests):
+            before[name] = None  # the embeddings came out otherwise since
     done = sum(result is not None for result in before.values())
     if not done:
         shutil.rmtree(kept, ignore_errors=True)
     run_folder.clear(out, keep_models=done > 0)
     run_folder.write_start(out, config, dataset, parts, threads)
 
-    def finish(result: FoldResult) -> None:
-        if before[fold_files.name(result.fold)] is None:
-            run_folder.write_fold(out, result, config.split.repeats)
-            fold_files.write(kept, result, mark)
-            result.model = None  # on disk now; five of them in memory would be a waste
-        if on_fold:
-            on_fold(result)
+    def keep(result: FoldResult) -> None:
+        run_folder.write_fold(out, result, config.split.repeats)
+        fold_files.write(kept, result, mark)
+        result.model = None  # on disk now; five of them in memory would be a waste
 
     result = cross_validation.cross_validate(
-        config,
-        dataset,
-        parts,
-        recall=lambda fold: before[fold_files.name(fold)],
-        on_audit=(lambda audit: on_audit(audit, parts, done)) if on_audit else None,
-        on_fold=finish,
-        on_epoch=on_epoch,
+        config, dataset, parts, recall=lambda fold: before[fold_files.name(fold)], keep=keep, observer=observer
     )
     run_folder.write(out, result)
+    result.folder = out
     shutil.rmtree(kept, ignore_errors=True)
     return result
 

@@ -17,8 +17,7 @@ from ..atomic_io import make_durable_folder, sync
 from ..errors import RunError
 from ..experiment.cross_validation import FoldResult
 from ..splits.folds import Fold
-
-_COLUMNS_OF_TEXT = {"clip": str, "speaker": str, "text": str, "label": str, "predicted": str}
+from . import reading
 
 
 def name(fold: Fold) -> str:
@@ -50,6 +49,7 @@ def write(folder: Path, result: FoldResult, fingerprint: str, extra: dict[str, A
             "neighbours": result.neighbours,
             "seconds": result.seconds,
             "threads": result.threads,
+            "embeddings": result.embeddings,
             **(extra or {}),
         }
         (temporary / "fold.json").write_text(json.dumps(facts, indent=1), "utf-8")
@@ -81,26 +81,36 @@ def read(folder: Path, fold: Fold, fingerprint: str) -> FoldResult | None:
     if not (path / "fold.json").is_file():
         return None
     try:
-        facts = json.loads((path / "fold.json").read_text("utf-8"))
+        facts = reading.json_object(path / "fold.json")
         if facts["fingerprint"] != fingerprint:
             return None
         return FoldResult(
             fold=fold,
             predictions=read_predictions(path / "predictions.csv"),
-            history=pd.read_csv(path / "history.csv") if (path / "history.csv").stat().st_size > 1 else pd.DataFrame(),
+            history=_history(path / "history.csv"),
             parameters=int(facts["parameters"]),
             sensitivity=facts["sensitivity"],
             neighbours=facts["neighbours"],
             penultimate=np.load(path / "penultimate.npy", allow_pickle=False),
             seconds=float(facts["seconds"]),
             threads=int(facts.get("threads", 0)),
+            embeddings=dict(facts.get("embeddings") or {}),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RunError) as error:
         raise RunError(
             f"The finished fold {path} cannot be read ({error}). Delete that folder to run it anew."
         ) from None
 
 
+def _history(path: Path) -> pd.DataFrame:
+    """A row for each epoch; only the columns where a model has none."""
+    return reading.table(path, ()) if path.stat().st_size > 1 else pd.DataFrame()
+
+
 def read_predictions(path: Path) -> pd.DataFrame:
-    """A `predictions.csv`; ids stay text ("03", not 3), and a missing speaker or text stays missing."""
-    return pd.read_csv(path, dtype=_COLUMNS_OF_TEXT, keep_default_na=False, na_values={"speaker": [""], "text": [""]})
+    """A `predictions.csv`; ids stay text ("03", not 3), and a missing speaker or text stays missing.
+
+    Raises:
+        RunError: it is no such table.
+    """
+    return reading.table(path, ("clip", "label", "predicted"))

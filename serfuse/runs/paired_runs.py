@@ -5,21 +5,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError, RunError
-from ..experiment.config import read_yaml
+from ..errors import RunError
+from . import reading
+from .run import Run
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _KEYS = ["repeat", "fold", "clip"]
-_MAX_BYTES = 1 << 30  # folds.csv names every clip once per fold: a hundred folds of ten thousand clips have 40 MB
 
 
 @dataclass(frozen=True)
 class PairedRun:
-    """Predictions sorted by repeat and clip; `parts` as in `folds.csv` where known.
+    """Predictions ready to be paired.
 
-    `random_weights`: its encoders that were never trained, as far as is known.
+    Attributes:
+        name: what it is called.
+        table: predictions sorted by repeat and clip.
+        parts: as in `folds.csv`, where known.
+        classes: sorted.
+        speaker_kind: what a speaker is called.
+        run: the run that they are of; `None` for a table.
     """
 
     name: str
@@ -27,11 +33,11 @@ class PairedRun:
     parts: "pd.DataFrame | None"
     classes: tuple[str, ...]
     speaker_kind: str
-    random_weights: tuple[str, ...] = ()
+    run: Run | None = None
 
 
-def read(run: "Path | str | pd.DataFrame", place: int) -> PairedRun:
-    """A run folder, or a table of predictions; `place` (0 ..) names a table in messages.
+def read(run: "Run | Path | str | pd.DataFrame", place: int) -> PairedRun:
+    """A finished run, its folder, or a table of predictions; `place` (0 ..) names a table in messages.
 
     Raises:
         RunError: no finished run, a file that cannot be read, a missing column, a clip predicted twice, files that do
@@ -41,24 +47,13 @@ def read(run: "Path | str | pd.DataFrame", place: int) -> PairedRun:
 
     if isinstance(run, pd.DataFrame):
         return _paired_run(f"run {place + 1}", run, None, "speaker", f"run {place + 1}")
-    folder = Path(run)
-    if folder.is_file():
-        folder = folder.parent
-    file = folder / "predictions.csv"
-    if not file.is_file():
-        raise RunError(
-            f"{folder} is no finished run: it has no predictions.csv. Give a folder that `serfuse cv` wrote."
-        )
-    parts_file = folder / "folds.csv"
-    parts = _csv(parts_file) if parts_file.is_file() else None
+    if not isinstance(run, Run):
+        run = Run.read(run)
+    parts = None if run.parts.empty else run.parts
+    found = _paired_run(run.name, run.predictions, parts, run.speaker_kind, str(run.folder / "predictions.csv"))
     if parts is not None:
-        _need(parts, ["repeat", "fold", "clip", "part"], str(parts_file))
-        for column in ("repeat", "fold"):
-            parts[column] = _whole(parts[column], column, str(parts_file))
-    found = _paired_run(folder.name, _csv(file), parts, _speaker_kind(folder), str(file))
-    if parts is not None:
-        _check_tested(found.table, parts, folder)
-    return replace(found, random_weights=_random_weights(folder))
+        _check_tested(found.table, parts, run.folder)
+    return replace(found, run=run)
 
 
 def _check_tested(table: "pd.DataFrame", parts: "pd.DataFrame", folder: Path) -> None:
@@ -77,49 +72,10 @@ def _check_tested(table: "pd.DataFrame", parts: "pd.DataFrame", folder: Path) ->
         )
 
 
-def _csv(path: Path) -> "pd.DataFrame":
-    """A table of strings: speaker "03" must not become 3, nor a clip called "NA" missing."""
-    import pandas as pd
-
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise RunError(f"{path} is larger than {_MAX_BYTES >> 20} MB, which no run's is.")
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:  # pandas' own errors of reading are ValueErrors
-        raise RunError(f"{path} cannot be read: {error}") from error
-
-
-def _speaker_kind(folder: Path) -> str:
-    """What the speaker column holds, for messages; a folder whose configuration does not tell has speakers."""
-    try:
-        return str(read_yaml(folder / "config.yaml")["corpus"]["speaker_kind"])
-    except (ConfigError, KeyError, TypeError):
-        return "speaker"
-
-
-def _random_weights(folder: Path) -> tuple[str, ...]:
-    """Encoders that were never trained, by the run's configuration; none where it does not tell."""
-    try:
-        keys = read_yaml(folder / "config.yaml")["embeddings"].values()
-        return tuple(str(key["encoder"]) for key in keys if str(key["weights"]).startswith("random"))
-    except (ConfigError, KeyError, TypeError, AttributeError):
-        return ()
-
-
 def _need(table: "pd.DataFrame", columns: Sequence[str], where: str) -> None:
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise RunError(f"{where} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}.")
-
-
-def _whole(column: "pd.Series", name: str, where: str) -> "pd.Series":
-    try:
-        found = column.astype(float)
-        if not ((found == found.round()) & (found.abs() < 2**53)).all():
-            raise ValueError("expected whole numbers")
-    except ValueError as error:
-        raise RunError(f"{where}: the column {name!r} holds something that is no number ({error}).") from error
-    return found.astype(int)
 
 
 def _paired_run(name: str, table: "pd.DataFrame", parts: "pd.DataFrame | None", kind: str, where: str) -> PairedRun:
@@ -130,7 +86,7 @@ def _paired_run(name: str, table: "pd.DataFrame", parts: "pd.DataFrame | None", 
         raise RunError(f"{where} holds no predictions.")
     clean = table[["clip", "label", "predicted"]].astype(str)
     for column in ("repeat", "fold"):
-        clean[column] = _whole(table[column], column, where) if column in table.columns else 0
+        clean[column] = reading.whole_numbers(table[column], where) if column in table.columns else 0
     if "speaker" in table.columns:
         clean["speaker"] = table["speaker"].astype(object).where(table["speaker"].notna(), "").astype(str)
     else:
@@ -205,6 +161,51 @@ def check(a: PairedRun, b: PairedRun) -> None:
         )
     if a.parts is not None and b.parts is not None:
         _check_training(a, b)
+    if a.run is not None and b.run is not None:
+        _check_heard(a, b)
+
+
+def _check_heard(a: PairedRun, b: PairedRun) -> None:
+    """The recordings under the ids must be the same, as far as both runs tell."""
+    if not a.run.clips.empty and not b.run.clips.empty:
+        both = a.run.clips.merge(b.run.clips, on="clip", suffixes=("_a", "_b"))
+        other = both.loc[both["audio_a"] != both["audio_b"], "clip"].tolist()
+        if other:
+            raise RunError(
+                f"The runs did not hear the same recordings: {', '.join(map(repr, other[:3]))} "
+                f"{'was' if len(other) == 1 else 'were'} another in {b.name!r} than in {a.name!r}; {len(other)} of "
+                f"{len(both)} clips differ so. Run both again on the recordings as they are now."
+            )
+    digests = [run.run.description.digests.recordings for run in (a, b)]
+    if None not in digests and digests[0] != digests[1]:
+        raise RunError(
+            f"The runs did not hear the same recordings: those of {a.name!r} and of {b.name!r} have other digests in "
+            "config.yaml. Run both again on the recordings as they are now."
+        )
+
+
+def heard(runs: Sequence[PairedRun]) -> list[str]:
+    """What a reader must know of what the runs heard, where they are not refused."""
+    of = [paired for paired in runs if paired.run is not None]
+    silent = [paired.name for paired in of if paired.run.description.digests.recordings is None]
+    found = []
+    if silent and len(of) > 1:
+        found.append(
+            f"{', '.join(silent)} {'does' if len(silent) == 1 else 'do'} not tell which recordings were heard (written "
+            "before serfuse 0.2): clips are taken for the same by their ids and labels."
+        )
+    seen: dict[str, tuple[str, str]] = {}
+    for paired in of:
+        digests = paired.run.description.digests.embeddings
+        for side, key in paired.run.description.embeddings.items():
+            if side in digests:
+                name, digest = seen.setdefault(key.model_dump_json(), (paired.name, digests[side]))
+                if digest != digests[side]:
+                    found.append(
+                        f"The embeddings of {key.encoder} are not the same numbers in {name} and {paired.name}, though "
+                        "of one encoder, weights and settings: they were computed again in between."
+                    )
+    return found
 
 
 def _check_training(a: PairedRun, b: PairedRun) -> None:

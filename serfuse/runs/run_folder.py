@@ -1,9 +1,12 @@
-"""The run folder: everything that made a result, and the result, as files a person or a script can read."""
+"""The run folder written: everything that made a result, and the result, as files a person or a script can read.
+
+`run.Run` reads it; `schema` is what both agree on.
+"""
 
 import json
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import metadata
@@ -16,18 +19,15 @@ import yaml
 
 from .. import __version__
 from ..atomic_io import write_text
-from ..errors import ConfigError, RunError, StoreError
+from ..errors import RunError
 from ..experiment import config, fitting
-from ..experiment.cross_validation import Dataset, FoldResult, Result
+from ..experiment.cross_validation import FoldResult, Result
+from ..experiment.dataset import Dataset
 from ..splits.folds import Fold
-from ..store.key import EmbeddingKey
-from . import figures
+from . import figures, schema
 
 _VERSIONED = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn", "scipy", "pandas")
-_MAX_METRICS_BYTES = 64 << 20  # a fold takes three kilobytes
-# of `description`, beside the settings
-_RECORDED = ("embeddings", "corpus", "versions", "backend", "threads")
-FILES = ("config.yaml", "folds.csv", "predictions.csv", "history.csv", "metrics.json")
+FILES = ("config.yaml", "clips.csv", "folds.csv", "predictions.csv", "history.csv", "metrics.json")
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
@@ -78,17 +78,26 @@ def _versions() -> tuple[tuple[str, str], ...]:
     return tuple(found.items())
 
 
-def description(result_config: config.Config, dataset: Dataset, threads: Iterable[int] = ()) -> dict[str, Any]:
-    """What `config.yaml` holds: the configuration with every default, the embeddings' keys, the versions.
+def description(
+    result_config: config.Config,
+    dataset: Dataset,
+    threads: Iterable[int] = (),
+    embeddings: Mapping[str, str] | None = None,
+) -> schema.Description:
+    """What `config.yaml` holds: the configuration with every default, the embeddings' keys, versions, what was heard.
 
     Args:
         threads: those that the folds are, or were, trained with; a number for each where they differ.
+        embeddings: digests of the embeddings that the folds were trained with; by default those of the dataset.
+
+    Raises:
+        RunError: a setting that cannot be written down.
     """
     values = yaml.safe_load(config.dump(result_config))
     values["data"]["corpus"] = dataset.corpus
     numbers = sorted(set(threads))
-    return {
-        **values,
+    embeddings = dataset.embedding_digests if embeddings is None else dict(embeddings)
+    values |= {
         "embeddings": {name: key.to_dict() for name, key in dataset.keys.items()},
         "corpus": {
             "name": dataset.corpus,
@@ -102,27 +111,15 @@ def description(result_config: config.Config, dataset: Dataset, threads: Iterabl
         "versions": versions(),
         "backend": fitting.library(result_config),
         **({"threads": numbers[0] if len(numbers) == 1 else numbers} if numbers else {}),
+        "digests": {**dataset.digests, **({"embeddings": embeddings} if embeddings else {})},
     }
+    return schema.check_description(values, "The run")
 
 
-def settings_of(values: dict[str, Any]) -> dict[str, Any]:
-    """The settings in what `config.yaml` of a run holds, to run it again; other configurations as they are.
-
-    What was only recorded is left out, and encoders are named in full: whatever else the store holds by now, the
-    same embeddings are meant.
-
-    Raises:
-        ConfigError: the record of the embeddings is damaged.
-    """
-    if not {"embeddings", "versions"} <= values.keys():
-        return values
-    settings = {key: value for key, value in values.items() if key not in _RECORDED}
-    try:
-        named = {side: EmbeddingKey.from_dict(key).folder for side, key in values["embeddings"].items()}
-        settings["data"] = {**values["data"], **named}
-    except (AttributeError, KeyError, TypeError, StoreError) as error:
-        raise ConfigError(f"The embeddings recorded in this run's configuration cannot be read ({error}).") from None
-    return settings
+def clips_table(dataset: Dataset) -> pd.DataFrame:
+    """`clip, label, speaker, text, audio` of every clip: what was learned from, `audio` being what was heard."""
+    names = {"id": "clip", "emotion": "label", "speaker": "speaker", "text": "text", "audio": "audio"}
+    return dataset.clips[list(names)].rename(columns=names)
 
 
 def folds_table(parts: Iterable[Fold]) -> pd.DataFrame:
@@ -136,11 +133,17 @@ def folds_table(parts: Iterable[Fold]) -> pd.DataFrame:
 
 
 def write_start(
-    out: Path, result_config: config.Config, dataset: Dataset, parts: list[Fold], threads: Iterable[int]
+    out: Path,
+    result_config: config.Config,
+    dataset: Dataset,
+    parts: list[Fold],
+    threads: Iterable[int],
+    embeddings: Mapping[str, str] | None = None,
 ) -> None:
-    """Write down what is about to be run, before the first epoch; `threads` as for `description`."""
-    text = yaml.safe_dump(description(result_config, dataset, threads), sort_keys=False, allow_unicode=True)
-    write_text(out / "config.yaml", text)
+    """Write down what is about to be run, before the first epoch; `threads`, `embeddings` as for `description`."""
+    values = description(result_config, dataset, threads, embeddings).to_dict()
+    write_text(out / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    write_csv(out / "clips.csv", clips_table(dataset))
     write_csv(out / "folds.csv", folds_table(parts))
 
 
@@ -162,7 +165,7 @@ def write_fold(out: Path, result: FoldResult, repeats: int = 1) -> None:
 
 def write(out: Path, result: Result) -> None:
     """Write the figures, tables and metrics of a finished run; `metrics.json` last, as the mark of a finished run."""
-    title = run_title(result)
+    title = description(result.config, result.dataset).title
     figures.confusion(result.predictions, result.dataset.classes, title, out / "confusion.png")
     first = result.folds[0]
     points = first.predictions[["clip", "speaker", "repeat", "fold", "label", "predicted"]].copy()
@@ -178,16 +181,10 @@ def write_tables(out: Path, result: Result) -> None:
     write_csv(out / "predictions.csv", result.predictions)
     history = pd.concat([fold.history for fold in result.folds], ignore_index=True)
     write_csv(out / "history.csv", history)
-    text = json.dumps(_plain(result.metrics), indent=2, allow_nan=False, ensure_ascii=False)
+    values = _plain(result.metrics)
+    schema.check_metrics(values, description(result.config, result.dataset), str(out))
+    text = json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False)
     write_text(out / "metrics.json", text + "\n")
-
-
-def run_title(result: Result) -> str:
-    """One line that says what a figure shows."""
-    named = [f"{key.encoder}{' (random weights)' if key.random else ''}" for key in result.dataset.keys.values()]
-    inputs = " + ".join(named)
-    synthetic = " (synthetic speech)" if result.dataset.info.get("synthetic") else ""
-    return f"{result.config.model}: {inputs}, {result.dataset.corpus}{synthetic}, split {result.config.split.name}"
 
 
 def _plain(value: Any) -> Any:
@@ -203,32 +200,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
         return float(value) if np.isfinite(value) else None
     return value
-
-
-def read_metrics(run: Path) -> dict[str, Any]:
-    """`metrics.json` of a run folder.
-
-    Raises:
-        RunError: no finished run there.
-    """
-    path = run / "metrics.json"
-    if not path.is_file():
-        raise RunError(f"{run} is no finished run: it has no metrics.json. Give a folder that `serfuse cv` wrote.")
-    try:
-        if path.stat().st_size > _MAX_METRICS_BYTES:
-            raise RunError(f"{path} is larger than {_MAX_METRICS_BYTES >> 20} MB, which no run's is.")
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{run} holds no finished run (metrics.json: {error}).") from None
-
-
-def read_description(run: Path) -> dict[str, Any]:
-    """What `config.yaml` of a run folder holds, see `description`.
-
-    Raises:
-        RunError: missing, too large, not YAML, or YAML that expands itself.
-    """
-    try:
-        return config.read_yaml(run / "config.yaml")
-    except ConfigError as error:
-        raise RunError(f"{run} is not a whole run folder: {error}") from None

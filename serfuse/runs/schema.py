@@ -1,21 +1,25 @@
-"""What a report needs of `metrics.json` and `config.yaml`: a run folder may come from anybody."""
+"""The files `config.yaml` and `metrics.json` of a run folder: what they hold, for writing and for reading.
 
-from typing import Annotated, Any
+A run folder may come from anybody, and from an earlier or later version: what is not always there is optional, and
+further keys are let through.
+"""
+
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import RunError
 from ..experiment.config import explain
+from . import sentences
 
 # Not only a number: Python's JSON reader lets NaN and infinity through.
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Part(BaseModel):
-    """Further keys are let through: a later version may write more."""
-
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
@@ -84,6 +88,7 @@ class _Sensitivity(_Part):
 
 class _Neighbours(_Part):
     accuracy: Share
+    changed_from_alone: Share | None = None
 
 
 class Metrics(_Part):
@@ -118,64 +123,140 @@ class Metrics(_Part):
         return self
 
 
-class _Corpus(_Part):
+class Corpus(_Part):
+    """What was learned from; `left_out` are clips that extract skipped."""
+
     name: str
     clips: Count
+    left_out: Count = 0
     speakers: Count
     speaker_kind: str = "speaker"
+    classes: list[str] = []
     synthetic: bool = False
 
 
-class _Key(_Part):
+class Key(_Part):
+    """The key of an embedding, as far as it is shown; `EmbeddingKey.from_dict` knows all of it."""
+
     encoder: str
     weights: str
     layer: Any
     pooling: str
     pad: str
 
+    @property
+    def random(self) -> bool:
+        """Whether the weights were never trained."""
+        return self.weights.startswith("random")
 
-class _Split(_Part):
+
+class Data(_Part):
+    """What the store was asked for."""
+
+    corpus: str | None = None
+    a: str | None = None
+    b: str | None = None
+    pooling: str | None = None
+
+
+class Split(_Part):
+    """How the clips were split."""
+
     name: str
     folds: Count
     repeats: Count
+    folder: str | None = None
+
+
+class Digests(_Part):
+    """Hashes of the data that a run was made with, see `Dataset.digests`; runs before 0.2 have none."""
+
+    clips: str | None = None
+    labels: str | None = None
+    speakers: str | None = None
+    texts: str | None = None
+    folds: str | None = None
+    recordings: str | None = None
+    embeddings: dict[str, str] = {}
 
 
 class Description(_Part):
-    """`config.yaml` of a run folder."""
+    """`config.yaml` of a run folder: the settings with every default, and what the run was made with."""
 
     model: str
-    corpus: _Corpus
-    embeddings: Annotated[dict[str, _Key], Field(min_length=1, max_length=2)]
-    split: _Split
     options: dict[str, Any]
+    data: Data = Data()
+    split: Split
     training: dict[str, Any]
     seed: Count
+    embeddings: Annotated[dict[str, Key], Field(min_length=1, max_length=2)]
+    corpus: Corpus
     versions: dict[str, Any]
+    backend: str = "-"
+    threads: Count | list[Count] | None = None
+    digests: Digests = Digests()
+
+    @property
+    def encoders(self) -> list[str]:
+        """Of the inputs, in their order."""
+        return [key.encoder for key in self.embeddings.values()]
+
+    @property
+    def random_weights(self) -> list[str]:
+        """Encoders that were never trained."""
+        return [key.encoder for key in self.embeddings.values() if key.random]
+
+    @property
+    def title(self) -> str:
+        """One line that says what a figure shows."""
+        return sentences.title(
+            self.model,
+            [(key.encoder, key.random) for key in self.embeddings.values()],
+            self.corpus.name,
+            self.corpus.synthetic,
+            self.split.name,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The values that were given, in the order of the file."""
+        return self.model_dump(mode="json", exclude_unset=True)
 
 
-def check(metrics: Any, config: Any, where: str) -> None:
-    """Refuses files that a report cannot be made of.
+RECORDED = ("embeddings", "corpus", "versions", "backend", "threads", "digests")
+"""Keys of `Description` that are no settings."""
 
-    Args:
-        metrics: what `metrics.json` holds.
-        config: what `config.yaml` holds.
-        where: the run folder, for the message.
+
+def check_description(values: Any, where: str) -> Description:
+    """What `config.yaml` holds.
 
     Raises:
-        RunError: naming the file and what in it is missing or of another type.
+        RunError: naming what in it is missing or of another type; `where` is the run folder.
     """
-    for name, model, values in (("config.yaml", Description, config), ("metrics.json", Metrics, metrics)):
-        try:
-            found = model.model_validate(values)
-        except (ValidationError, RecursionError) as error:
-            reason = explain(error, name) if isinstance(error, ValidationError) else "nested without end"
-            lines = reason.splitlines()
-            more = f"\n  ... and {len(lines) - 4} more" if len(lines) > 4 else ""
-            text = "\n".join(line[:200] for line in lines[:4])
-            raise RunError(f"{where} is not a whole run folder. Run it again.\n{text}{more}") from None
-    unknown = set(found.sensitivity) - set(config["embeddings"])
+    return _validated(Description, values, "config.yaml", where)
+
+
+def check_metrics(values: Any, description: Description, where: str) -> Metrics:
+    """What `metrics.json` holds.
+
+    Raises:
+        RunError: as `check_description`, or the two files are about different inputs.
+    """
+    found = _validated(Metrics, values, "metrics.json", where)
+    unknown = set(found.sensitivity) - set(description.embeddings)
     if unknown:
         raise RunError(
             f"{where} is not a whole run folder: metrics.json tells of the inputs {', '.join(sorted(unknown))}, "
-            f"config.yaml of {', '.join(config['embeddings'])}. Run it again."
+            f"config.yaml of {', '.join(description.embeddings)}. Run it again."
         )
+    return found
+
+
+def _validated(model: type[Model], values: Any, name: str, where: str) -> Model:
+    try:
+        return model.model_validate(values)
+    except (ValidationError, RecursionError) as error:
+        reason = explain(error, name) if isinstance(error, ValidationError) else "nested without end"
+        lines = reason.splitlines()
+        more = f"\n  ... and {len(lines) - 4} more" if len(lines) > 4 else ""
+        text = "\n".join(line[:200] for line in lines[:4])
+        raise RunError(f"{where} is not a whole run folder. Run it again.\n{text}{more}") from None

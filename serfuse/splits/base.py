@@ -26,7 +26,7 @@ class ClipTable:
     speaker_kind: str
 
     def name(self, column: str) -> str:
-        """What a column is called in messages."""
+        """Say what a column is called in messages."""
         return self.speaker_kind if column == "speaker" else column
 
 
@@ -62,5 +62,5 @@ class SplitMethod:
 
 
 def one_part_each(part: np.ndarray, folds: int) -> list[Parts]:
-    """Folds 0 .. folds - 1, each tested once, from the number of the fold that tests each clip."""
+    """Make folds 0 .. folds - 1, each tested once, from the number of the fold that tests each clip."""
     return [Parts(np.flatnonzero(part != k), np.flatnonzero(part == k)) for k in range(folds)]

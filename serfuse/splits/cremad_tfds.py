@@ -12,7 +12,7 @@ _SPEAKERS = tuple(str(number) for number in range(1001, 1092))
 
 
 def speakers_of_parts() -> dict[str, tuple[str, ...]]:
-    """CREMA-D's published speaker-disjoint split: part -> speaker ids (63 train, 9 validation, 19 test).
+    """Read CREMA-D's published speaker-disjoint split: part -> speaker ids (63 train, 9 validation, 19 test).
 
     As TensorFlow Datasets' `crema_d` 1.0.0 makes it: the 91 sorted ids, shuffled by `RandomState(0)`, cut at
     70 and 80 per cent.

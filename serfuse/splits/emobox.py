@@ -14,7 +14,7 @@ _MAX_BYTES = 256 << 20  # a million clips
 
 
 def read(table: ClipTable, folder: Path) -> list[Parts]:
-    """Folds in EmoBox's layout: `fold_K/<corpus>_{train,valid,test}_fold_K.jsonl`, one JSON object per line.
+    """Read folds in EmoBox's layout: `fold_K/<corpus>_{train,valid,test}_fold_K.jsonl`, one JSON object per line.
 
     An entry is matched to a clip by its `key` (with or without the leading "<corpus>-") or its `wav` file's
     stem, unless several files have that. Clips that EmoBox does not list are in no part.

@@ -53,7 +53,7 @@ def split(
     speaker_kind: str = "speaker",
     folder: Path | None = None,
 ) -> list[Fold]:
-    """Splits clips into folds.
+    """Split clips into folds.
 
     Every clip is tested exactly once per repeat, except under a published single split (`cremad-tfds`,
     `given` with train and test, an EmoBox folder), which tests only its test part.
@@ -75,7 +75,9 @@ def split(
         UnknownNameError: no such method.
     """
     _check_number("repeats", repeats, 1)
-    chosen, table = _checked(clips, method, folds, seed, validation_fraction, speaker_kind, folder)
+    chosen, table = _checked(
+        clips, method, folds, seed, validation_fraction=validation_fraction, speaker_kind=speaker_kind, folder=folder
+    )
     result = []
     for repeat in range(repeats):
         drawn = chosen.assign(table, folds, seed + repeat, folder)
@@ -100,11 +102,13 @@ def whole(
     speaker_kind: str = "speaker",
     folder: Path | None = None,
 ) -> Fold:
-    """All clips for training, but for the inner validation part, which keeps apart what the split does.
+    """Give all clips to training, but for the inner validation part, which keeps apart what the split does.
 
     For the model that is kept after a cross-validation. Its `test` is empty. Arguments and errors as for `split`.
     """
-    chosen, table = _checked(clips, method, folds, seed, validation_fraction, speaker_kind, folder)
+    chosen, table = _checked(
+        clips, method, folds, seed, validation_fraction=validation_fraction, speaker_kind=speaker_kind, folder=folder
+    )
     apart = chosen.apart
     if apart is None:
         apart = inner.kept_apart(table, chosen.assign(table, folds, seed, folder))
@@ -118,6 +122,7 @@ def _checked(
     method: str,
     folds: int,
     seed: int,
+    *,
     validation_fraction: float,
     speaker_kind: str,
     folder: Path | None,
@@ -184,7 +189,7 @@ def _require(table: ClipTable, column: str, method: splits.SplitMethod) -> None:
 
 
 def _check_classes(table: ClipTable, train: np.ndarray, test: np.ndarray, index: int, method: str) -> None:
-    """Refuses a fold that would test a class of which training holds no clip."""
+    """Refuse a fold that would test a class of which training holds no clip."""
     unseen = sorted(set(table.labels[test]) - set(table.labels[train]))
     if unseen:
         raise SplitError(

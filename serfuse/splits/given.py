@@ -47,7 +47,7 @@ def _given(table: ClipTable, folds: int, seed: int, folder: Path | None) -> list
 
 
 def _natural(value: str) -> tuple:
-    """Sorts "fold_10" behind "fold_9"."""
+    """Sort "fold_10" behind "fold_9"."""
     return tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", value) if p)
 
 

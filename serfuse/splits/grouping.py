@@ -7,14 +7,14 @@ from .base import ClipTable
 
 
 def codes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(sorted distinct values, code of each value)."""
+    """Number the values: the sorted distinct ones, and the code of each `(N,)` among them."""
     distinct = np.array(sorted(set(values)), dtype=object)
     place = {value: i for i, value in enumerate(distinct)}
     return distinct, np.array([place[value] for value in values], dtype=int)
 
 
 def partition(labels: np.ndarray, groups: np.ndarray, parts: int, rng: np.random.Generator) -> np.ndarray:
-    """Part (0 .. parts - 1) of each clip: whole groups, classes spread evenly, another draw for another seed.
+    """Put whole groups into parts, 0 .. parts - 1 for each clip, classes spread evenly; another seed draws others.
 
     scikit-learn's StratifiedGroupKFold breaks only ties at random: on Emo-DB every seed gives the same five
     folds, so repeats over seeds would repeat one partition. Here groups are placed greedily, the larger ones
@@ -47,7 +47,7 @@ def partition(labels: np.ndarray, groups: np.ndarray, parts: int, rng: np.random
 
 
 def by_group(table: ClipTable, column: str, folds: int, rng: np.random.Generator, method: str) -> np.ndarray:
-    """Fold (0 .. folds - 1) that tests each clip, whole groups of `column` each.
+    """Draw the fold (0 .. folds - 1) that tests each clip, whole groups of `column` each.
 
     Args:
         table: the clips.

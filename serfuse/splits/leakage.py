@@ -102,11 +102,11 @@ class Audit:
     notes: tuple[str, ...]
 
     def sentences(self) -> list[str]:
-        """The audit in plain words, the most important first."""
+        """Say the audit in plain words, the most important first."""
         return [*_speaker_sentences(self), *_text_sentences(self), *_clip_sentences(self), *self.notes]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, the sentences included, in types that JSON holds."""
+        """Give everything, the sentences included, in types that JSON holds."""
         result = asdict(self)
         result["folds"] = [{**fold, "absent": list(fold["absent"])} for fold in result["folds"]]
         for key in ("notes", "fitted_names"):
@@ -123,7 +123,7 @@ def audit(
     fitted: Mapping[str, Sequence[Iterable[str]]] | None = None,
     notes: Sequence[str] = (),
 ) -> Audit:
-    """Counts what stands on both sides of each fold.
+    """Count what stands on both sides of each fold.
 
     Args:
         clips: columns `id`, `emotion`, and where known `speaker`, `text`, `audio` (content hash of the

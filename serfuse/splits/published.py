@@ -7,7 +7,7 @@ from .base import Parts
 
 
 def published(train: np.ndarray, validation: np.ndarray, test: np.ndarray, where: str) -> Parts:
-    """The split that three masks, (N,) bool each, describe; an empty validation part is drawn from training later.
+    """Read the split that three masks, (N,) bool each, describe; an empty validation part is drawn from training later.
 
     Raises:
         SplitError: nothing to train on or to test; the message names `where` it was read from.

@@ -6,11 +6,11 @@ import numpy as np
 
 from ..errors import SplitError
 from .base import ClipTable, Parts
-from .grouping import partition
+from .grouping import codes, partition
 
 
 def kept_apart(table: ClipTable, drawn: Sequence[Parts]) -> tuple[str, ...]:
-    """Which of speaker and text no fold has on both sides."""
+    """Tell which of speaker and text no fold has on both sides."""
     result = []
     for column in ("speaker", "text"):
         values = table.columns[column]
@@ -24,7 +24,7 @@ def kept_apart(table: ClipTable, drawn: Sequence[Parts]) -> tuple[str, ...]:
 def draw(
     table: ClipTable, train: np.ndarray, apart: tuple[str, ...], fraction: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(training, validation) positions out of `train`; nothing named in `apart` is on both sides."""
+    """Split `train` into (training, validation) positions; nothing named in `apart` is on both sides."""
     if fraction == 0:
         return train, train[:0]
     if not apart:
@@ -46,14 +46,14 @@ def draw(
         values = table.columns[column][train]
         parts.append(partition(table.labels[train], values, min(blocks, len(set(values))), rng))
     best: tuple[int, np.ndarray, np.ndarray] | None = None
-    classes = len(set(table.labels[train]))
+    distinct, label = codes(table.labels[train])
     counts = [part.max() + 1 for part in parts]
     for cell in rng.permutation(int(np.prod(counts))):
         held = [part == k for part, k in zip(parts, np.unravel_index(cell, counts), strict=True)]
         inside, outside = np.logical_and.reduce(held), ~np.logical_or.reduce(held)
-        if not inside.any() or len(set(table.labels[train[outside]])) < classes:
+        if not inside.any() or _covered(label[outside]) < len(distinct):
             continue
-        covered = len(set(table.labels[train[inside]]))
+        covered = _covered(label[inside])
         if best is None or covered > best[0]:
             best = covered, outside, inside
     if best is None:
@@ -65,8 +65,13 @@ def draw(
     return train[best[1]], train[best[2]]
 
 
+def _covered(label: np.ndarray) -> int:
+    """How many classes have a clip."""
+    return int(np.count_nonzero(np.bincount(label)))
+
+
 def _stratified(labels: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
-    """Marks the share `fraction` of each class, at least one clip of a class that has two, never all of
+    """Mark the share `fraction` of each class, at least one clip of a class that has two, never all of
     one."""
     chosen = np.zeros(len(labels), dtype=bool)
     for label in sorted(set(labels)):

@@ -126,6 +126,9 @@ class _Driver:
     def work(self) -> None:
         """Until nothing is left to do."""
         self.report(self.progress, "")
+        for planned in self.progress.plan.planned:
+            if changes := "; ".join(self.ledger.changes(planned)):
+                self.report(self.progress, f"{planned.experiment.label} is run anew, its data have changed: {changes}")
         while self.pending or self.progress.running or self.progress.elsewhere or self.complete:
             self.start_some()
             if self.progress.running:

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..experiment import config as configs
 from ..experiment.config import Config
-from ..experiment.cross_validation import parse_input
+from ..experiment.dataset import parse_input
 from .spec import SweepFile
 
 AXES = ("corpus", "model", "encoder", "a", "b", "row", "block", "seed")

@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from .. import atomic_io
 from ..errors import RunError, SerfuseError
 from ..experiment import cross_validation
@@ -28,6 +26,7 @@ from ..experiment.cross_validation import FoldResult
 from ..runs import fold_files
 from ..runs import run_folder as results
 from ..runs.execution import FINISHED_FOLDS
+from ..runs.run import Run
 from ..splits.folds import Fold
 from .plan import Planned, Unit
 
@@ -145,7 +144,8 @@ class Ledger:
         result = cross_validation.cross_validate(config, dataset, parts, recall=recall)
         try:
             (out / "fingerprint").unlink(missing_ok=True)  # what is half rewritten is not finished
-            results.write_start(out, config, dataset, parts, [fold.threads for fold in result.folds if fold.threads])
+            threads = [fold.threads for fold in result.folds if fold.threads]
+            results.write_start(out, config, dataset, parts, threads, _embeddings(result.folds))
             results.write_tables(out, result)
             atomic_io.write_text(out / "fingerprint", planned.fingerprint + "\n")
         except (OSError, SerfuseError) as error:
@@ -161,13 +161,22 @@ class Ledger:
             return False
         return mark == planned.fingerprint and (out / "metrics.json").is_file()
 
-    def metrics(self, planned: Planned) -> dict[str, Any]:
-        """Figures of merit of a finished cross-validation."""
-        return results.read_metrics(self.run_folder(planned))
+    def run(self, planned: Planned) -> Run:
+        """A finished cross-validation.
 
-    def predictions(self, planned: Planned) -> pd.DataFrame:
-        """Held-out predictions of a finished cross-validation."""
-        return fold_files.read_predictions(self.run_folder(planned) / "predictions.csv")
+        Raises:
+            RunError: it is not finished, or cannot be read.
+        """
+        return Run.read(self.run_folder(planned))
+
+    def changes(self, planned: Planned) -> list[str]:
+        """What of the data is no longer as the finished run had it that is in its place; empty where there is none."""
+        if planned.dataset is None or self.finished(planned):
+            return []
+        try:
+            return self.run(planned).changes(planned.dataset)
+        except RunError:  # nothing there, or half a run: it is made anew
+            return []
 
     # --- the log ------------------------------------------------------------------------------------------------
 
@@ -225,6 +234,12 @@ class Ledger:
     def set_threads(self, number: int) -> None:
         """Remember the threads of each unit."""
         atomic_io.write_text(self.folder / "sweep.json", json.dumps({"threads": number}) + "\n")
+
+
+def _embeddings(folds: list[FoldResult]) -> dict[str, str]:
+    """What the folds were trained on, as far as all of them say the same."""
+    found = [fold.embeddings for fold in folds]
+    return found[0] if all(one == found[0] for one in found) else {}
 
 
 def _accuracy(result: FoldResult) -> float:

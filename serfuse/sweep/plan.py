@@ -1,7 +1,7 @@
 """What a sweep has to do: its cells joined with what the store holds, folds, and what is missing."""
 
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,8 @@ from ..encoders import ENCODERS
 from ..errors import SerfuseError, SplitError, StoreError, UnknownNameError
 from ..experiment import cross_validation
 from ..experiment.config import Config
-from ..experiment.cross_validation import Dataset, parse_input
+from ..experiment.dataset import Dataset, load_dataset, parse_input
+from ..progress import Observer
 from ..runs import execution, fold_files
 from ..splits.folds import Fold
 from ..store import EmbeddingKey, EmbeddingStore
@@ -78,13 +79,13 @@ class Datasets:
         self._found: dict[tuple[Any, ...], Dataset] = {}
 
     def get(self, config: Config) -> Dataset:
-        """As `crossval.load_dataset`."""
+        """As `load_dataset`."""
         data = config.data
         place = (data.corpus, data.a, data.b, data.pooling)
         if place in self._found:
             self._found[place] = self._found.pop(place)
         else:
-            self._found[place] = cross_validation.load_dataset(config, self.store)
+            self._found[place] = load_dataset(config, self.store)
             while self._keep is not None and len(self._found) > self._keep:
                 del self._found[next(iter(self._found))]
         return self._found[place]
@@ -191,13 +192,13 @@ class Plan:
         return [unit for planned in self.planned for unit in planned.units]
 
 
-def make(grid: Grid, store: EmbeddingStore, progress: Callable[[int, int], None] | None = None) -> Plan:
+def make(grid: Grid, store: EmbeddingStore, observer: Observer | None = None) -> Plan:
     """Join a table with a store. Nothing is trained, and no vectors are read.
 
     Args:
         grid: the table.
         store: the store.
-        progress: called with the number of cross-validations looked at, and their number in all.
+        observer: hears of each cross-validation that is looked at.
 
     Raises:
         StoreError: the store is damaged.
@@ -213,9 +214,7 @@ def make(grid: Grid, store: EmbeddingStore, progress: Callable[[int, int], None]
     split: dict[tuple[Any, ...], tuple[Fold, ...]] = {}
     unsplit: dict[tuple[Any, ...], SplitError] = {}
     planned = []
-    for number, experiment in enumerate(grid.experiments):
-        if progress:
-            progress(number, len(grid.experiments))
+    for experiment in (observer or Observer()).each(grid.experiments, "planning", "cell"):
         config = experiment.config
         found = [problems[experiment.column.corpus, text] for text in experiment.row.inputs]
         problem = next((item.reason for item in found if item), "")
@@ -239,8 +238,6 @@ def make(grid: Grid, store: EmbeddingStore, progress: Callable[[int, int], None]
             planned.append(Planned(experiment, problem=str(unsplit[place])))
             continue
         planned.append(Planned(experiment, dataset, split[place], execution.fingerprint(config, dataset)))
-    if progress:
-        progress(len(planned), len(planned))
     if unsplit and not any(one.parts for one in planned):
         raise next(iter(unsplit.values()))
     missing = _grouped(item for item in problems.values() if item)

@@ -51,6 +51,7 @@ class ProcessEngine:
         threads: int,
         budget: memory.Budget,
         log: Path | None = None,
+        *,
         devices: list[str] | None = None,
         growth: int = memory.GROWTH,
     ) -> None:
@@ -107,7 +108,7 @@ class ProcessEngine:
                 outcome = one.pipe.recv()
             except (EOFError, OSError):
                 one.process.join(_CLOSE_SECONDS)
-                outcome = Outcome(one.unit.name, error=_death(one.process.exitcode), crashed=True)
+                outcome = Outcome(one.unit.name, error=_death(one.process.exitcode))
                 self._alone.add(one.unit.name)
                 self._remove(one)
             else:
@@ -131,10 +132,6 @@ class ProcessEngine:
                 one.process.kill()
                 one.process.join()
         self._alive.clear()
-
-    def pids(self) -> list[int]:
-        """Process ids of the workers that are alive."""
-        return [one.process.pid for one in self._alive]
 
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork

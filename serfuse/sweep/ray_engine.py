@@ -110,7 +110,7 @@ class RayEngine:
                 outcome = self._ray.get(reference)
             except self._ray.exceptions.RayError as error:
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                outcome = Outcome(unit.name, error=f"the worker is lost: {reason}", crashed=True)
+                outcome = Outcome(unit.name, error=f"the worker is lost: {reason}")
                 self._ray.kill(one.actor)
             else:
                 self._budget.learn(unit.planned.kind, outcome.facts.get("peak_bytes", 0))

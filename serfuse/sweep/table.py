@@ -1,6 +1,6 @@
 """The table of a sweep: measured figures with their intervals beside the printed ones, in the paper's layout."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,8 +8,10 @@ import pandas as pd
 
 from .. import metrics, models
 from ..errors import RunError
+from ..progress import Observer
 from ..published import results
-from ..runs import compare
+from ..runs import compare, sentences
+from ..runs.run import Run
 from .grid import Column, Experiment, Grid, Row
 from .ledger import Ledger
 from .plan import Plan, Planned
@@ -114,13 +116,13 @@ class Table:
         raise KeyError(label)
 
 
-def make(plan: Plan, ledger: Ledger, progress: Callable[[int, int], None] | None = None) -> Table:
+def make(plan: Plan, ledger: Ledger, observer: Observer | None = None) -> Table:
     """The table as far as it is finished.
 
     Args:
         plan: what is in the table.
         ledger: where the results lie.
-        progress: called with the number of columns done, each block's apart, and their number in all.
+        observer: hears of each column that is done, each block's apart.
 
     Raises:
         RunError: a finished run cannot be read.
@@ -129,19 +131,21 @@ def make(plan: Plan, ledger: Ledger, progress: Callable[[int, int], None] | None
     heads = tuple(_head(grid, column, metric) for column in grid.columns for metric in grid.spec.metrics)
     found = {(row, column): _Cell(plan, ledger, grid.cell(row, column)) for row in grid.rows for column in grid.columns}
     blocks = []
+    observer = observer or Observer()
+    observer.begin("comparing rows", len(grid.blocks) * len(grid.columns), "column")
     for number, title in enumerate(grid.blocks):
         rows = [row for row in grid.rows if row.block == number]
         columns = []
-        for place, column in enumerate(grid.columns):
+        for column in grid.columns:
             columns += _column(grid, rows, column, [found[row, column] for row in rows])
-            if progress:
-                progress(number * len(grid.columns) + place + 1, len(grid.blocks) * len(grid.columns))
+            observer.advance()
         lines = tuple(
             Line(row.label, tuple(column[i] for column in columns), _random(found[row, c] for c in grid.columns))
             for i, row in enumerate(rows)
         )
         if lines:
             blocks.append(Block(title, lines))
+    observer.end()
     return Table(grid.spec.title, grid.spec.rows_heading, heads, tuple(blocks), tuple(_notes(plan, found)))
 
 
@@ -162,15 +166,15 @@ class _Cell:
     def __init__(self, plan: Plan, ledger: Ledger, experiments: Sequence[Experiment]) -> None:
         self.planned = [plan.of(experiment) for experiment in experiments]
         self.complete = bool(self.planned) and all(ledger.finished(planned) for planned in self.planned)
-        self._ledger = ledger
+        self._runs: list[Run] = [ledger.run(planned) for planned in self.planned] if self.complete else []
         self._predictions: pd.DataFrame | None = None
         self.metrics: dict[str, Any] = {}
         if self.complete and len(self.planned) == 1:
-            self.metrics = ledger.metrics(self.planned[0])
+            self.metrics = self._runs[0].metrics
         elif self.complete:
             classes, kind = self.planned[0].dataset.classes, self.planned[0].dataset.speaker_kind
             self.metrics = metrics.summarize(self.predictions, classes, speaker_kind=kind, confidence=CONFIDENCE)
-            self.metrics["audit"] = ledger.metrics(self.planned[0])["audit"]
+            self.metrics["audit"] = self._runs[0].metrics["audit"]
         further = [name for name in plan.grid.spec.metrics if self.metrics and name not in self.metrics["mean"]]
         if further:  # of other packages: a run holds them only where its own settings name them
             classes, kind = self.planned[0].dataset.classes, self.planned[0].dataset.speaker_kind
@@ -186,9 +190,8 @@ class _Cell:
         """Of all seeds; every seed counts as further repeats."""
         if self._predictions is None:
             tables, before = [], 0
-            for planned in self.planned:
-                table = self._ledger.predictions(planned)
-                table["repeat"] += before
+            for run in self._runs:
+                table = run.predictions.assign(repeat=run.predictions["repeat"] + before)
                 before = int(table["repeat"].max()) + 1
                 tables.append(table)
             self._predictions = pd.concat(tables, ignore_index=True)
@@ -316,15 +319,10 @@ def _warnings(planned: Sequence[Planned]) -> list[str]:
     found = []
     random = _random_encoders(planned)
     if random:
-        found.append(
-            f"WARNING: random weights in {', '.join(random)}; the figures say nothing about the published models."
-        )
+        found.append(f"WARNING: {sentences.random_weights(random)}")
     synthetic = sorted({dataset.corpus for dataset in datasets if dataset.info.get("synthetic")})
     if synthetic:
-        found.append(
-            f"The speech of {', '.join(synthetic)} is synthetic: the figures show that the software works, nothing "
-            "about emotion."
-        )
+        found.append(sentences.synthetic_speech(synthetic))
     return found
 
 

@@ -12,7 +12,8 @@ from .. import models
 from ..errors import RunError, SerfuseError
 from ..experiment import backend, cross_validation
 from ..experiment.config import Config
-from ..experiment.cross_validation import Dataset, FoldResult
+from ..experiment.cross_validation import FoldResult
+from ..experiment.dataset import Dataset
 from ..runs import execution
 from ..splits.folds import Fold
 from . import memory
@@ -43,14 +44,12 @@ class Outcome:
         unit: its name.
         result: the finished fold (without its model), `None` when it failed.
         error: why it failed, for people.
-        crashed: the process died instead of reporting.
         facts: kept with the result: peak memory, where it ran.
     """
 
     unit: str
     result: FoldResult | None = None
     error: str = ""
-    crashed: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
 
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from serfuse.cli import main
 from serfuse.experiment import config as configs
-from serfuse.experiment import cross_validation
+from serfuse.experiment.dataset import load_dataset
 from serfuse.runs import execution
 
 
@@ -20,7 +20,7 @@ def folders(make_store, tmp_path: Path) -> list[str]:
     for name, encoder, seed in (("one", "hubert", 0), ("two", "soundstream", 0), ("other", "hubert", 1)):
         values = configs.assign(configs.shipped("svm"), {"data.a": encoder, "seed": seed, "split.folds": 3})
         config = configs.from_dict(values)
-        execution.execute(config, cross_validation.load_dataset(config, store), tmp_path / name)
+        execution.execute(config, load_dataset(config, store), tmp_path / name)
         found.append(str(tmp_path / name))
     return found
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,17 @@ def test_a_folder_as_csv_and_as_json(folder: Path, good: Path) -> None:
     assert [item["path"] for item in as_json["predictions"]] == [row["path"] for row in rows]
     assert [item["emotion"] for item in as_json["predictions"]] == [row["emotion"] for row in rows]
     assert as_json["model"]["model"] == "fcn"
+
+
+def test_brackets_in_the_name_of_an_emotion_are_shown(folder: Path, good: Path, tmp_path: Path) -> None:
+    """And are no markup: neither hidden, nor an error where nothing was opened."""
+    with zipfile.ZipFile(folder / "winner.serfuse") as kept, zipfile.ZipFile(tmp_path / "marked", "w") as copy:
+        card = json.loads(kept.read("bundle.json")) | {"classes": ["[red]a", "[/b]", "[c]"]}
+        copy.writestr("bundle.json", json.dumps(card))
+        copy.writestr("network.keras", kept.read("network.keras"))
+    done = call("predict", tmp_path / "marked", good, "--quiet")
+    assert done.exit_code == 0, done.output
+    assert sum(name in done.output for name in card["classes"]) >= 2  # the first, and the one behind it
 
 
 def test_a_bad_file_is_named_and_counts(folder: Path, good: Path, tmp_path: Path) -> None:

@@ -1,7 +1,11 @@
 """Rate and time left; a bar on a terminal, plain lines elsewhere, nothing when quiet."""
 
 import io
+import signal
+from contextlib import suppress
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from serfuse.cli import progress as module
@@ -96,13 +100,13 @@ def test_on_a_terminal_there_is_a_bar_with_rate_and_time_left(monkeypatch: pytes
     out = Terminal()
     clock = Clock()
     monkeypatch.setattr(Meter.__init__, "__defaults__", (clock, None))
-    with Progress("[hubert]", unit="file", stream=out) as progress:
-        progress.start(4)
+    with Progress(stream=out) as progress:
+        progress.begin("[hubert]", 4, "file")
         clock.now += 1
-        progress.update(advance=1)
+        progress.advance()
         progress.say("[one] odd file")
         clock.now += 1
-        progress.update(completed=3, note="nearly")
+        progress.advance(3, note="nearly")
     text = out.getvalue()
     assert "\x1b[" in text and "━" in text
     assert "[hubert]" in text and "[one] odd file" in text, "square brackets are text, not markup"
@@ -111,10 +115,11 @@ def test_on_a_terminal_there_is_a_bar_with_rate_and_time_left(monkeypatch: pytes
 
 def test_work_in_two_pieces_counts_each() -> None:
     out = io.StringIO()
-    with Progress("epochs", unit="epoch", stream=out) as progress:
-        progress.callback(3, 3)
-        progress.callback(1, 1)
-    assert out.getvalue().splitlines()[-1].startswith("epochs: 1 of 1 epoch in")
+    with Progress(stream=out) as progress:
+        for count in (3, 1):
+            assert list(progress.each(range(count), "epochs", "epoch")) == list(range(count))
+    first, second = out.getvalue().splitlines()
+    assert first.startswith("epochs: 3 of 3 epochs in") and second.startswith("epochs: 1 of 1 epoch in")
 
 
 def test_an_error_still_shows_how_far_it_came() -> None:
@@ -125,11 +130,44 @@ def test_an_error_still_shows_how_far_it_came() -> None:
     assert out.getvalue().startswith("x: 1 of 7 clips in")
 
 
-def test_work_that_takes_no_time_shows_nothing() -> None:
-    stream = io.StringIO()
-    with Progress("planning", unit="cell", stream=stream) as shown:
-        shown.patient(60)(5, 5)
-    assert stream.getvalue() == ""
-    with Progress("planning", unit="cell", stream=stream) as shown:
-        shown.patient(0)(5, 5)
-    assert stream.getvalue().startswith("planning: 5 of 5 cells in")
+def test_work_that_takes_no_time_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(Meter.__init__, "__defaults__", (clock, None))
+    for seconds, shown in ((1, ""), (3, "planning: 5 of 5 cells in 3.0 s (1.67 cells/s)\n")):
+        stream = io.StringIO()
+        with Progress(stream=stream, patience=2) as progress, progress.working("planning", 5, "cell"):
+            clock.now += seconds
+            progress.advance(5)
+        assert stream.getvalue() == shown
+
+
+def test_folds_and_epochs_are_told_with_their_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LINE_SECONDS", 0.0)
+    predictions = pd.DataFrame({"label": ["anger", "fear"], "predicted": ["anger", "anger"]})
+    fold, out = SimpleNamespace(index=1), io.StringIO()
+    with Progress(stream=out) as progress:
+        progress.audit_known(SimpleNamespace(sentences=lambda: ["No speaker is on both sides."]), [fold] * 5, 1)
+        with progress.working("epochs", 4, "epoch"):
+            progress.fold_begun(fold)
+            progress.epoch_done(1, {"loss": 0.5})
+            progress.advance()
+            progress.fold_done(SimpleNamespace(fold=fold, predictions=predictions))
+            progress.advance(4)
+    text = out.getvalue()
+    assert text.startswith("No speaker is on both sides.\nTaking up an interrupted run: 1 of 5 folds are done.\n")
+    assert "1 of 4 epochs" in text and "fold 1, loss 0.500" in text and "fold 1: 50.0%" in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", ["begin", "advance", "end"])
+def test_a_signal_whose_exception_was_dropped_ends_the_work_at_its_next_step(number: int, step: str) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), Progress(quiet=True) as progress:
+        progress.begin("x", 2)
+        with Progress(quiet=True), suppress(KeyboardInterrupt):  # one guard, also where work is inside other work
+            signal.raise_signal(number)
+        getattr(progress, step)(*(("y", 1) if step == "begin" else ()))
+        pytest.fail("the signal was lost")
+    assert signal.getsignal(number) == before
+    with Progress(quiet=True) as progress:
+        progress.begin("a new piece of work knows nothing of it", 1)

@@ -9,6 +9,7 @@ import soundfile
 
 from serfuse.corpora import synthetic
 from serfuse.errors import CorpusError
+from serfuse.progress import Observer
 
 SMALL = {"speakers": 1, "texts": 1, "takes": 1, "emotions": ("anger", "sadness")}
 
@@ -69,8 +70,19 @@ def test_voices_follow_the_emotion(tiny_corpus) -> None:
 
 def test_progress_counts_every_clip(tmp_path: Path) -> None:
     seen = []
-    synthetic.generate(tmp_path / "a", **SMALL, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(1, 2), (2, 2)]
+
+    class Watch(Observer):
+        def begin(self, what: str, total: int, unit: str = "clip") -> None:
+            seen.append((total, unit))
+
+        def advance(self, done: int | None = None, **_: object) -> None:
+            seen.append(done)
+
+        def end(self) -> None:
+            seen.append("end")
+
+    synthetic.generate(tmp_path / "a", **SMALL, observer=Watch())
+    assert seen == [(2, "clip"), 1, 2, "end"]
 
 
 def test_bad_requests(tmp_path: Path) -> None:
@@ -88,11 +100,12 @@ def test_bad_requests(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_generation_goes_on(tmp_path: Path) -> None:
-    def stop(done: int, total: int) -> None:
-        raise KeyboardInterrupt
+    class Stop(Observer):
+        def advance(self, done: int | None = None, **_: object) -> None:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        synthetic.generate(tmp_path / "a", **SMALL, progress=stop)
+        synthetic.generate(tmp_path / "a", **SMALL, observer=Stop())
     with pytest.raises(CorpusError, match="no synthetic corpus"):
         synthetic.read(tmp_path / "a")
     synthetic.generate(tmp_path / "a", **SMALL)

@@ -8,8 +8,10 @@ import pytest
 
 from serfuse.errors import ConfigError, RunError, StoreError, UnknownNameError
 from serfuse.experiment import config as configs
-from serfuse.experiment import cross_validation
-from serfuse.experiment.cross_validation import Dataset, fitting
+from serfuse.experiment import cross_validation, fitting
+from serfuse.experiment.dataset import Dataset, load_dataset, parse_input
+from serfuse.progress import Observer
+from serfuse.splits.leakage import Audit
 from serfuse.store import EmbeddingStore
 from serfuse.store.key import EmbeddingKey
 
@@ -24,59 +26,59 @@ def make(model: str, *assignments: str, a: str = "hubert", b: str | None = None)
 
 
 @pytest.fixture
-def dataset(make_store: MakeStore) -> cross_validation.Dataset:
-    return cross_validation.load_dataset(make("fcn"), make_store())
+def dataset(make_store: MakeStore) -> Dataset:
+    return load_dataset(make("fcn"), make_store())
 
 
 def test_parse_input() -> None:
-    assert cross_validation.parse_input("hubert") == ("hubert", {})
-    assert cross_validation.parse_input("hubert@pool=time,layer=6") == ("hubert", {"pooling": "time", "layer": "6"})
+    assert parse_input("hubert") == ("hubert", {})
+    assert parse_input("hubert@pool=time,layer=6") == ("hubert", {"pooling": "time", "layer": "6"})
     with pytest.raises(ConfigError, match="selectors"):
-        cross_validation.parse_input("hubert@colour=red")
+        parse_input("hubert@colour=red")
 
 
 @pytest.mark.parametrize(("model", "a", "b"), [("fcn", "hubert", "soundstream"), ("concat", "hubert", None)])
 def test_the_number_of_inputs_must_fit(make_store: MakeStore, model: str, a: str, b: str | None) -> None:
     with pytest.raises(ConfigError, match="takes"):
-        cross_validation.load_dataset(make(model, a=a, b=b), make_store())
+        load_dataset(make(model, a=a, b=b), make_store())
 
 
 def test_missing_encoder_lists_what_there_is(make_store: MakeStore) -> None:
     with pytest.raises(StoreError) as caught:
-        cross_validation.load_dataset(make("fcn", a="wavlm"), make_store())
+        load_dataset(make("fcn", a="wavlm"), make_store())
     assert "hubert" in str(caught.value) and "serfuse extract" in str(caught.value)
 
 
 def test_a_mistyped_encoder_is_told_from_one_that_was_not_extracted(make_store: MakeStore) -> None:
     store = make_store()
     with pytest.raises(UnknownNameError, match="Did you mean 'hubert'") as caught:
-        cross_validation.load_dataset(make("fcn", a="huber"), store)
+        load_dataset(make("fcn", a="huber"), store)
     assert "serfuse extract" not in str(caught.value), "no command makes embeddings of what does not exist"
     named = store.keys("standin")[0].folder
-    assert cross_validation.load_dataset(make("fcn", a=named), store).keys["a"].folder == named
+    assert load_dataset(make("fcn", a=named), store).keys["a"].folder == named
 
 
 def test_several_corpora_must_be_chosen_from(make_store: MakeStore) -> None:
     store = make_store(corpus="one")
     make_store(corpus="two", root=store.root)
     with pytest.raises(StoreError, match="one, two"):
-        cross_validation.load_dataset(make("fcn"), store)
+        load_dataset(make("fcn"), store)
     chosen = configs.from_dict(configs.assign(configs.shipped("fcn"), {"data.a": "hubert", "data.corpus": "two"}))
-    assert cross_validation.load_dataset(chosen, store).corpus == "two"
+    assert load_dataset(chosen, store).corpus == "two"
     with pytest.raises(StoreError, match="holds no corpus"):
-        cross_validation.load_dataset(make("fcn"), EmbeddingStore(store.root / "empty"))
+        load_dataset(make("fcn"), EmbeddingStore(store.root / "empty"))
 
 
 def test_rows_are_joined_by_clip_id_whatever_order_they_were_stored_in(make_store: MakeStore) -> None:
     store = make_store()
-    straight = cross_validation.load_dataset(make("concat", a="hubert", b="soundstream"), store)
+    straight = load_dataset(make("concat", a="hubert", b="soundstream"), store)
     ids, matrix = store.load("standin", store.find("standin", "hubert"))
     audio = store.clips("standin").set_index("id")["audio"]
     order = np.random.default_rng(1).permutation(len(ids))
     shuffled = [ids[number] for number in order]
     other = EmbeddingKey("hubert", layer="7")
     store.append("standin", other, shuffled, [audio[name] for name in shuffled], matrix[order])
-    again = cross_validation.load_dataset(make("concat", a="hubert@layer=7", b="soundstream"), store)
+    again = load_dataset(make("concat", a="hubert@layer=7", b="soundstream"), store)
     np.testing.assert_array_equal(straight.arrays["a"], again.arrays["a"])
     np.testing.assert_array_equal(straight.arrays["b"], again.arrays["b"])
     assert list(straight.clips["id"]) == list(again.clips["id"])
@@ -103,9 +105,9 @@ def test_predictions_follow_the_probabilities(dataset: Dataset, model: str) -> N
 
 def test_a_learnable_corpus_is_learned_and_a_meaningless_one_is_not(make_store: MakeStore, tmp_path) -> None:
     config = make("fcn", "training.epochs=12", "training.learning_rate=1e-2")
-    learnable = cross_validation.load_dataset(config, make_store(noise=0.5, repeats=5))
+    learnable = load_dataset(config, make_store(noise=0.5, repeats=5))
     assert cross_validation.cross_validate(config, learnable).metrics["pooled"]["accuracy"] > 0.9
-    noise = cross_validation.load_dataset(config, make_store(noise=1e3, repeats=12, root=tmp_path / "noise"))
+    noise = load_dataset(config, make_store(noise=1e3, repeats=12, root=tmp_path / "noise"))
     accuracy = cross_validation.cross_validate(config, noise).metrics["pooled"]["accuracy"]
     assert abs(accuracy - 1 / 3) < 4 * np.sqrt(2 / 9 / len(noise.clips)), "chance, within four standard errors"
 
@@ -133,13 +135,13 @@ def test_a_fold_gives_the_same_result_alone_as_in_its_run(dataset: Dataset) -> N
 def test_test_clips_touch_nothing_that_is_fitted(make_store: MakeStore, model: str) -> None:
     """Changing a test clip's embedding changes the prediction of that clip only."""
     config = make(model)
-    dataset = cross_validation.load_dataset(config, make_store())
+    dataset = load_dataset(config, make_store())
     fold = cross_validation.plan(config, dataset)[0]
     before = cross_validation.run_fold(config, dataset, fold).predictions
     victim = fold.test[0]
     changed = {name: array.copy() for name, array in dataset.arrays.items()}
     changed["a"][dataset.rows([victim])] += 100.0
-    other = cross_validation.Dataset(dataset.corpus, dataset.info, dataset.clips, changed, dataset.keys)
+    other = Dataset(dataset.corpus, dataset.info, dataset.clips, changed, dataset.keys)
     after = cross_validation.run_fold(config, other, fold).predictions
     rest = before["clip"] != victim
     columns = [column for column in before if column.startswith("p_")]
@@ -163,7 +165,7 @@ def test_svm_learns_from_the_clips_that_others_stop_on(dataset: Dataset, monkeyp
     original = fitting.fit
 
     def spy(config, training, *args, **kwargs):
-        seen["rows"] = len(training["a"])
+        seen["rows"] = len(training)
         return original(config, training, *args, **kwargs)
 
     monkeypatch.setattr(fitting, "fit", spy)
@@ -174,19 +176,19 @@ def test_svm_learns_from_the_clips_that_others_stop_on(dataset: Dataset, monkeyp
 
 def test_a_diverging_loss_stops_the_run_with_advice(make_store: MakeStore) -> None:
     config = make("fcn", "options.standardize=false", "training.learning_rate=10.0", "training.epochs=50")
-    dataset = cross_validation.load_dataset(config, make_store())
+    dataset = load_dataset(config, make_store())
     huge = {name: array * np.float32(1e37) for name, array in dataset.arrays.items()}
-    dataset = cross_validation.Dataset(dataset.corpus, dataset.info, dataset.clips, huge, dataset.keys)
+    dataset = Dataset(dataset.corpus, dataset.info, dataset.clips, huge, dataset.keys)
     with pytest.raises(RunError, match="learning_rate"):
         cross_validation.run_fold(config, dataset, cross_validation.plan(config, dataset)[0])
 
 
 def test_a_constant_value_of_an_embedding_does_no_harm(make_store: MakeStore) -> None:
     config = make("fcn")
-    dataset = cross_validation.load_dataset(config, make_store())
+    dataset = load_dataset(config, make_store())
     arrays = {name: array.copy() for name, array in dataset.arrays.items()}
     arrays["a"][:, 3] = 7.25
-    dataset = cross_validation.Dataset(dataset.corpus, dataset.info, dataset.clips, arrays, dataset.keys)
+    dataset = Dataset(dataset.corpus, dataset.info, dataset.clips, arrays, dataset.keys)
     result = cross_validation.run_fold(config, dataset, cross_validation.plan(config, dataset)[0])
     assert np.isfinite(result.predictions[[f"p_{name}" for name in dataset.classes]].to_numpy()).all()
 
@@ -198,7 +200,7 @@ def test_every_fusion_measures_what_each_input_contributes(make_store: MakeStore
     noise = np.random.default_rng(0).normal(size=(len(clips), 24))
     store.append("standin", EmbeddingKey("logmel"), list(clips["id"]), list(clips["audio"]), noise)
     config = make("concat", "training.epochs=8", "training.learning_rate=1e-3", a="hubert", b="logmel")
-    result = cross_validation.cross_validate(config, cross_validation.load_dataset(config, store))
+    result = cross_validation.cross_validate(config, load_dataset(config, store))
     found = result.metrics["sensitivity"]
     assert set(found) == {"a", "b"}
     assert found["a"]["changed"] > 0.3 and found["a"]["accuracy_drop"] > 0.3
@@ -241,10 +243,15 @@ def test_the_audit_says_what_the_pad_length_and_the_normalisation_rest_on(make_s
     store.append("standin", EmbeddingKey("xvector", pad=pad), clips["id"], clips["audio"], arrays["a"])
     config = make("svm", a="xvector")
     heard: list[str] = []
+
+    class Heard(Observer):
+        def audit_known(self, audit: Audit, folds: object, finished: int) -> None:
+            heard.extend(audit.sentences())
+
     result = cross_validation.cross_validate(
         config,
-        cross_validation.load_dataset(config, store),
-        on_audit=lambda audit: heard.extend(audit.sentences()),
+        load_dataset(config, store),
+        observer=Heard(),
     )
     assert says in heard and heard == result.metrics["audit"]["sentences"]
     assert "The input normalisation is fitted on the training part only, in every fold." in heard

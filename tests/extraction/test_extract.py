@@ -24,6 +24,7 @@ from serfuse.encoders.base import Encoder, LoadRequest
 from serfuse.errors import ConfigError, CorpusError, StoreError, WeightsError
 from serfuse.extraction import extract
 from serfuse.extraction.survey import resolve_pad, survey
+from serfuse.progress import Observer
 from serfuse.store import EmbeddingStore
 
 RATE = 8000
@@ -65,6 +66,25 @@ def load(name: str = "counting", **options: object) -> Encoder:
 
 def age(path: Path, seconds: float = 60) -> None:
     os.utime(path, (time.time() - seconds,) * 2)
+
+
+class Batches(Observer):
+    """Calls a function with the clips done and the part of the audio, after each batch."""
+
+    def __init__(self, function: Callable[[int, float], None]) -> None:
+        self.function = function
+        self.begun: list[tuple[str, int, str]] = []
+        self.ended = 0
+
+    def begin(self, what: str, total: int, unit: str = "clip") -> None:
+        self.begun.append((what, total, unit))
+
+    def advance(self, done: int | None = None, *, note: str | None = None, fraction: float | None = None) -> None:
+        if self.begun[-1][2] == "clip":
+            self.function(done, fraction)
+
+    def end(self) -> None:
+        self.ended += 1
 
 
 # --- what is computed -------------------------------------------------------------------------------------------
@@ -317,10 +337,9 @@ def test_an_error_about_the_weights_is_no_clips_fault(
 def test_a_file_that_changes_while_it_is_extracted_is_not_stored_under_its_old_hash(
     corpus: Corpus, store: EmbeddingStore
 ) -> None:
-    facts = survey(corpus, store)
-    store.write_corpus(corpus, facts)
+    extraction = extract.Extraction(corpus, store)
     write_wav(corpus.clips[7].path, 0.9, 4)
-    report = extract.extract(corpus, load(), store, facts=facts)
+    report = extraction.run(load())
     assert report.done == 11 and report.failed[0][0] == "c07" and "changed while" in report.failed[0][1]
     assert extract.extract(corpus, load(), store).done == 1
 
@@ -350,13 +369,13 @@ def test_a_disk_that_fills_up_keeps_the_earlier_rows(
     monkeypatch.setattr(extract, "_FLUSH_SECONDS", 0.0)  # store after every clip
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def fills_up(done: int, *_: object) -> None:
+    def fills_up(done: int, fraction: float) -> None:
         if done == 5:
             resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
 
     try:
         with pytest.raises(StoreError, match="no space left"):
-            extract.extract(corpus, load(), store, progress=fills_up)
+            extract.extract(corpus, load(), store, observer=Batches(fills_up))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     report = extract.extract(corpus, load(), store)
@@ -367,12 +386,12 @@ def test_a_disk_that_fills_up_keeps_the_earlier_rows(
 
 
 def test_ctrl_c_keeps_the_finished_clips(corpus: Corpus, store: EmbeddingStore) -> None:
-    def interrupt(done: int, total: int, note: object, fraction: float) -> None:
+    def interrupt(done: int, fraction: float) -> None:
         if done == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(extract.Interrupted) as caught:
-        extract.extract(corpus, load(), store, progress=interrupt)
+        extract.extract(corpus, load(), store, observer=Batches(interrupt))
     assert caught.value.report.done == 5
     assert len(store.load("tiny", caught.value.report.key)[0]) == 5
     report = extract.extract(corpus, load(), store)
@@ -381,16 +400,18 @@ def test_ctrl_c_keeps_the_finished_clips(corpus: Corpus, store: EmbeddingStore) 
 
 def test_progress_counts_clips_and_the_part_of_the_audio(corpus: Corpus, store: EmbeddingStore) -> None:
     seen: list[tuple] = []
-    extract.extract(corpus, load(), store, progress=lambda *item: seen.append(item))
-    assert [item[:2] for item in seen] == [(n + 1, 12) for n in range(12)]
-    fractions = [item[3] for item in seen]
+    watch = Batches(lambda *item: seen.append(item))
+    extract.extract(corpus, load(), store, observer=watch)
+    assert watch.begun == [("tiny: looking at the files", 12, "file"), ("counting", 12, "clip")] and watch.ended == 2
+    assert [done for done, _ in seen] == [n + 1 for n in range(12)]
+    fractions = [fraction for _, fraction in seen]
     assert fractions == sorted(fractions) and fractions[0] == pytest.approx(0.2 / 3.3) and fractions[-1] == 1.0
 
 
 def test_progress_counts_the_clips_that_failed(corpus: Corpus, store: EmbeddingStore) -> None:
     soundfile.write(corpus.clips[3].path, np.zeros(2000), RATE, format="WAV")
     seen: list[int] = []
-    report = extract.extract(corpus, load(), store, progress=lambda done, *rest: seen.append(done))
+    report = extract.extract(corpus, load(), store, observer=Batches(lambda done, fraction: seen.append(done)))
     assert seen == list(range(1, 13)) and [clip for clip, _ in report.failed] == [corpus.clips[3].id]
 
 

@@ -7,6 +7,7 @@ from serfuse import models
 from serfuse.errors import ConfigError, UnknownNameError
 from serfuse.experiment import backend, fitting
 from serfuse.experiment import config as configs
+from serfuse.experiment.dataset import Part
 from serfuse.models import branch
 
 backend.set_up_backend()
@@ -249,13 +250,18 @@ def test_the_inverse_log_scale() -> None:
 @pytest.mark.parametrize(
     ("name", "options"),
     [(name, {}) for name in KERAS_MODELS]
-    + [("parrot", {"points": "reference"}), ("parrot", {"points": "features", "map": "literal"})],
+    + [
+        ("hyfuse-symmetric", {"form": "midpoint"}),
+        ("parrot", {"points": "reference"}),
+        ("parrot", {"points": "reference", "map": "literal"}),
+        ("parrot", {"points": "features", "map": "literal"}),
+    ],
 )
 def test_alone_equals_in_any_batch(name: str, options: dict) -> None:
     """The defaults of every model, after a few steps of training."""
     data = arrays(*(24, 18)[: models.get(name).inputs])
     network = build(name, data, classes=3, **options)
-    network.compile("adam", "sparse_categorical_crossentropy")
+    network.compile("adam", "sparse_categorical_crossentropy", run_eagerly=True)  # to trace two steps takes longer
     network.fit(data, np.arange(40) % 3, epochs=1, batch_size=20, verbose=0)
     whole = keras.ops.convert_to_numpy(network(data, training=False))
     for rows in (slice(0, 1), slice(7, 12), np.array([3, 39, 0, 3])):
@@ -319,8 +325,10 @@ def test_every_fusion_learns_something_that_needs_both_inputs(name: str) -> None
     }
     labels = (signs.prod(axis=1) > 0).astype("int64")
     values = configs.assign(configs.shipped(name), {"training.epochs": 12, "training.learning_rate": 1e-3})
-    part = {side: array[:300] for side, array in data.items()}
     rest = {side: array[300:] for side, array in data.items()}
-    none = {side: array[:0] for side, array in data.items()}
-    fitted = fitting.fit(configs.from_dict(values), part, labels[:300], none, labels[:0], 2, 0)
+    training, none = (
+        Part({side: array[:count] for side, array in data.items()}, labels[:count], np.arange(count).astype(str))
+        for count in (300, 0)
+    )
+    fitted = fitting.fit(configs.from_dict(values), training, none, 2, 0)
     assert (fitted.predict(rest) == labels[300:]).mean() > 0.9

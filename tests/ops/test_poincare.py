@@ -133,46 +133,46 @@ def test_mobius_add_keeps_its_digits_at_the_boundary(dimension, dtype):
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("kappa", [0.05, 0.5, 1.0, 30.0])
 def test_exp_and_log_laws(seed, kappa, dtype):
-    """log0(exp0(x)) = scale kappa x, as far as the ball reaches; scale 1 / kappa is the inverse."""
+    """logmap0(expmap0(x)) = scale kappa x, as far as the ball reaches; scale 1 / kappa is the inverse."""
     x = ball(seed, 24, "float64", lowest=0.0, highest=4.5).astype(dtype) / kappa
     x = x.astype(dtype)
     rtol, atol = {"float32": (2e-4, 1e-6), "float64": (1e-10, 1e-14)}[dtype]
-    twice = run(lambda x: poincare.log0(poincare.exp0(x, kappa), 2.0), x)
+    twice = run(lambda x: poincare.logmap0(poincare.expmap0(x, kappa), 2.0), x)
     np.testing.assert_allclose(twice, 2 * kappa * x, rtol=rtol, atol=atol)
-    same = run(lambda x: poincare.log0(poincare.exp0(x, kappa), 1 / kappa), x)
+    same = run(lambda x: poincare.logmap0(poincare.expmap0(x, kappa), 1 / kappa), x)
     np.testing.assert_allclose(same, x, rtol=rtol, atol=atol / kappa)
     y = ball(seed, 24, dtype, highest=0.999)
     np.testing.assert_allclose(
-        run(lambda y: poincare.exp0(poincare.log0(y, 1 / kappa), kappa), y), y, rtol=rtol, atol=atol
+        run(lambda y: poincare.expmap0(poincare.logmap0(y, 1 / kappa), kappa), y), y, rtol=rtol, atol=atol
     )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_exp0_is_the_printed_formula(dtype):
+def test_expmap0_is_the_printed_formula(dtype):
     x = ball(0, 24, dtype, lowest=1e-3, highest=4.0)
     wide = x.astype("longdouble")
     length = np.linalg.norm(wide, axis=-1, keepdims=True)
-    found = run(lambda x: poincare.exp0(x, 0.9), x)
+    found = run(lambda x: poincare.expmap0(x, 0.9), x)
     np.testing.assert_allclose(found, np.tanh(0.9 * length) * wide / length, rtol=30 * np.finfo(dtype).eps)
     inner = x / 4.1
     length = np.linalg.norm(inner.astype("longdouble"), axis=-1, keepdims=True)
     expected = 2 * np.arctanh(length) * inner / length
-    np.testing.assert_allclose(run(poincare.log0, inner), expected, rtol=300 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(run(poincare.logmap0, inner), expected, rtol=300 * np.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_tiny_features_with_a_large_kappa(dtype):
     x = ball(0, 8, dtype, lowest=0.1, highest=2.0)
     tiny = (x * 1e-9).astype(dtype)
-    np.testing.assert_allclose(run(lambda x: poincare.exp0(x, 1e9), tiny), run(poincare.exp0, x), rtol=1e-5)
+    np.testing.assert_allclose(run(lambda x: poincare.expmap0(x, 1e9), tiny), run(poincare.expmap0, x), rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_values_and_gradients_at_zero(dtype):
     zero, weights = np.zeros((2, 5), dtype), np.random.default_rng(0).normal(size=(2, 5)).astype(dtype)
     for function, factor in (
-        (partial(poincare.exp0, kappa=0.7), 0.7),
-        (poincare.log0, 2.0),
+        (partial(poincare.expmap0, kappa=0.7), 0.7),
+        (poincare.logmap0, 2.0),
         (poincare.project, 1.0),
         (lambda x: poincare.mobius_add(x, x), 2.0),
         (lambda x: poincare.gyromidpoint(x, x), 1.0),
@@ -180,8 +180,6 @@ def test_values_and_gradients_at_zero(dtype):
         assert not run(function, zero).any()
         (found,) = gradient(lambda x, function=function: tf.reduce_sum(function(x) * weights), zero)
         np.testing.assert_allclose(found, factor * weights, rtol=1e-5)
-    (found,) = gradient(lambda x: tf.reduce_sum(poincare.norm(x)), zero)
-    assert not found.any()
 
 
 @pytest.mark.parametrize(("dtype", "size"), [("float32", 1e3), ("float32", 1e18), ("float64", 1e18)])
@@ -189,11 +187,11 @@ def test_huge_vectors_end_on_the_edge(dtype, size):
     direction = ball(0, 12, dtype, lowest=1.0, highest=1.0)
     huge = (direction * size).astype(dtype)
     edge = direction * (1 - poincare.margin(dtype))
-    for function in (poincare.exp0, poincare.project):
+    for function in (poincare.expmap0, poincare.project):
         np.testing.assert_allclose(run(function, huge), edge, rtol=1e-5)
     furthest = np.arctanh(1 - poincare.margin(dtype))
-    np.testing.assert_allclose(run(partial(poincare.log0, scale=1.0), huge), direction * furthest, rtol=1e-3)
-    on_edge = run(poincare.exp0, huge)
+    np.testing.assert_allclose(run(partial(poincare.logmap0, scale=1.0), huge), direction * furthest, rtol=1e-3)
+    on_edge = run(poincare.expmap0, huge)
     for function in (poincare.mobius_add, poincare.gyromidpoint):
         found = run(function, on_edge, np.roll(on_edge, 1, axis=0))
         assert (lengths(found) <= 1 - poincare.margin(dtype) + 1e-6).all()
@@ -247,27 +245,15 @@ class TestGyromidpoint:
 @pytest.mark.parametrize(
     ("function", "inputs"),
     [
-        (partial(poincare.exp0, kappa=0.8), 1),
-        (partial(poincare.log0, scale=1.3), 1),
-        (poincare.norm, 1),
+        (partial(poincare.expmap0, kappa=0.8), 1),
+        (partial(poincare.logmap0, scale=1.3), 1),
         (poincare.project, 1),
-        (lambda x: poincare.project(2.0 * x / poincare.norm(x)), 1),
+        (lambda x: poincare.project(20.0 * x), 1),
         (poincare.mobius_add, 2),
         (poincare.gyromidpoint, 2),
-        (lambda x, y: poincare.log0(poincare.mobius_add(poincare.exp0(x), poincare.exp0(y))), 2),
-        (poincare.fused_tangent, 2),
+        (lambda x, y: poincare.logmap0(poincare.mobius_add(poincare.expmap0(x), poincare.expmap0(y))), 2),
     ],
-    ids=[
-        "exp0",
-        "log0",
-        "norm",
-        "project inside",
-        "project outside",
-        "mobius_add",
-        "gyromidpoint",
-        "chain",
-        "fused chain",
-    ],
+    ids=["expmap0", "logmap0", "project inside", "project outside", "mobius_add", "gyromidpoint", "chain"],
 )
 def test_gradients_against_finite_differences(function, inputs):
     rng = np.random.default_rng(3)
@@ -289,14 +275,14 @@ def test_gradients_against_finite_differences(function, inputs):
 @pytest.mark.parametrize("size", [0.5, 1.0, 1.5, 2.4])
 @pytest.mark.parametrize("dimension", [120, 20_000])
 def test_the_chain_in_float32_is_exact_far_beyond_norm_one(size, dimension):
-    """log0(exp0(u) (+) exp0(v)) for tangents up to 2.4 each, against float64; a ball of 1 - 4e-3 would lose a fifth."""
+    """logmap0(expmap0(u) (+) expmap0(v)) up to 2.4 each, against float64; a ball of 1 - 4e-3 would lose a fifth."""
     rng = np.random.default_rng(0)
     u = rng.normal(size=(8, dimension))
     v = 0.7 * rng.normal(size=(8, dimension)) + 0.3 * u
     u, v = ((size * z / lengths(z)[:, None]).astype("float32") for z in (u, v))
 
     def chain(u, v):
-        return poincare.log0(poincare.mobius_add(poincare.exp0(u), poincare.exp0(v)))
+        return poincare.logmap0(poincare.mobius_add(poincare.expmap0(u), poincare.expmap0(v)))
 
     found, expected = run(chain, u, v), run(chain, u.astype("float64"), v.astype("float64"))
     assert (lengths(found - expected) / lengths(expected)).max() < 3e-4
@@ -306,7 +292,7 @@ def test_the_chain_in_float32_is_exact_far_beyond_norm_one(size, dimension):
 
 
 def exact_chain(u, v):
-    """2 artanh(||z||) z / ||z|| for z = exp0(u) (+) exp0(v), of one pair of vectors, with 80 digits."""
+    """2 artanh(||z||) z / ||z|| for z = expmap0(u) (+) expmap0(v), of one pair of vectors, with 80 digits."""
     import mpmath
 
     mpmath.mp.dps = 80
@@ -323,52 +309,17 @@ def exact_chain(u, v):
     return np.array([float(2 * mpmath.atanh(size) * t / size) for t in z])
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(
-    ("a", "b"),
-    [(1e-6, 1e-6), (4e-3, 5e-3), (1e-3, 2.0), (1, 1), (3, 1), (1, 3), (6, 6), (12, 3), (3, 12), (13, 12.5), (20, 20)],
-)
-def test_fused_tangent_keeps_all_digits_where_the_ball_has_none(a, b, dtype):
-    """Tangents of norm 12 are at 1 - 8e-11 of the ball. Random, equal and opposed directions."""
+@pytest.mark.parametrize(("a", "b"), [(1e-6, 1e-6), (4e-3, 5e-3), (1e-3, 2.0), (1, 1), (3, 1), (1, 3), (5, 5)])
+def test_the_chain_against_exact_arithmetic(a, b):
+    """In float64, up to 1 - 4e-9 of the ball. Random and equal directions."""
     pytest.importorskip("mpmath")
     rng = np.random.default_rng(0)
-    u, v = rng.normal(size=(2, 6, 3))
-    v[4], v[5] = u[4], -u[5] + 0.1 * v[5]
-    u, v = ((size * z / lengths(z)[:, None]).astype(dtype) for size, z in ((a, u), (b, v)))
-    found = run(poincare.fused_tangent, u, v)
+    u, v = rng.normal(size=(2, 5, 3))
+    v[4] = u[4]
+    u, v = (size * z / lengths(z)[:, None] for size, z in ((a, u), (b, v)))
+    found = run(lambda u, v: poincare.logmap0(poincare.mobius_add(poincare.expmap0(u), poincare.expmap0(v))), u, v)
     expected = np.array([exact_chain(*pair) for pair in zip(u, v, strict=True)])
-    error = lengths(found - expected) / lengths(expected)
-    assert error[:5].max() < 8 * np.finfo(dtype).eps
-    assert error[5] < 800 * np.finfo(dtype).eps  # what opposed directions leave of their rounding
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_fused_tangent_is_the_chain(seed):
-    """Also with kappas, a scale, and zero vectors; gradients too."""
-    u, v = (ball(seed + offset, 5, "float64", count=8, highest=2.5) for offset in (0, 50))  # the first ones are zero
-    v = np.roll(v, 3, axis=0)
-    weights = np.random.default_rng(seed).normal(size=u.shape)
-
-    def chain(u, v):
-        return poincare.log0(poincare.mobius_add(poincare.exp0(u, 0.7), poincare.exp0(v, 1.2)), 3.0)
-
-    def fused(u, v):
-        return poincare.fused_tangent(u, v, 0.7, 1.2, 3.0)
-
-    np.testing.assert_allclose(run(fused, u, v), run(chain, u, v), rtol=1e-9, atol=1e-12)
-    expected, found = (gradient(lambda u, v, f=f: tf.reduce_sum(f(u, v) * weights), u, v) for f in (chain, fused))
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-10)
-
-
-def test_fused_tangent_cancels_and_forgets_nothing():
-    u = ball(0, 9, "float32", lowest=8.0, highest=8.0)
-    assert lengths(run(poincare.fused_tangent, u, -u)).max() < 1e-3
-    v = ball(1, 9, "float32", lowest=8.0, highest=8.0)
-    moved = lengths(run(poincare.fused_tangent, u, 0.5 * v) - run(poincare.fused_tangent, u, v))
-    assert moved.min() > 7.0  # 2 * 4, the change of ||v||; through the ball both end on its edge
-    for size in (0.0, 1e-12, 1e3, 1e6):
-        run(poincare.fused_tangent, u * np.float32(size), v * np.float32(size))
+    assert (lengths(found - expected) / lengths(expected)).max() < 1e-8
 
 
 # Made with geoopt 0.5.1 in float64: PoincareBall(c=1.0).mobius_add(X, Y), .expmap0(3 * X), .logmap0(Y), and
@@ -380,11 +331,11 @@ GEOOPT = {
         [0.3191080353710112, -0.35054390845150063, 0.6409299590655179],
         [0.020647749395315863, 0.874579670815881, 0.4657542327886261],
     ],
-    "exp0": [
+    "expmap0": [
         [0.5147340587593885, -0.6863120783458516, 0.3431560391729258],
         [-0.05256130096766933, 0.8409808154827093, 0.5256130096766932],
     ],
-    "log0": [
+    "logmap0": [
         [-0.11992089980004314, 0.29980224950010786, 0.7195253988002587],
         [1.0605624413925467, -0.17676040689875783, -1.2373228482913046],
     ],
@@ -400,8 +351,8 @@ def test_frozen_values_of_geoopt(dtype):
     x, y = X.astype(dtype), Y.astype(dtype)
     found = {
         "mobius_add": run(poincare.mobius_add, x, y),
-        "exp0": run(partial(poincare.exp0, kappa=3.0), x),
-        "log0": run(partial(poincare.log0, scale=1.0), y),
+        "expmap0": run(partial(poincare.expmap0, kappa=3.0), x),
+        "logmap0": run(partial(poincare.logmap0, scale=1.0), y),
         "gyromidpoint": run(poincare.gyromidpoint, x, y),
     }
     for name, value in found.items():
@@ -415,8 +366,8 @@ def test_geoopt_live():
     a, b = torch.from_numpy(x), torch.from_numpy(y)
     for found, expected in (
         (run(poincare.mobius_add, x, y), manifold.mobius_add(a, b)),
-        (run(poincare.exp0, x), manifold.expmap0(a)),
-        (run(partial(poincare.log0, scale=1.0), x), manifold.logmap0(a)),
+        (run(poincare.expmap0, x), manifold.expmap0(a)),
+        (run(partial(poincare.logmap0, scale=1.0), x), manifold.logmap0(a)),
         (run(poincare.gyromidpoint, x, y), manifold.weighted_midpoint(torch.stack([a, b]), reducedim=[0])),
     ):
         np.testing.assert_allclose(found, expected.detach().numpy(), atol=1e-10)
@@ -424,7 +375,7 @@ def test_geoopt_live():
 
 def test_other_dtypes_are_refused():
     with pytest.raises(ValueError, match="float16"):
-        poincare.exp0(tf.constant([[1.0, 2.0]], "float16"))
+        poincare.expmap0(tf.constant([[1.0, 2.0]], "float16"))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -435,14 +386,13 @@ def test_vectors_whose_squares_overflow_end_on_the_edge_too(dtype, kappa):
     edge = direction * (1 - poincare.margin(dtype))
     for size in {"float32": (1e20, 1e37), "float64": (1e160, 1e305)}[dtype]:
         huge = (direction * size).astype(dtype)
-        np.testing.assert_allclose(run(partial(poincare.exp0, kappa=kappa), huge), edge, rtol=1e-5)
+        np.testing.assert_allclose(run(partial(poincare.expmap0, kappa=kappa), huge), edge, rtol=1e-5)
         np.testing.assert_allclose(run(poincare.project, huge), edge, rtol=1e-5)
         np.testing.assert_allclose(run(lambda x: poincare.clip_norm(x, 3.0), huge), 3.0 * direction, rtol=1e-5)
-        np.testing.assert_allclose(poincare.norm(tf.constant(huge)).numpy()[:, 0], size, rtol=1e-5)
         # a bound that is longer than the vector leaves it alone, whatever is done inside
         assert (poincare.clip_norm(tf.constant(huge), 10.0 * size).numpy() == huge).all()
         furthest = direction * np.arctanh(1 - poincare.margin(dtype))
-        np.testing.assert_allclose(run(partial(poincare.log0, scale=1.0), huge), furthest, rtol=1e-3)
+        np.testing.assert_allclose(run(partial(poincare.logmap0, scale=1.0), huge), furthest, rtol=1e-3)
         small = ball(1, 12, dtype, count=8, lowest=0.3, highest=0.3)
         for function in (poincare.mobius_add, poincare.gyromidpoint):
             for pair, bounded in (((huge, small), (edge, small)), ((small, huge), (small, edge))):
@@ -461,17 +411,6 @@ def test_clip_norm_has_finite_gradients_whatever_its_bound(dtype, longest):
 def test_not_a_number_is_not_hidden():
     for bad in (np.nan, np.inf):
         x = tf.constant([[bad, 1.0], [0.1, 0.2]])
-        for function in (poincare.exp0, poincare.log0, lambda x: poincare.mobius_add(x, 0.5 * x)):
+        for function in (poincare.expmap0, poincare.logmap0, lambda x: poincare.mobius_add(x, 0.5 * x)):
             found = function(x).numpy()
             assert np.isnan(found[0]).any() and np.isfinite(found[1]).all()
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_fused_tangent_has_finite_gradients_wherever_it_is_asked(dtype):
-    """Sums of 20 to 25, one vector long and the other tiny, equal, opposed, and all but opposed directions."""
-    rng = np.random.default_rng(0)
-    for a, b in ((23.9, 1e-6), (2e-7, 23.8), (13.5, 10.5), (12.0, 12.0), (10.0, 10.0), (0.3, 23.4), (1e6, 1e6)):
-        u, v = rng.normal(size=(2, 32, 5))
-        v[:8], v[8:16], v[16:24] = u[:8], -u[8:16], -u[16:24] * (1 + 1e-6 * v[16:24])
-        u, v = ((size * z / lengths(z)[:, None]).astype(dtype) for size, z in ((a, u), (b, v)))
-        assert np.isfinite(run(poincare.fused_tangent, u, v)).all()

@@ -39,13 +39,18 @@ def gradients(function, *arrays):
     return value.numpy(), [found.numpy() for found in tape.gradient(value, tensors)]
 
 
-def plan(cost, epsilon=0.1, iterations=20, **masks):
-    return transport.sinkhorn_plan(tf.constant(cost), epsilon, iterations, **masks).numpy()
+def sinkhorn(cost, epsilon=0.1, iterations=20, a=None, b=None):
+    return tf.exp(transport.sinkhorn_log_plan(cost, epsilon, iterations, a, b))
+
+
+def plan(cost, *arguments, **weights):
+    return sinkhorn(tf.constant(cost), *arguments, **weights).numpy()
 
 
 def mapped(p, q, epsilon=0.1, iterations=20, p_mask=None, q_mask=None):
-    cost = transport.pairwise_cost(p, q, p_mask, q_mask)
-    return transport.barycentric_map(transport.sinkhorn_log_plan(cost, epsilon, iterations, p_mask, q_mask), q)
+    cost = transport.cost_matrix(p, q, p_mask, q_mask)
+    a, b = (None if mask is None else transport.uniform_weights(mask, cost.dtype) for mask in (p_mask, q_mask))
+    return transport.barycentric_map(transport.sinkhorn_log_plan(cost, epsilon, iterations, a, b), q)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -53,7 +58,7 @@ def mapped(p, q, epsilon=0.1, iterations=20, p_mask=None, q_mask=None):
 def test_cost_is_the_distance_over_the_largest(features, dtype):
     p, q = sets(features=features, dtype=dtype, batch=(4,))
     expected = np.linalg.norm(p[:, :, None].astype("float64") - q[:, None], axis=-1)
-    found = transport.pairwise_cost(*tensor(p, q)).numpy()
+    found = transport.cost_matrix(*tensor(p, q)).numpy()
     assert found.dtype == dtype
     np.testing.assert_allclose(
         found, expected / expected.max(axis=(1, 2), keepdims=True), atol={"float32": 2e-6, "float64": 1e-9}[dtype]
@@ -64,25 +69,25 @@ def test_cost_is_the_distance_over_the_largest(features, dtype):
 @pytest.mark.parametrize(("shift", "size"), [(1e4, 1.0), (0.0, 1e-15), (0.0, 1e18), (-3e12, 1e10)])
 def test_cost_does_not_depend_on_where_and_how_large_the_points_are(features, shift, size):
     p, q = sets(features=features)
-    expected = transport.pairwise_cost(*tensor(p, q)).numpy()
+    expected = transport.cost_matrix(*tensor(p, q)).numpy()
     # float32 rounds coordinates beside a shift of 1e4 to 1e-3, so the points are made from the rounded ones
     p, q = ((z * size + shift).astype("float32") for z in (p, q))
-    exact = transport.pairwise_cost(*tensor(p.astype("float64"), q.astype("float64"))).numpy()
+    exact = transport.cost_matrix(*tensor(p.astype("float64"), q.astype("float64"))).numpy()
     np.testing.assert_allclose(exact, expected, atol=3e-3)
     value, found = gradients(lambda p, q: tf.reduce_sum(mapped(p, q)), p, q)
-    np.testing.assert_allclose(transport.pairwise_cost(*tensor(p, q)), exact, atol=2e-6)
+    np.testing.assert_allclose(transport.cost_matrix(*tensor(p, q)), exact, atol=2e-6)
     assert np.isfinite(value) and all(np.isfinite(gradient).all() for gradient in found)
 
 
 @pytest.mark.parametrize("features", [2, 40])
 def test_equal_points_cost_nothing_and_have_finite_gradients(features):
     (p, _) = sets(p=6, q=6, features=features, dtype="float32")
-    cost = transport.pairwise_cost(*tensor(p, p)).numpy()
+    cost = transport.cost_matrix(*tensor(p, p)).numpy()
     assert np.diag(cost).max() < 1e-3  # 1e-6 pair by pair; the square root of the dtype's resolution by products
     _, found = gradients(lambda p, q: tf.reduce_sum(mapped(p, q) ** 2), p, p)
     assert all(np.isfinite(gradient).all() for gradient in found)
     same = np.ones_like(p)
-    assert np.ptp(transport.pairwise_cost(*tensor(same, same)).numpy()) == 0
+    assert np.ptp(transport.cost_matrix(*tensor(same, same)).numpy()) == 0
     value, found = gradients(lambda p, q: tf.reduce_sum(mapped(p, q)), same, same)
     assert np.isfinite(value) and all(np.isfinite(gradient).all() for gradient in found)
 
@@ -92,13 +97,13 @@ def test_equal_points_cost_nothing_and_have_finite_gradients(features):
 @pytest.mark.parametrize("epsilon", [LOG, SCALINGS, 1.0])
 def test_marginals(epsilon, seed, dtype):
     p, q = sets(seed, dtype=dtype, batch=(2,))
-    found = plan(transport.pairwise_cost(*tensor(p, q)), epsilon, 300)
+    found = plan(transport.cost_matrix(*tensor(p, q)), epsilon, 300)
     tolerance = {"float32": 2e-6, "float64": 1e-12}[dtype]
     np.testing.assert_allclose(found.sum(axis=2), 1 / 7, rtol=tolerance)
     np.testing.assert_allclose(found.sum(axis=1), 1 / 5, rtol=max(tolerance, 1e-5))  # as far as it has converged
     assert (found >= 0).all()
     # After the default 20 iterations the rows are exact already.
-    np.testing.assert_allclose(plan(transport.pairwise_cost(*tensor(p, q)), epsilon).sum(axis=2), 1 / 7, rtol=tolerance)
+    np.testing.assert_allclose(plan(transport.cost_matrix(*tensor(p, q)), epsilon).sum(axis=2), 1 / 7, rtol=tolerance)
 
 
 @pytest.mark.parametrize("epsilon", [LOG, SCALINGS])
@@ -107,7 +112,7 @@ def test_constant_cost_gives_the_uniform_plan(constant, epsilon):
     cost = np.full((4, 6), constant)
     np.testing.assert_allclose(plan(cost, epsilon), np.full((4, 6), 1 / 24), rtol=1e-12)
     weights = np.random.default_rng(0).normal(size=(4, 6))
-    _, (found,) = gradients(lambda cost: tf.reduce_sum(transport.sinkhorn_plan(cost, epsilon, 20) * weights), cost)
+    _, (found,) = gradients(lambda cost: tf.reduce_sum(sinkhorn(cost, epsilon, 20) * weights), cost)
     # Around the uniform plan a cost moves mass by -(1 / epsilon) / (N M) of its doubly centred part.
     centred = weights - weights.mean(axis=0) - weights.mean(axis=1, keepdims=True) + weights.mean()
     np.testing.assert_allclose(found, -centred / 24 / epsilon, atol=1e-10)
@@ -117,7 +122,7 @@ def test_small_epsilon_finds_the_permutation_and_a_large_one_forgets_the_cost():
     rng = np.random.default_rng(1)
     p = rng.normal(size=(8, 3))
     order = rng.permutation(8)
-    cost = transport.pairwise_cost(*tensor(p, p[order])).numpy()
+    cost = transport.cost_matrix(*tensor(p, p[order])).numpy()
     np.testing.assert_allclose(plan(cost, 0.002, 300), np.eye(8)[:, order] / 8, atol=1e-6)
     np.testing.assert_allclose(plan(cost, 1e4), np.full((8, 8), 1 / 64), rtol=1e-3)
 
@@ -149,7 +154,7 @@ def test_the_worst_cost_for_scalings_in_float32():
     cost[0, 0] = 0.0
     found = plan(cost, transport._LEAST_EPSILON_OF_SCALINGS, 200)
     np.testing.assert_allclose(found, plan(cost.astype("float64"), 0.04, 200), atol=1e-7)
-    _, (gradient,) = gradients(lambda cost: tf.reduce_sum(transport.sinkhorn_plan(cost, 0.04, 200) ** 2), cost)
+    _, (gradient,) = gradients(lambda cost: tf.reduce_sum(sinkhorn(cost, 0.04, 200) ** 2), cost)
     assert np.isfinite(gradient).all()
 
 
@@ -190,7 +195,7 @@ def test_nothing_left_after_masking_is_finite(epsilon):
 
     value, found = gradients(total, p, q)
     assert np.isfinite(value) and all(np.isfinite(gradient).all() for gradient in found)
-    assert not plan(transport.pairwise_cost(*tensor(p, q)), epsilon, q_mask=tf.zeros(5)).any()
+    assert not plan(transport.cost_matrix(*tensor(p, q)), epsilon, b=tf.zeros(5)).any()
 
 
 @pytest.mark.parametrize("epsilon", [LOG, SCALINGS])
@@ -275,9 +280,12 @@ def test_pot_live(monkeypatch):
         p, q = sets(seed, p=9, q=6)
         cost = ot.dist(p, q, metric="euclidean")
         cost /= cost.max()
+        rng = np.random.default_rng(seed)
+        weights = rng.dirichlet(np.ones(9)), rng.dirichlet(np.ones(6))
         for epsilon in (0.01, 0.1):
-            expected = ot.bregman.sinkhorn_log(
-                np.full(9, 1 / 9), np.full(6, 1 / 6), cost, epsilon, numItermax=50, stopThr=0, warn=False
-            )
-            found = plan(transport.pairwise_cost(*tensor(p, q)), epsilon, 50)
-            np.testing.assert_allclose(found, expected, atol=1e-10)
+            for a, b in ((np.full(9, 1 / 9), np.full(6, 1 / 6)), weights):
+                expected = ot.bregman.sinkhorn_log(a, b, cost, epsilon, numItermax=50, stopThr=0, warn=False)
+                found = plan(transport.cost_matrix(*tensor(p, q)), epsilon, 50, *tensor(a, b))
+                np.testing.assert_allclose(found, expected, atol=1e-10)
+            uniform = plan(transport.cost_matrix(*tensor(p, q)), epsilon, 50)
+            np.testing.assert_allclose(uniform, plan(cost, epsilon, 50, *tensor(np.full(9, 1 / 9), np.full(6, 1 / 6))))

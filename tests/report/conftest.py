@@ -8,7 +8,7 @@ import soundfile
 
 from serfuse.corpora.base import Clip, Corpus
 from serfuse.experiment import config as configs
-from serfuse.experiment import cross_validation
+from serfuse.experiment.dataset import load_dataset
 from serfuse.runs import execution
 from serfuse.store import AudioFacts, EmbeddingStore
 from serfuse.store.key import EmbeddingKey
@@ -46,7 +46,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if model != "svm":
             values |= {"training.epochs": 2}
         config = configs.from_dict(configs.assign(configs.shipped(model), values))
-        execution.execute(config, cross_validation.load_dataset(config, store), root / name)
+        execution.execute(config, load_dataset(config, store), root / name)
     return root
 
 

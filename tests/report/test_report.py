@@ -5,7 +5,6 @@ import io
 import json
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import markupsafe
@@ -15,12 +14,12 @@ import yaml
 from click.testing import CliRunner
 
 from serfuse.cli import main
+from serfuse.corpora.base import Clip, Corpus
 from serfuse.errors import RunError
 from serfuse.report import alt_texts, mistakes, page, sentences, tables
 from serfuse.report import fold_tables as fold_table
 from serfuse.report import runs as folders_of
-from serfuse.runs import paired_runs, run_folder
-from serfuse.store import EmbeddingStore
+from serfuse.store import AudioFacts, EmbeddingStore
 
 
 def metrics(folder: Path) -> dict:
@@ -45,7 +44,8 @@ def test_the_printed_figure_is_beside_the_measured_one(folders: list[Path]) -> N
     assert tables.rows(found)[2][9] == f"{row.accuracy:.2f} / {row.macro_f1:.2f} (HYFuse, Table {row.table})"
     for text in (tables.markdown(found), tables.latex(found), page.render(found[2:])):
         assert "five random folds that mix speakers" in text, "what the printed figures are"
-    assert sentences.printed_note([replace(found[0], published=[])]) == ""
+    found[0].description.model = "a later model"
+    assert found[0].published == [] and sentences.printed_note(found[:1]) == ""
     (line,) = csv.DictReader(io.StringIO(tables.comma_separated(found[2:])))
     assert (float(line["printed_accuracy"]), float(line["printed_macro_f1"])) == (row.accuracy, row.macro_f1)
 
@@ -85,7 +85,7 @@ def test_the_gap_between_splits_is_in_words(folders: list[Path]) -> None:
 def test_voice_types_are_called_that_in_the_gap(folders: list[Path]) -> None:
     found = folders_of.read(folders[:2])
     for run in found:
-        run.config["corpus"]["speaker_kind"] = "voice type"
+        run.description.corpus.speaker_kind = "voice type"
     (sentence,) = sentences.gaps(found)
     assert "(new voice types)" in sentence and "of known voice types" in sentence and "speaker" not in sentence
 
@@ -223,7 +223,7 @@ def test_the_confidence_of_a_mistake_is_that_of_what_was_predicted(folders: list
 
 
 def test_what_a_reader_must_know_comes_first(folders: list[Path], tmp_path: Path) -> None:
-    assert sentences.warnings(folders_of.read(folders[:1])[0]) == []
+    assert folders_of.read(folders[:1])[0].warnings() == []
     folder = tmp_path / "run"
     shutil.copytree(folders[2], folder)
     text = (folder / "config.yaml").read_text("utf-8").replace("synthetic: false", "synthetic: true")
@@ -232,8 +232,8 @@ def test_what_a_reader_must_know_comes_first(folders: list[Path], tmp_path: Path
     found["sensitivity"]["b"]["changed"] = 0.004
     (folder / "metrics.json").write_text(json.dumps(found), "utf-8")
     (run,) = folders_of.read([folder])
-    warnings = " ".join(sentences.warnings(run))
-    assert len(sentences.warnings(run)) == 3
+    warnings = " ".join(run.warnings())
+    assert len(run.warnings()) == 3
     assert "synthetic" in warnings and "random weights" in warnings and "ignores encodec" in warnings
     for suffix in (".md", ".tex"):
         assert "(hubert: random weights)" in tables.FORMATS[suffix]([run]), suffix
@@ -290,8 +290,8 @@ def test_a_run_folder_from_anybody_is_checked_before_it_is_used(folders, tmp_pat
         ("predictions.csv", ",anger,", ",<b>,", "predictions.csv has the emotion '<b>'"),
         ("predictions.csv", "p_anger", "q_anger", None),
         ("predictions.csv", "\n", ",x\n", None),
-        ("tsne.csv", "x,y", "x,z", "tsne.csv lacks y"),
-        ("history.csv", "loss", "gain", "history.csv lacks loss"),
+        ("tsne.csv", "x,y", "x,z", "tsne.csv has no column y"),
+        ("history.csv", "loss", "gain", "history.csv has no column loss"),
     ],
 )
 def test_tables_that_were_edited_are_refused_or_read_never_a_traceback(folders, tmp_path, file, old, new, says) -> None:
@@ -318,13 +318,14 @@ def test_probabilities_that_are_none_are_refused(folders: list[Path], tmp_path: 
         folders_of.read([folder])
 
 
-def test_files_that_are_too_large_are_not_read(folders: list[Path], tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(folders_of, "_MAX_BYTES", 100)
-    with pytest.raises(RunError, match=r"predictions.csv is larger than"):
-        folders_of.read(folders[:1])
-    monkeypatch.setattr(run_folder, "_MAX_METRICS_BYTES", 100)
-    with pytest.raises(RunError, match=r"metrics.json is larger than"):
-        folders_of.read(folders[:1])
+@pytest.mark.parametrize("file", ["predictions.csv", "metrics.json", "tsne.csv"])
+def test_files_that_are_too_large_are_not_read(folders: list[Path], tmp_path: Path, file: str) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(folders[0], folder)
+    with (folder / file).open("r+b") as sparse:
+        sparse.truncate(8 << 30)
+    with pytest.raises(RunError, match=rf"{file} is larger than"):
+        folders_of.read([folder])
 
 
 @pytest.mark.parametrize("damage", ["config.yaml", "predictions.csv", "metrics.json"])
@@ -354,7 +355,6 @@ def test_a_configuration_that_expands_itself_is_refused(folders: list[Path], tmp
     (folder / "config.yaml").write_text(bomb, "utf-8")
     with pytest.raises(RunError, match="aliases"):
         folders_of.read([folder])
-    assert paired_runs.read(folder, 0).speaker_kind == "speaker"
 
 
 def test_yaml_that_would_run_something_is_refused(folders: list[Path], tmp_path: Path) -> None:
@@ -364,7 +364,7 @@ def test_yaml_that_would_run_something_is_refused(folders: list[Path], tmp_path:
         file.write(f"evil: !!python/object/apply:os.mkdir ['{proof}']\n")
     with pytest.raises(RunError, match="not valid YAML"):
         folders_of.read([folder])
-    assert paired_runs.read(folder, 0).speaker_kind == "speaker" and not proof.exists()
+    assert not proof.exists()
 
 
 def test_two_folders_of_one_name_are_told_apart(folders: list[Path], tmp_path: Path) -> None:
@@ -420,3 +420,34 @@ def test_runs_that_look_alike_are_told_apart_by_the_settings_that_differ(folders
     assert [row[1] for row in tables.rows(found)] == [run.title for run in found]
     shutil.copytree(folders[0], copy)
     assert [run.title for run in folders_of.read([folders[0], copy])] == ["svm (svm-random)", "svm (copy)"]
+
+
+def test_what_changed_since_is_said_and_other_recordings_are_not_played(folders, reported, tmp_path) -> None:
+    """The store gets another label and another recording; a run on those is not put beside the one before."""
+    table = EmbeddingStore(reported / "store").clips("emodb")
+    clips, facts = [], {}
+    for number, row in enumerate(table.itertuples()):
+        emotion = "neutral" if number == 0 else row.emotion
+        clips.append(Clip(row.id, Path(row.path), emotion, row.speaker, row.text))
+        facts[row.id] = AudioFacts("f" * 64 if number == 1 else row.audio, 0.25)
+    store = EmbeddingStore(tmp_path / "store")
+    store.write_corpus(Corpus("emodb", tuple(clips)), facts)
+    run = folders_of.read(folders[:1])[0]
+    assert "have changed" not in page.render([run], store=EmbeddingStore(reported / "store"))
+    drawn = page.render([run], store=store)
+    assert f"1 clip has another label ({clips[0].id}: anger, now neutral)" in drawn
+    assert f"1 clip has another recording ({clips[1].id})" in drawn
+    spoken = {item.clip: item.sound for item in mistakes.worst(run, store, count=200)}
+    other = {item.clip: item.sound for item in mistakes.worst(run, EmbeddingStore(reported / "store"), count=200)}
+    assert {clip for clip in other if bool(other[clip]) != bool(spoken[clip])} <= {clips[1].id}
+
+    copy = tmp_path / "other"
+    shutil.copytree(folders[1], copy)
+    values = yaml.safe_load((copy / "config.yaml").read_text("utf-8"))
+    values["digests"]["labels"] = "0" * 16
+    (copy / "config.yaml").write_text(yaml.safe_dump(values), "utf-8")
+    found = folders_of.read([folders[0], copy])
+    (sentence,) = sentences.data(found)
+    assert "other was not made with the labels of svm-random" in sentence
+    assert sentences.gaps(found) == [] and sentence in page.render(found) and sentence in tables.markdown(found)
+    assert sentences.data(folders_of.read(folders)) == []

@@ -169,22 +169,30 @@ def test_the_notes_say_what_the_figures_rest_on() -> None:
     assert "needs at least two folds" in notes(one.assign(fold=0), two.assign(fold=0))
 
 
-def test_other_validation_parts_give_the_same_t_test_both_ways(tmp_path: Path) -> None:
+def test_other_validation_parts_give_the_same_t_test_both_ways(write_run, tmp_path: Path) -> None:
     """What early stopping looks at is the model's affair; the ratio of the t-test is that of the smaller training."""
     for name, table, validates in (("one", run(0.8, 1), 0), ("two", run(0.7, 2), 40)):
-        (tmp_path / name).mkdir()
-        table.to_csv(tmp_path / name / "predictions.csv", index=False)
         parts = [table.assign(part="test")]
         for fold in range(5):
             rest = table[table["fold"] != fold].assign(fold=fold, part="train")
             rest.iloc[:validates, rest.columns.get_loc("part")] = "validation"
             parts.append(rest)
-        pd.concat(parts)[["repeat", "fold", "clip", "part"]].to_csv(tmp_path / name / "folds.csv", index=False)
+        write_run(tmp_path / name, table, parts=pd.concat(parts)[["repeat", "fold", "clip", "part"]])
     (there,) = compare.compare([tmp_path / "one", tmp_path / "two"]).pairs
     (back,) = compare.compare([tmp_path / "two", tmp_path / "one"]).pairs
     assert there.p_t == pytest.approx(back.p_t)
     folds = [a - b for a, b in zip(*(by_fold(run(*model)) for model in ((0.8, 1), (0.7, 2))), strict=True)]
     assert there.t == pytest.approx(paired_tests.corrected_resampled_t(folds, 40 / 120)[0])
+
+
+def test_what_a_run_warns_of_is_said_once_where_it_holds_for_all(write_run, tmp_path: Path) -> None:
+    drawn = "hubert has random weights: the figures say nothing about the published model."
+    one = write_run(tmp_path / "one", run(0.8, 1), weights="random:0")
+    two = write_run(tmp_path / "two", run(0.7, 2), weights="random:1")
+    other = write_run(tmp_path / "other", run(0.6, 3))
+    assert f"WARNING: {drawn}" in compare.compare([one, two]).notes
+    assert f"WARNING: one, two: {drawn}" in compare.compare([one, other, two]).notes
+    assert not any("random weights" in note for note in compare.compare([other, run(0.7)]).notes)
 
 
 def by_fold(table: pd.DataFrame) -> list[float]:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,11 @@ import yaml
 from serfuse.errors import RunError, StoreError
 from serfuse.experiment import config as configs
 from serfuse.experiment import cross_validation
-from serfuse.experiment.cross_validation import Dataset
+from serfuse.experiment.dataset import Dataset, load_dataset
+from serfuse.progress import Observer
 from serfuse.runs import execution, fold_files, run_folder
+from serfuse.runs.run import Run
+from serfuse.splits.folds import Fold
 from serfuse.store import EmbeddingStore
 
 MakeStore = Callable[..., EmbeddingStore]
@@ -33,8 +36,8 @@ def make(model: str = "fcn", *assignments: str) -> configs.Config:
 
 
 @pytest.fixture
-def dataset(make_store: MakeStore) -> cross_validation.Dataset:
-    return cross_validation.load_dataset(make(), make_store())
+def dataset(make_store: MakeStore) -> Dataset:
+    return load_dataset(make(), make_store())
 
 
 def test_the_run_folder_holds_everything(dataset: Dataset, tmp_path: Path) -> None:
@@ -102,31 +105,39 @@ def test_a_folder_that_cannot_be_written_is_an_error(dataset: Dataset, tmp_path:
         execution.execute(make("svm"), dataset, tmp_path / "file" / "run")
 
 
-def _interrupt_after(folds: int) -> Callable[[cross_validation.FoldResult], None]:
-    seen = []
+class _Watch(Observer):
+    """Remembers what it hears of, and interrupts after so many folds."""
 
-    def on_fold(result: cross_validation.FoldResult) -> None:
-        seen.append(result)
-        if len(seen) == folds:
-            raise KeyboardInterrupt
+    def __init__(self, folds: int | None = None) -> None:
+        self.left = folds
+        self.finished: list[int] = []
+        self.epochs: list[int] = []
+        self.fold = -1
 
-    return on_fold
+    def audit_known(self, audit: object, folds: object, finished: int) -> None:
+        self.finished.append(finished)
+
+    def fold_begun(self, fold: Fold) -> None:
+        self.fold = fold.index
+
+    def epoch_done(self, epoch: int, figures: Mapping[str, float]) -> None:
+        self.epochs.append(self.fold)
+
+    def fold_done(self, result: cross_validation.FoldResult) -> None:
+        if self.left is not None:
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
 
 
 def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(dataset: Dataset, tmp_path: Path) -> None:
     whole = execution.execute(make(), dataset, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        execution.execute(make(), dataset, tmp_path / "cut", on_fold=_interrupt_after(2))
+        execution.execute(make(), dataset, tmp_path / "cut", observer=_Watch(2))
     assert not (tmp_path / "cut" / "metrics.json").exists(), "an unfinished run does not look finished"
-    epochs, done = [], []
-    resumed = execution.execute(
-        make(),
-        dataset,
-        tmp_path / "cut",
-        on_audit=lambda audit, parts, finished: done.append(finished),
-        on_epoch=lambda fold, epoch, logs: epochs.append(fold.index),
-    )
-    assert done == [2] and set(epochs) == {2}, "finished folds are not trained again"
+    watch = _Watch()
+    resumed = execution.execute(make(), dataset, tmp_path / "cut", observer=watch)
+    assert watch.finished == [2] and set(watch.epochs) == {2}, "finished folds are not trained again"
     pd.testing.assert_frame_equal(resumed.predictions, whole.predictions, check_exact=True)
     for name in ("predictions.csv", "history.csv", "folds.csv"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
@@ -136,19 +147,17 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(dataset: Data
 @pytest.mark.parametrize("change", ["seed=3", "training.epochs=3", "options.dropout=0.1"])
 def test_folds_of_another_configuration_are_not_taken_up(dataset: Dataset, tmp_path: Path, change: str) -> None:
     with pytest.raises(KeyboardInterrupt):
-        execution.execute(make(), dataset, tmp_path / "run", on_fold=_interrupt_after(2))
-    done = []
-    execution.execute(
-        make("fcn", change), dataset, tmp_path / "run", on_audit=lambda a, p, finished: done.append(finished)
-    )
-    assert done == [0]
+        execution.execute(make(), dataset, tmp_path / "run", observer=_Watch(2))
+    watch = _Watch()
+    execution.execute(make("fcn", change), dataset, tmp_path / "run", observer=watch)
+    assert watch.finished == [0]
 
 
 def test_the_fingerprint_sees_labels_and_embeddings(dataset: Dataset) -> None:
     mark = execution.fingerprint(make(), dataset)
     clips = dataset.clips.copy()
     clips.iloc[0, clips.columns.get_loc("emotion")] = "sadness"
-    relabelled = cross_validation.Dataset(dataset.corpus, dataset.info, clips, dataset.arrays, dataset.keys)
+    relabelled = Dataset(dataset.corpus, dataset.info, clips, dataset.arrays, dataset.keys)
     assert execution.fingerprint(make(), relabelled) != mark
     assert execution.fingerprint(make(), dataset) == mark
 
@@ -179,7 +188,7 @@ def test_a_killed_process_loses_at_most_the_fold_in_flight(make_store: MakeStore
 
 def test_a_damaged_finished_fold_is_named(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        execution.execute(make(), dataset, tmp_path / "run", on_fold=_interrupt_after(1))
+        execution.execute(make(), dataset, tmp_path / "run", observer=_Watch(1))
     (tmp_path / "run" / execution.FINISHED_FOLDS / "r0f0" / "fold.json").write_text("{", "utf-8")
     with pytest.raises(RunError, match="r0f0"):
         execution.execute(make(), dataset, tmp_path / "run")
@@ -195,7 +204,7 @@ def test_free_folder_numbers_what_is_taken(dataset: Dataset, tmp_path: Path) -> 
 def test_an_interrupted_run_of_other_settings_keeps_its_folder(dataset: Dataset, tmp_path: Path) -> None:
     first = execution.free_folder(tmp_path, make(), dataset)
     with pytest.raises(KeyboardInterrupt):
-        execution.execute(make(), dataset, first, on_fold=_interrupt_after(1))
+        execution.execute(make(), dataset, first, observer=_Watch(1))
     assert execution.free_folder(tmp_path, make(), dataset) == first, "the same command goes on"
     other = make("fcn", "options.dropout=0.1")
     assert execution.free_folder(tmp_path, other, dataset).name == f"{first.name}-2"
@@ -206,14 +215,15 @@ def test_two_runs_at_once_do_not_mix_in_one_folder(dataset: Dataset, tmp_path: P
     """While one works, a second one is refused and changes nothing; afterwards the folder is free again."""
     out, refused = tmp_path / "run", []
 
-    def second(*_: object) -> None:
-        before = (out / "config.yaml").read_bytes()
-        with pytest.raises(StoreError, match="Another process is at work"):
-            execution.execute(make("svm", "seed=5"), dataset, out)
-        assert (out / "config.yaml").read_bytes() == before
-        refused.append(True)
+    class Second(Observer):
+        def audit_known(self, *_: object) -> None:
+            before = (out / "config.yaml").read_bytes()
+            with pytest.raises(StoreError, match="Another process is at work"):
+                execution.execute(make("svm", "seed=5"), dataset, out)
+            assert (out / "config.yaml").read_bytes() == before
+            refused.append(True)
 
-    execution.execute(make("svm"), dataset, out, on_audit=second)
+    execution.execute(make("svm"), dataset, out, observer=Second())
     assert refused and not (out / ".lock").exists()
     execution.execute(make("svm", "seed=5"), dataset, out, overwrite=True)
 
@@ -239,11 +249,6 @@ def test_repeats_keep_every_model_under_its_own_name(dataset: Dataset, tmp_path:
     assert list(counts) == [len(dataset.clips)] * 2
 
 
-def test_read_metrics_of_something_else_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no finished run"):
-        run_folder.read_metrics(tmp_path)
-
-
 def test_the_number_of_threads_is_part_of_a_run(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,7 +257,7 @@ def test_the_number_of_threads_is_part_of_a_run(
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     for model, number in (("fcn", 3), ("svm", 5)):
         execution.execute(make(model), dataset, tmp_path / model)
-        assert run_folder.read_description(tmp_path / model)["threads"] == number
+        assert Run.read(tmp_path / model).description.threads == number
     mark = execution.fingerprint(make(), dataset, [3])
     fold = cross_validation.plan(make(), dataset)[0]
     result = cross_validation.run_fold(make(), dataset, fold)

@@ -4,12 +4,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from serfuse.store import EmbeddingStore
 from serfuse.sweep import grid, plan, spec, worker
 from serfuse.sweep.plan import CachedStore, Datasets, Plan, Unit
 from serfuse.sweep.worker import Outcome, Task
+
+
+@pytest.fixture
+def workers() -> Callable[[], list[psutil.Process]]:
+    """The worker processes of this one that are alive, the oldest first."""
+
+    def alive() -> list[psutil.Process]:
+        children = [one for one in psutil.Process().children() if any("spawn_main" in part for part in one.cmdline())]
+        return sorted(children, key=lambda one: one.create_time())
+
+    return alive
 
 
 class InlineEngine:

@@ -11,6 +11,7 @@ import pytest
 
 from serfuse.runs import fold_files, run_folder
 from serfuse.runs.compare import compare
+from serfuse.runs.run import Run
 from serfuse.store.key import EmbeddingKey
 from serfuse.sweep import driver, table
 from serfuse.sweep.ledger import DiskFullError, Ledger
@@ -31,7 +32,7 @@ def test_every_unit_runs_once_and_leaves_a_run_folder(make_plan, store, folder, 
     for planned in plan.planned:
         run = ledger.run_folder(planned)
         assert all((run / name).is_file() for name in run_folder.FILES)
-        metrics = run_folder.read_metrics(run)
+        metrics = Run.read(run).metrics
         accuracies = [done.accuracy for done in progress.folds(planned)]
         assert metrics["mean"]["accuracy"] == pytest.approx(sum(accuracies) / 5)
     assert compare([ledger.run_folder(planned) for planned in plan.planned]).clips == 36
@@ -42,17 +43,17 @@ def test_every_unit_runs_once_and_leaves_a_run_folder(make_plan, store, folder, 
 
 
 def test_a_run_folder_is_what_cv_makes(make_plan, store, folder, inline, tmp_path) -> None:
-    from serfuse.experiment import cross_validation
+    from serfuse.experiment.dataset import load_dataset
     from serfuse.runs import execution
 
     plan = make_plan(("row=wavlm",))
     driver.run(plan, Ledger(folder), inline(store))
     config = plan.planned[0].experiment.config
-    execution.execute(config, cross_validation.load_dataset(config, store), tmp_path / "cv")
+    execution.execute(config, load_dataset(config, store), tmp_path / "cv")
     ours, theirs = Ledger(folder).run_folder(plan.planned[0]), tmp_path / "cv"
     for name in ("predictions.csv", "folds.csv", "config.yaml", "history.csv"):
         assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
-    a, b = run_folder.read_metrics(ours), run_folder.read_metrics(theirs)
+    a, b = Run.read(ours).metrics, Run.read(theirs).metrics
     assert {**a, "seconds": 0} == {**b, "seconds": 0}
 
 

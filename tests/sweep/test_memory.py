@@ -86,13 +86,13 @@ def test_a_container_has_what_its_limit_leaves_and_files_read_lately_make_room(
     assert memory.available() > 110 * _MIB
 
 
-def test_with_too_little_memory_for_two_there_is_one_worker(make_plan, store) -> None:
+def test_with_too_little_memory_for_two_there_is_one_worker(make_plan, store, workers) -> None:
     engine = ProcessEngine(store.root, jobs=3, threads=1, budget=memory.Budget(_MIB), devices=[])
     units = make_plan().units
     try:
         assert engine.submit(units[0]), "one runs in any case"
         assert not engine.submit(units[1])
-        assert len(engine.pids()) == 1
+        assert len(workers()) == 1
         outcomes = engine.wait(240)
         assert outcomes[0].result is not None
         assert outcomes[0].facts["peak_bytes"] > 50 * _MIB
@@ -131,5 +131,5 @@ def test_a_worker_with_nothing_to_do_makes_room_for_one_that_has(make_plan, stor
         engine = ProcessEngine(store.root, jobs=3, threads=1, budget=budget, devices=[])
         engine._alive = [_Worker(_Stub(pid), _Stub(pid), units[0] if pid == 1 else None) for pid in (1, 2, 3)]
         assert engine.submit(units[1])
-        assert len(engine.pids()) == left
+        assert len(engine._alive) == left
         assert [one.unit for one in engine._alive if one.unit] == units[:2]

@@ -4,6 +4,7 @@ import pytest
 
 from serfuse.errors import SplitError
 from serfuse.experiment import cross_validation
+from serfuse.experiment.dataset import load_dataset
 from serfuse.runs import execution
 from serfuse.store.key import EmbeddingKey
 from serfuse.sweep.plan import CachedStore
@@ -14,7 +15,7 @@ def test_a_plan_reads_no_vectors_and_has_the_fingerprints_of_the_runs(make_plan,
     assert len(found.units) == 15 and not found.missing
     assert len({unit.name for unit in found.units}) == 15
     for planned in found.planned:
-        dataset = cross_validation.load_dataset(planned.experiment.config, store)
+        dataset = load_dataset(planned.experiment.config, store)
         assert planned.dataset.arrays["a"].shape == (len(dataset.clips), 0)
         assert planned.fingerprint == execution.fingerprint(planned.experiment.config, dataset)
         for ours, theirs in zip(planned.parts, cross_validation.plan(planned.experiment.config, dataset), strict=True):

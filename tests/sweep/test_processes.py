@@ -134,7 +134,9 @@ def test_two_sweeps_on_one_folder_share_the_work(store, sweep: Path, tmp_path: P
     assert len(workers) == 2, "both had a part in it"
 
 
-def test_a_worker_that_dies_is_replaced_and_its_unit_run_again(make_plan, store, folder, inline, tmp_path) -> None:
+def test_a_worker_that_dies_is_replaced_and_its_unit_run_again(
+    make_plan, store, folder, inline, workers, tmp_path
+) -> None:
     plan, ledger = make_plan(), Ledger(folder)
     handed_out: list[str] = []
 
@@ -149,7 +151,7 @@ def test_a_worker_that_dies_is_replaced_and_its_unit_run_again(make_plan, store,
 
     engine = Deadly(store.root, jobs=2, threads=1, budget=memory.Budget(), devices=[])
     progress = driver.run(plan, ledger, engine)
-    assert len(progress.done) == 15 and not progress.failed and not engine.pids()
+    assert len(progress.done) == 15 and not progress.failed and not workers()
     assert [name for name, times in Counter(handed_out).items() if times == 2] == [handed_out[4]]
     failures = [entry for entry in ledger.events() if entry["event"] == "fail"]
     assert len(failures) == 1 and "SIGKILL" in failures[0]["error"]
@@ -167,7 +169,7 @@ def test_gpus_are_those_that_cuda_would_show(shown: str, names: list[str], monke
     assert engines.gpus() == names
 
 
-def test_each_worker_has_its_threads_and_a_gpu_of_its_own(make_plan, store, monkeypatch) -> None:
+def test_each_worker_has_its_threads_and_a_gpu_of_its_own(make_plan, store, workers, monkeypatch) -> None:
     monkeypatch.setattr(memory, "available", lambda: 64 << 30)
     engine = ProcessEngine(store.root, jobs=2, threads=3, budget=memory.Budget(), devices=["5", "7"])
     try:
@@ -177,7 +179,7 @@ def test_each_worker_has_its_threads_and_a_gpu_of_its_own(make_plan, store, monk
             outcomes += engine.wait(240)
         assert [outcome.facts["threads"] for outcome in outcomes] == [3, 3]
         # Only now: right after its start a process still shows the variables of the one that started it.
-        environments = [psutil.Process(pid).environ() for pid in engine.pids()]
+        environments = [one.environ() for one in workers()]
     finally:
         engine.close()
     for shown in environments:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from serfuse.metrics import METRICS, Metric
-from serfuse.runs import run_folder
+from serfuse.runs.run import Run
 from serfuse.store.key import EmbeddingKey
 from serfuse.sweep import driver, render, table
 from serfuse.sweep.ledger import Ledger
@@ -19,7 +19,7 @@ def test_figures_are_those_of_the_runs(make_plan, store, folder, inline) -> None
     found = table.make(plan, ledger)
     assert found.shape == (3, 2) and [head.metric for head in found.heads] == ["F1", "UAR"]
     for line, planned in zip(found.blocks[0].lines, plan.planned, strict=True):
-        metrics = run_folder.read_metrics(ledger.run_folder(planned))
+        metrics = Run.read(ledger.run_folder(planned)).metrics
         for figure, name in zip(line.figures, ("macro_f1", "uar"), strict=True):
             assert figure.measured == pytest.approx(100 * metrics["mean"][name])
             assert figure.low == pytest.approx(100 * metrics["intervals"][name]["low"])
@@ -34,7 +34,7 @@ def test_seeds_count_as_further_folds(make_plan, store, folder, inline) -> None:
     plan, ledger = make_plan(("row=wavlm",), seeds=[0, 5, 9]), Ledger(folder)
     driver.run(plan, ledger, inline(store))
     figure = table.make(plan, ledger).blocks[0].lines[0].figures[0]
-    means = [run_folder.read_metrics(ledger.run_folder(planned))["mean"]["accuracy"] for planned in plan.planned]
+    means = [Run.read(ledger.run_folder(planned)).metrics["mean"]["accuracy"] for planned in plan.planned]
     assert len(set(means)) > 1, "seeds draw other folds"
     assert figure.measured == pytest.approx(100 * np.mean(means))
     assert figure.low < figure.measured < figure.high
@@ -53,7 +53,7 @@ def test_log_loss_and_a_metric_that_the_runs_lack_are_measured_and_shown_as_they
     finally:
         METRICS.unregister("mine")
     loss, own = found.blocks[0].lines[0].figures
-    metrics = run_folder.read_metrics(ledger.run_folder(plan.planned[0]))
+    metrics = Run.read(ledger.run_folder(plan.planned[0])).metrics
     assert loss.measured == metrics["mean"]["log_loss"] and loss.low == metrics["intervals"]["log_loss"]["low"]
     assert "mine" not in metrics["mean"] and own.measured == pytest.approx(3 * metrics["mean"]["accuracy"])
     assert own.low < own.measured < own.high
@@ -121,5 +121,5 @@ def test_random_weights_and_synthetic_speech_are_said(make_plan, store, folder, 
     rows = list(csv.DictReader(io.StringIO(render.render(made, "csv"))))
     assert [row["random weights"] for row in rows] == ["xvector", ""]
     notes = made.notes
-    assert any(note.startswith("WARNING: random weights in xvector") for note in notes)
+    assert any(note.startswith("WARNING: xvector has random weights") for note in notes)
     assert any("Missing: 2 of 2" in note for note in notes)

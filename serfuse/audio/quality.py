@@ -1,0 +1,177 @@
+"""What is odd about a piece of audio, said by name: a wrong scale, an offset, clipping, a low level, no speech.
+
+Nothing here refuses a clip or changes a sample. The thresholds are set so that recorded and synthetic speech of usual
+kinds raises no remark; see docs/corpora.md for what each one means.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+KINDS = {
+    "file": "header wrong or several recordings in one file",
+    "scale": "samples far beyond full scale",
+    "offset": "direct-current offset",
+    "clipping": "clipped",
+    "level": "almost silent",
+    "speech": "no speech heard",
+}
+"""Every kind of remark, and what it means in a few words."""
+
+_FULL = 4.0  # times full scale: lossy codecs and mixing overshoot by less
+_OFFSET, _OFFSET_SHARE = 0.003, 0.2  # of full scale, and of the effective value of the rest
+_RUN, _CLIPPED = 3, 1e-3  # equal samples at an extreme in a row, and their share of all
+_CLIP_FROM = 0.02  # a peak below holds so few steps that equal samples are usual
+_LEVEL = -60.0  # dB of full scale, of the loudest frame
+_SWING = 6.0  # dB between soft and loud frames: speech has pauses and syllables
+_FRAME = 0.032  # seconds
+_VOICED = 0.4  # of the autocorrelation, at the period of a voice
+_VOICE = (60.0, 500.0)  # Hz
+_SHORTEST = 0.25  # seconds: less says nothing about speech
+_LOOKED_AT = 400  # frames whose voicing is looked at, at most
+
+
+@dataclass(frozen=True)
+class Remark:
+    """One thing that is odd about a clip.
+
+    Attributes:
+        kind: one of `KINDS`.
+        text: what was found, in words that follow the clip's name.
+    """
+
+    kind: str
+    text: str
+
+
+def inspect(waveform: np.ndarray, sample_rate: int) -> tuple[Remark, ...]:
+    """Remarks on a finite mono waveform `(samples,)` whose full scale is 1, at `sample_rate` Hz.
+
+    Where the audio comes from a file, `serfuse.audio.read_recording` gives them, from its samples before resampling.
+    """
+    waveform = np.asarray(waveform, dtype=np.float32)
+    meter = Meter()
+    if len(waveform):
+        meter.add(waveform[:, None], waveform)
+    return meter.remarks(waveform, sample_rate)
+
+
+def counts(remarks: Mapping[str, Sequence[Remark]] | Iterable[Sequence[Remark]]) -> dict[str, int]:
+    """How many clips have a remark of each kind, in the order of `KINDS`, without those that none has.
+
+    Args:
+        remarks: of each clip.
+    """
+    each = remarks.values() if isinstance(remarks, Mapping) else remarks
+    found = Counter(kind for clip in each for kind in {remark.kind for remark in clip})
+    return {kind: found[kind] for kind in KINDS if found[kind]}
+
+
+class Meter:
+    """Figures of a clip's samples as they are decoded, block by block."""
+
+    def __init__(self) -> None:
+        self._seen = 0
+        self._sum = self._squares = 0.0
+        self._peak = 0.0
+        self._low, self._high = math.inf, -math.inf
+        self._flat = {"low": 0, "high": 0}
+        self._channels = 1
+
+    def add(self, block: np.ndarray, mono: np.ndarray) -> None:
+        """Take in a block `(frames, channels)` and its mean over channels `(frames,)`."""
+        if not len(mono):
+            return
+        self._seen += len(mono)
+        self._channels = block.shape[1]
+        self._sum += float(mono.sum(dtype=np.float64))
+        self._squares += float(np.square(mono, dtype=np.float64).sum())
+        low, high = float(block.min()), float(block.max())
+        self._peak = max(self._peak, -low, high)
+        self._count("low", low, self._low, block)
+        self._count("high", high, self._high, block)
+        self._low, self._high = min(low, self._low), max(high, self._high)
+
+    def _count(self, side: str, extreme: float, before: float, block: np.ndarray) -> None:
+        """Samples that stay at the clip's extreme for some time."""
+        beyond = extreme < before if side == "low" else extreme > before
+        if beyond:
+            self._flat[side] = 0
+        elif extreme != before:
+            return
+        at = block == np.float32(extreme)
+        if np.count_nonzero(at) >= _RUN:
+            inside = at[:-2] & at[1:-1] & at[2:]
+            held = at.copy()
+            held[:] = False
+            for shift in range(_RUN):
+                held[shift : len(held) - (_RUN - 1 - shift)] |= inside
+            self._flat[side] += int(np.count_nonzero(held))
+
+    def remarks(self, waveform: np.ndarray, sample_rate: int) -> tuple[Remark, ...]:
+        """All remarks, once every block was added.
+
+        Args:
+            waveform: the clip `(samples,)`, at any rate.
+            sample_rate: its rate in Hz.
+        """
+        if not self._seen:
+            return ()
+        found = []
+        mean = self._sum / self._seen
+        rest = math.sqrt(max(0.0, self._squares / self._seen - mean * mean))
+        if self._peak > _FULL:
+            found.append(
+                Remark(
+                    "scale",
+                    f"its samples reach {self._peak:.3g}, full scale is 1 (values in the range of integers?): levels "
+                    "are wrong",
+                )
+            )
+        if abs(mean) > _OFFSET and abs(mean) > _OFFSET_SHARE * rest:
+            found.append(Remark("offset", f"its samples lie {mean:+.3g} beside zero (direct current)"))
+        flat = sum(self._flat.values()) / (self._seen * self._channels)
+        if flat > _CLIPPED and self._peak > _CLIP_FROM:
+            found.append(Remark("clipping", f"clipped: {100 * flat:.2g} % of its samples stay at the highest value"))
+        scale = max(1.0, float(np.abs(waveform).max(initial=0.0)))
+        frames = _frames(waveform.astype(np.float64) / scale, sample_rate)
+        level = 10 * np.log10(np.maximum((frames**2).mean(axis=1), 1e-12)) + 20 * math.log10(scale)
+        loudest = float(level.max())
+        if loudest < _LEVEL:
+            found.append(Remark("level", f"almost silent: its loudest moment has {loudest:.0f} dB of full scale"))
+        elif missing := _missing_speech(frames, level, sample_rate, len(waveform) / sample_rate):
+            found.append(Remark("speech", missing))
+        return tuple(found)
+
+
+def _frames(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Frames `(frames, samples)` of 32 ms without their mean, so that an offset is no sound."""
+    size = min(len(waveform), max(1, round(_FRAME * sample_rate)))
+    count = len(waveform) // size
+    frames = waveform[: count * size].reshape(count, size)
+    return frames - frames.mean(axis=1, keepdims=True)
+
+
+def _missing_speech(frames: np.ndarray, level: np.ndarray, sample_rate: int, seconds: float) -> str:
+    """Why this is no speech, or ""."""
+    if seconds < _SHORTEST:
+        return ""
+    soft, loud = np.percentile(level, (5, 95))
+    if loud - soft < _SWING:
+        return f"no speech heard: its level stays within {loud - soft:.1f} dB"
+    # A voice is periodic in some of the louder frames.
+    loudest = np.argsort(level)[::-1][: max(4, min(_LOOKED_AT, len(level) // 2))]
+    picked = frames[loudest] * np.hanning(frames.shape[1])
+    size = 2 * frames.shape[1]
+    correlation = np.fft.irfft(np.abs(np.fft.rfft(picked, size, axis=1)) ** 2, axis=1)[:, : frames.shape[1]]
+    window = np.fft.irfft(np.abs(np.fft.rfft(np.hanning(frames.shape[1]), size)) ** 2)[: frames.shape[1]]
+    first, last = int(sample_rate / _VOICE[1]), min(int(sample_rate / _VOICE[0]), frames.shape[1] // 2)
+    if last <= first:
+        return ""
+    normal = correlation[:, first:last] / np.maximum(correlation[:, :1], 1e-30) / (window[first:last] / window[0])
+    if float(np.quantile(normal.max(axis=1), 0.9)) < _VOICED:
+        return "no speech heard: no moment sounds like a voice"
+    return ""

@@ -1,0 +1,172 @@
+"""What an experiment is made with: labels and embeddings of one corpus, joined by clip id, and parts of them."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .. import models
+from ..errors import ConfigError, StoreError
+from ..store import EmbeddingKey, EmbeddingStore
+from .config import Config
+
+_SELECTORS = ("pooling", "layer", "pad", "weights", "dtype")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Clips that are trained on, watched by early stopping, or tested; rows of all three fields belong together.
+
+    Attributes:
+        arrays: `{"a": (N, D_a)}` or with "b", float32.
+        labels: `(N,)` class numbers, int64.
+        ids: `(N,)` clip ids.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    labels: np.ndarray
+    ids: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One corpus with the embeddings that an experiment uses, joined by clip id.
+
+    Attributes:
+        corpus: name.
+        info: what the store knows of it (`speaker_kind`, `synthetic`, ...).
+        clips: one row per clip with `id, emotion, speaker, text, fold, audio`, sorted by id.
+        arrays: `{"a": (N, D_a)}` or with "b", float32, rows as in `clips`.
+        keys: the embedding key of each array.
+        left_out: clips of the corpus that lack an embedding (they were skipped as unusable): `clip`, `name` ("a" or
+            "b") and `reason`.
+    """
+
+    corpus: str
+    info: Mapping[str, Any]
+    clips: pd.DataFrame
+    arrays: dict[str, np.ndarray]
+    keys: dict[str, EmbeddingKey]
+    left_out: tuple[dict[str, str], ...] = ()
+
+    @property
+    def classes(self) -> list[str]:
+        """Emotions, sorted."""
+        return sorted(self.clips["emotion"].unique())
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the clips and of all that is known of them, for telling whether a result is of these data."""
+        rows = self.clips[["id", "emotion", "speaker", "text", "fold", "audio"]].astype(str)
+        return hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()[:16]
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """A hash of each thing that is known of the clips, for saying which of them has changed.
+
+        `clips` is of the ids; `labels`, `speakers`, `texts`, `folds` (given by the corpus) and `recordings` (the
+        identity of the audio) are of the ids with what their name says.
+        """
+        columns = {"labels": "emotion", "speakers": "speaker", "texts": "text", "folds": "fold", "recordings": "audio"}
+        return {
+            "clips": _digest_of(self.clips, "id"),
+            **{name: _digest_of(self.clips, "id", column) for name, column in columns.items()},
+        }
+
+    @cached_property
+    def embedding_digests(self) -> dict[str, str]:
+        """A hash of the numbers of each array; none of arrays without columns, which a plan has."""
+        return {
+            name: hashlib.sha256(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
+            for name, array in self.arrays.items()
+            if array.shape[1]
+        }
+
+    @property
+    def speaker_kind(self) -> str:
+        return str(self.info.get("speaker_kind", "speaker"))
+
+    def rows(self, ids: Iterable[str]) -> np.ndarray:
+        """Row numbers of clip ids."""
+        return self.clips.index.get_indexer(pd.Index(ids))
+
+    def part(self, ids: Iterable[str]) -> Part:
+        """Embeddings and class numbers of some clips, in the order of their ids."""
+        rows = self.rows(ids)
+        emotions = self.clips["emotion"].iloc[rows]
+        codes = pd.Categorical(emotions, categories=self.classes).codes.astype("int64")
+        arrays = {name: array[rows] for name, array in self.arrays.items()}
+        return Part(arrays, codes, self.clips["id"].to_numpy()[rows])
+
+
+def _digest_of(clips: pd.DataFrame, *columns: str) -> str:
+    table = clips[list(columns)].astype(object)
+    text = table.where(table.notna(), "").astype(str).to_csv(index=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def parse_input(text: str) -> tuple[str, dict[str, str]]:
+    """`"hubert@pooling=time,layer=6"` -> `("hubert", {"pooling": "time", "layer": "6"})`.
+
+    Raises:
+        ConfigError: a selector that does not exist.
+    """
+    name, _, rest = text.partition("@")
+    selectors = {}
+    for part in filter(None, rest.split(",")):
+        key, equals, value = part.partition("=")
+        key = {"pool": "pooling"}.get(key, key)
+        if not equals or key not in _SELECTORS:
+            raise ConfigError(
+                f"Cannot read {part!r} in {text!r}: after '@' come selectors such as pooling=time, out of "
+                f"{', '.join(_SELECTORS)}."
+            )
+        selectors[key] = value
+    return name, selectors
+
+
+def load_dataset(config: Config, store: EmbeddingStore) -> Dataset:
+    """Join labels and embeddings for a configuration.
+
+    Raises:
+        ConfigError: the number of encoders does not fit the model.
+        UnknownNameError: an encoder that neither the store nor serfuse knows.
+        StoreError: the store holds no such corpus or embedding, several that fit, or one with missing clips.
+    """
+    model = models.get(config.model)
+    wanted = {"a": config.data.a, "b": config.data.b}
+    given = {side: text for side, text in wanted.items() if text}
+    if sorted(given) != ["a", "b"][: model.inputs]:
+        need = "one encoder: --a NAME" if model.inputs == 1 else "two encoders: --a NAME --b NAME"
+        have = ", ".join(f"--{side} {text}" for side, text in given.items()) or "none"
+        raise ConfigError(f"The model {config.model!r} takes {need}; received {have}.")
+    corpus = config.data.corpus or _only_corpus(store)
+    keys = {}
+    for side, text in given.items():
+        encoder, selectors = parse_input(text)
+        if config.data.pooling:
+            selectors.setdefault("pooling", config.data.pooling)
+        keys[side] = store.find(corpus, encoder, **selectors)
+    clips, arrays = store.join(corpus, keys)
+    left_out = tuple(clips.attrs["dropped"])
+    clips = clips.set_index("id", drop=False)
+    return Dataset(corpus, store.corpus_info(corpus), clips, arrays, keys, left_out)
+
+
+def _only_corpus(store: EmbeddingStore) -> str:
+    corpora = store.corpora()
+    if len(corpora) == 1:
+        return corpora[0]
+    if not corpora:
+        raise StoreError(
+            f"The store {store.root} holds no corpus yet. Fill it first, for example: serfuse extract --corpus emodb "
+            "--data DIR --encoder logmel --encoder prosody"
+        )
+    raise StoreError(f"The store {store.root} holds several corpora. Add --corpus with one of: {', '.join(corpora)}.")
