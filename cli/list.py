@@ -2,88 +2,158 @@
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from serfuse.registry import OWN
+
+if TYPE_CHECKING:
+    from serfuse.registry import Registry
+
 
 @click.command()
-@click.argument("what", type=click.Choice(["encoders", "corpora", "models", "splits", "store"]))
+@click.argument("what", type=click.Choice(["encoders", "corpora", "models", "splits", "metrics", "store"]))
+@click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--store", type=click.Path(path_type=Path), help="Embedding store [$SERFUSE_STORE or serfuse-store].")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
-def command(what: str, store: Path | None, as_json: bool) -> None:
-    """Show encoders, corpora, models, splits, or what the store holds.
+def command(what: str, names: tuple[str, ...], store: Path | None, as_json: bool) -> None:
+    """Show encoders, corpora, models, splits, metrics, or what the store holds.
 
     \b
     serfuse list encoders     family, vector sizes, rate, parameters, licence, and whether the weights are here
     serfuse list corpora      what can be read, and how much of it was published
     serfuse list models       classifiers and fusions for `serfuse cv`
     serfuse list splits       how `serfuse cv --split` divides the clips, and what each keeps apart
+    serfuse list metrics      figures of merit, their unit and direction
     serfuse list store        corpora and embeddings that were extracted
+
+    With NAMES only those. What other packages add is listed by name; it is imported, and shown whole, when it is named.
     """
-    made = {"encoders": encoders, "corpora": corpora, "models": models, "splits": splits}
-    rows = made[what]() if what in made else held(store)
+    if what == "store":
+        if names:
+            raise click.UsageError("`serfuse list store` takes no names.")
+        rows: Any = held(store)
+    else:
+        rows = {"encoders": encoders, "corpora": corpora, "models": models, "splits": splits, "metrics": metrics}[what](
+            names
+        )
+        for problem in _table_of(what).problems():
+            click.echo(f"Remark: {problem}", err=True)
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
         return
-    {
+    show = {
         "encoders": _show_encoders,
         "corpora": _show_corpora,
         "models": _show_models,
         "splits": _show_splits,
+        "metrics": _show_metrics,
         "store": _show_store,
-    }[what](rows)
+    }[what]
+    if what == "store":
+        show(rows)
+        return
+    if whole := [row for row in rows if len(row) > 2]:
+        show(whole)
+    foreign = [row for row in rows if row["package"] != OWN]
+    if foreign:
+        _print("", *(f"{row['name']}: from {row['package']}" for row in foreign))
+    if named := [row["name"] for row in rows if len(row) == 2]:
+        _print(f"More about one of them: serfuse list {what} {named[0]}")
 
 
-def encoders() -> list[dict[str, Any]]:
+def _table_of(what: str) -> "Registry[Any]":
+    from serfuse import corpora, encoders, metrics, models, splits
+
+    return {
+        "encoders": encoders.ENCODERS,
+        "corpora": corpora.CORPORA,
+        "models": models.MODELS,
+        "splits": splits.SPLITS,
+        "metrics": metrics.METRICS,
+    }[what]
+
+
+def _rows(what: str, names: Sequence[str], row: Callable[[str], dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each name, with the package it comes from; nothing else where that would import another package."""
+    table = _table_of(what)
+    found = []
+    for name in names or table.names():
+        whole = name in names or name in table.own_names()
+        found.append({**(row(name) if whole else {"name": name}), "package": table.origin(name)})
+    return found
+
+
+def encoders(names: Sequence[str] = ()) -> list[dict[str, Any]]:
     """One row per encoder; see `serfuse.encoders.table_row`."""
     from serfuse import encoders
 
-    return [encoders.table_row(name) for name in encoders.names()]
+    return _rows("encoders", names, encoders.table_row)
 
 
-def corpora() -> list[dict[str, Any]]:
+def corpora(names: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Name, what it is, and the published numbers of clips, speakers and emotions where there are any."""
     from serfuse import corpora
 
-    rows = []
-    for name in corpora.names():
-        module = sys.modules[corpora.get(name).__module__]
+    def row(name: str) -> dict[str, Any]:
+        module = sys.modules.get(corpora.get(name).__module__)
         published = getattr(module, "PUBLISHED", None)
-        rows.append(
-            {
-                "name": name,
-                "what": (module.__doc__ or "").strip().splitlines()[0],
-                "clips": getattr(published, "clips", None),
-                "speakers": getattr(published, "speakers", None),
-                "emotions": getattr(published, "emotions", None),
-            }
-        )
-    return rows
+        return {
+            "name": name,
+            "what": (getattr(module, "__doc__", None) or name).strip().splitlines()[0],
+            "clips": getattr(published, "clips", None),
+            "speakers": getattr(published, "speakers", None),
+            "emotions": getattr(published, "emotions", None),
+        }
+
+    return _rows("corpora", names, row)
 
 
-def models() -> list[dict[str, Any]]:
+def models(names: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Name, number of representations it takes, and what it is."""
     from serfuse import models
 
-    return [{"name": name, "inputs": models.get(name).inputs, "what": models.describe(name)} for name in models.names()]
+    def row(name: str) -> dict[str, Any]:
+        return {"name": name, "inputs": models.get(name).inputs, "what": models.describe(name)}
+
+    return _rows("models", names, row)
 
 
-def splits() -> list[dict[str, Any]]:
+def splits(names: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Name, what it is, the columns it needs of every clip, and those it keeps apart (`None`: depends on the folds)."""
     from serfuse import splits
 
-    found = [splits.get(name) for name in splits.names()]
-    return [
-        {
-            "name": method.name,
+    def row(name: str) -> dict[str, Any]:
+        method = splits.get(name)
+        return {
+            "name": name,
             "what": method.summary,
             "needs": list(method.needs),
             "apart": None if method.apart is None else list(method.apart),
         }
-        for method in found
-    ]
+
+    return _rows("splits", names, row)
+
+
+def metrics(names: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Name, what it is called, what it needs, its unit, and whether more is better."""
+    from serfuse.metrics import METRICS
+
+    def row(name: str) -> dict[str, Any]:
+        metric = METRICS.get(name)
+        return {
+            "name": name,
+            "what": metric.title,
+            "needs": metric.needs,
+            "unit": metric.unit,
+            "higher_is_better": metric.higher_is_better,
+            "interval": metric.interval,
+        }
+
+    return _rows("metrics", names, row)
 
 
 def held(root: Path | None) -> dict[str, Any]:
@@ -217,6 +287,14 @@ def _show_splits(rows: list[dict[str, Any]]) -> None:
     table = _table({"split": "left", "needs": "left", "what": "left"})
     for row in rows:
         table.add_row(row["name"], ", ".join(row["needs"]) or "-", row["what"])
+    _print(table)
+
+
+def _show_metrics(rows: list[dict[str, Any]]) -> None:
+    table = _table({"metric": "left", "what": "left", "of": "left", "unit": "left", "better": "left"})
+    for row in rows:
+        unit = "per cent" if row["unit"] == "percent" else "plain"
+        table.add_row(row["name"], row["what"], row["needs"], unit, "higher" if row["higher_is_better"] else "lower")
     _print(table)
 
 

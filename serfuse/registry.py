@@ -262,8 +262,9 @@ class Registry(Generic[T]):
         fits = callable(found) if self.expects is None else isinstance(found, self.expects)
         expected = "a function" if self.expects is None else f"a {self.expects.__module__}.{self.expects.__name__}"
         if not fits:
+            given = type(found).__name__
             raise ExtensionError(
-                f"The {self.kind} {name!r} from {entry.origin} is a {type(found).__name__}; expected {expected}."
+                f"The {self.kind} {name!r} from {entry.origin} is of the type {given}; expected {expected}."
             )
         called = getattr(found, "name", name) if self.expects is not None else name
         if called != name:

@@ -389,7 +389,7 @@ def _shape(tensor: Any, clips: int, shown: Path | str) -> tuple[int, ...]:
 def _layer_cost(layer: Any, given: list[tuple[int, ...]], made: list[tuple[int, ...]]) -> _Cost:
     import keras
 
-    from ..layers import SinkhornTransport
+    from ..layers.transport_layer import TransportLayer
 
     values = sum(map(math.prod, made))
     weights = sum(math.prod(variable.shape) for variable in getattr(layer, "weights", ()))
@@ -397,7 +397,7 @@ def _layer_cost(layer: Any, given: list[tuple[int, ...]], made: list[tuple[int, 
     places = sum(math.prod(shape[:-1]) for shape in made)
     window = math.prod(getattr(layer, "pool_size", (1,)))
     cost = _Cost(values, 2 * weights * places + 10 * (window * values + sum(map(math.prod, given))))
-    if isinstance(layer, SinkhornTransport):
+    if isinstance(layer, TransportLayer):
         cost += _transport_cost(layer, given)
     if isinstance(layer, keras.layers.MultiHeadAttention):
         (query, value), heads = (given[0], given[-1]), layer.get_config()["num_heads"]
@@ -408,13 +408,16 @@ def _layer_cost(layer: Any, given: list[tuple[int, ...]], made: list[tuple[int, 
 
 def _transport_cost(layer: Any, given: list[tuple[int, ...]]) -> _Cost:
     """Of the matrices of points by points that a transport plan is computed in."""
-    first, second = given[2:4] if layer.points == "reference" else given[:2]
-    own_plans = layer.points in ("set", "features")  # a plan for each clip
-    rows, columns = (first[1], second[1]) if own_plans else (first[0], second[0])
-    entries = (first[0] if own_plans else 1) * rows * columns
-    if layer.points == "reference":  # beside the plan between the sets, the rows for the clips
+    from ..layers import FeatureTransport, ReferenceTransport
+
+    if isinstance(layer, FeatureTransport):  # a plan for each clip, of features on a line
+        plans, rows, columns, width = given[0][0], given[0][1], given[1][1], 1
+    else:  # a plan between two sets of points; beside the one between reference sets, the rows for the clips
+        first, second = given[2:4] if isinstance(layer, ReferenceTransport) else given[:2]
+        plans, rows, columns, width = math.prod(first[:-2]), first[-2], second[-2], first[-1]
+    entries = plans * rows * columns
+    if isinstance(layer, ReferenceTransport):
         entries += given[0][0] * (rows + columns)
-    width = 1 if layer.points == "features" else first[-1]
     # Some six such matrices live at a time; an iteration on logarithms takes some 40 operations for each entry.
     return _Cost(6 * entries, entries * (6 * width + 40 * layer.iterations), layer.iterations)
 

@@ -1,5 +1,7 @@
 """Figures of merit against scikit-learn, and what happens where they are not defined."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from sklearn import metrics as sk
 
 from serfuse import metrics
 from serfuse.errors import RunError
-from serfuse.metrics.base import Counts
+from serfuse.metrics.base import Counts, Metric
 
 SCORES = ("accuracy", "macro_f1", "uar", "weighted_f1")
 CLASSES = ["anger", "fear", "neutral"]
@@ -186,3 +188,54 @@ def test_certainty_is_not_claimed_where_all_is_right() -> None:
     frame["predicted"] = frame["label"]
     bounds = metrics.summarize(frame, CLASSES)["intervals"]["accuracy"]
     assert bounds["low"] < 0.99 and bounds["high"] == pytest.approx(1.0)
+
+
+@pytest.fixture
+def plain_accuracy() -> Iterator[Metric]:
+    """Accuracy as another package would give it: only how it is measured."""
+    mine = Metric("mine", "mine", lambda labels, predicted, present: (labels == predicted).mean())
+    metrics.METRICS.register("mine", mine)
+    yield mine
+    metrics.METRICS.unregister("mine")
+
+
+def test_a_metric_without_a_form_for_many_draws_has_nearly_the_same_interval(plain_accuracy: Metric) -> None:
+    found = metrics.summarize(table(), CLASSES)
+    assert found["pooled"]["mine"] == found["pooled"]["accuracy"] and found["mean"]["mine"] == found["mean"]["accuracy"]
+    mine, usual = found["intervals"]["mine"], found["intervals"]["accuracy"]
+    width = usual["high"] - usual["low"]
+    assert abs(mine["low"] - usual["low"]) < 0.15 * width and abs(mine["high"] - usual["high"]) < 0.15 * width
+    assert mine != usual, "it is drawn less often"
+
+
+def test_a_plain_metric_is_neither_bounded_nor_in_per_cent() -> None:
+    mine = Metric("mine", "mine", lambda labels, predicted, present: 50 * (labels == predicted).mean(), unit="plain")
+    metrics.METRICS.register("mine", mine)
+    try:
+        found = metrics.summarize(table(), CLASSES)
+    finally:
+        metrics.METRICS.unregister("mine")
+    bounds = found["intervals"]["mine"]
+    assert 1 < bounds["low"] < found["pooled"]["mine"] < bounds["high"]
+    assert (mine.shown(0.5), mine.shown(-0.5, sign=True), mine.shown_range(1, None)) == ("0.500", "-0.500", "-")
+    assert metrics.METRICS.get("uar").shown(0.5) == "50.0" and mine.shown("<b>") == mine.shown(float("nan")) == "-"
+
+
+def test_a_metric_that_fails_is_a_warning_and_the_others_are_there(caplog) -> None:
+    def fails(labels, predicted, present) -> float:
+        raise RuntimeError("no luck")
+
+    metrics.METRICS.register("mine", Metric("mine", "mine", fails))
+    try:
+        found = metrics.summarize(table(), CLASSES)
+    finally:
+        metrics.METRICS.unregister("mine")
+    assert found["pooled"]["mine"] is None and found["intervals"]["mine"] == {"low": None, "high": None}
+    assert found["pooled"]["accuracy"] == metrics.summarize(table(), CLASSES)["pooled"]["accuracy"]
+    assert "The metric 'mine' failed: RuntimeError: no luck" in caplog.text
+
+
+def test_a_metric_in_a_file_that_is_not_known_here_is_shown_as_it_is() -> None:
+    strange = metrics.of_file("strange")
+    assert (strange.title, strange.shown(0.25)) == ("strange", "0.250")
+    assert metrics.of_file("uar") is metrics.METRICS.get("uar")

@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 
+from serfuse.metrics import METRICS, Metric
 from serfuse.runs.run import Run
 from serfuse.store.key import EmbeddingKey
 from serfuse.sweep import driver, render, table
@@ -37,6 +38,27 @@ def test_seeds_count_as_further_folds(make_plan, store, folder, inline) -> None:
     assert len(set(means)) > 1, "seeds draw other folds"
     assert figure.measured == pytest.approx(100 * np.mean(means))
     assert figure.low < figure.measured < figure.high
+
+
+def test_log_loss_and_a_metric_that_the_runs_lack_are_measured_and_shown_as_they_are(
+    make_plan, store, folder, inline
+) -> None:
+    """The runs are made before the metric is known: it is measured from their predictions."""
+    driver.run(make_plan(("row=hubert",)), ledger := Ledger(folder), inline(store))
+    mine = Metric("mine", "mine", lambda labels, predicted, present: 3 * (labels == predicted).mean(), unit="plain")
+    METRICS.register("mine", mine)
+    try:
+        plan = make_plan(("row=hubert",), metrics=["log_loss", "mine"])
+        found = table.make(plan, ledger)
+    finally:
+        METRICS.unregister("mine")
+    loss, own = found.blocks[0].lines[0].figures
+    metrics = Run.read(ledger.run_folder(plan.planned[0])).metrics
+    assert loss.measured == metrics["mean"]["log_loss"] and loss.low == metrics["intervals"]["log_loss"]["low"]
+    assert "mine" not in metrics["mean"] and own.measured == pytest.approx(3 * metrics["mean"]["accuracy"])
+    assert own.low < own.measured < own.high
+    assert f"{own.measured:.3f} [{own.low:.3f}, {own.high:.3f}]" in render.markdown(found)
+    assert "in per cent (log loss, mine as they are), with the 95 % interval" in found.notes[0]
 
 
 def test_a_cell_is_missing_until_its_last_fold(make_plan, store, folder, inline) -> None:
