@@ -35,6 +35,8 @@ class EncoderPreset:
         where: how to get weights that are on no hub, and where to put them.
         citation: short reference.
         options: defaults of options that change the embedding (such as Audio-Mamba's `layout`).
+        options_before: of options that earlier versions did not have, the value that gives their embeddings. Keys
+            leave such a value out, as those versions' keys do.
         config: the family's own architecture settings.
     """
 
@@ -57,6 +59,7 @@ class EncoderPreset:
     where: str = ""
     citation: str = ""
     options: dict[str, Any] = field(default_factory=dict)
+    options_before: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -283,6 +283,8 @@ _PRESETS = (
         min_samples=1024,
         needs_weights=False,
         citation="McFee et al., librosa, SciPy 2015",
+        options={"offset": "removed"},
+        options_before={"offset": "kept"},
     ),
 )
 

@@ -80,7 +80,7 @@ def requests(card: Card, weights: Mapping[str, str] | None = None, device: str =
             dtype=key.dtype,
             device=device,
             seed=_seed(key),
-            options=dict(key.options),
+            options={**encoders.preset(key.encoder).options_before, **key.options},
         )
         for name, key in keys.items()
     }
