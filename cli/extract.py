@@ -140,6 +140,8 @@ class _Run:
         looked_at = whole if self.pad.kind == "max" else corpus
         with Progress(f"{whole.name}: looking at the files", unit="file", quiet=self.out.quiet) as progress:
             facts = survey.survey(looked_at, self.store, progress.callback)
+        if note := survey.far_longer(self.pad, facts):
+            self.out.warn(note)
         self.pad = survey.resolve_pad(self.pad, facts)
         source = {"corpus": reader, "data": str(data.absolute())} if data else {"corpus": reader}
         if whole.name != reader:
@@ -217,6 +219,7 @@ class _Output:
 
     def __init__(self, as_json: bool, quiet: bool) -> None:
         self.as_json, self.quiet = as_json, quiet
+        self._remarked = False
 
     def corpus(self, summary: dict[str, Any]) -> None:
         if self.as_json:
@@ -250,6 +253,13 @@ class _Output:
             click.echo(f"  {reason}" if reason.startswith(f"{clip}:") else f"  {clip}: {reason}")
         if len(report.failed) > _SHOWN_FAILURES:
             click.echo(f"  ... and {len(report.failed) - _SHOWN_FAILURES} more (--json lists all)")
+        if report.remarks and not self._remarked:
+            from serfuse.extraction import hearing
+
+            self._remarked = True  # the same for every encoder
+            click.echo(f"  {len(report.remarks)} clips that are used are odd:")
+            for line in hearing.table(report.remarks):
+                click.echo(f"  {line}")
         if report.failed and not report.skip_bad:
             click.echo("  Mend or remove these clips and run the command again, or leave them out with --skip-bad.")
 

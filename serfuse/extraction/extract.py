@@ -12,15 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from .. import audio
 from ..audio import padding
 from ..audio.padding import PadPolicy
+from ..audio.quality import Remark
 from ..corpora.base import Clip, Corpus
 from ..encoders import pooling as poolings
 from ..encoders.base import Encoder
 from ..errors import AudioError, ConfigError
 from ..store import AudioFacts, EmbeddingKey, EmbeddingStore, FileStamp, Skipped
+from . import hearing
 from .embed import embed, reason
+from .hearing import Hearing
 from .prefetch import ReadAhead
 from .survey import ProgressCallback, resolve_pad, survey
 
@@ -46,6 +48,7 @@ class ExtractReport:
         seconds: wall time of this call.
         audio_seconds: length of the audio computed now.
         vector_size: length of a vector; 0 when there is none.
+        remarks: by clip id, what is odd about clips that were decoded now or before; see `serfuse.audio.quality`.
     """
 
     encoder: str
@@ -57,6 +60,7 @@ class ExtractReport:
     seconds: float = 0.0
     audio_seconds: float = 0.0
     vector_size: int = 0
+    remarks: dict[str, list[Remark]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -72,6 +76,7 @@ class ExtractReport:
             "seconds": round(self.seconds, 3),
             "audio_seconds": round(self.audio_seconds, 3),
             "vector_size": self.vector_size,
+            "remarks": hearing.as_dict(self.remarks),
         }
 
 
@@ -167,8 +172,10 @@ def extract(
     work = sum(_cost(facts[clip.id]) for clip in todo)
     finished = 0.0
 
+    heard = Hearing(store, corpus.name, facts)
+
     def read(clip: Clip) -> np.ndarray:
-        return _read(clip, facts[clip.id], encoder.sample_rate, policy)
+        return _read(clip, facts[clip.id], encoder.sample_rate, policy, heard)
 
     try:
         with ReadAhead(read, groups, lambda clip: _cost(facts[clip.id]), 2 * batch_seconds) as batches:
@@ -195,6 +202,7 @@ def extract(
     if todo:
         store.compact(corpus.name, key)
     _record(corpus, store, key, facts, report)
+    report.remarks = heard.remarks(corpus.clips)
     if report.done or report.reused:
         report.vector_size = store.size(corpus.name, key)[0]
     report.seconds = time.monotonic() - begun
@@ -248,11 +256,11 @@ class _Writer:
         self._since = time.monotonic()
 
 
-def _read(clip: Clip, facts: AudioFacts, sample_rate: int, policy: PadPolicy) -> np.ndarray:
+def _read(clip: Clip, facts: AudioFacts, sample_rate: int, policy: PadPolicy, heard: Hearing) -> np.ndarray:
     if facts.audio is None:
         raise AudioError(facts.problem or "The file could not be read.")
     path = Path(clip.path)
-    waveform = audio.read(path, sample_rate, start=clip.start, end=clip.end)
+    waveform = heard.read(clip, sample_rate)
     # The row goes under the hash of the survey, so it must be made from just that content.
     with suppress(OSError):
         if facts.stamp is not None and FileStamp.of(path) != facts.stamp:
