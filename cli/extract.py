@@ -117,6 +117,7 @@ class _Output:
         self.encoders: list[dict[str, Any]] = []
         self.exit_code = 0
         self.stopped = False
+        self._remarked = False
 
     def prepared(self, extraction: "Extraction") -> None:
         self.summary, self.pad = extraction.summary, extraction.pad
@@ -149,6 +150,13 @@ class _Output:
             click.echo(f"  {reason}" if reason.startswith(f"{clip}:") else f"  {clip}: {reason}")
         if len(report.failed) > _SHOWN_FAILURES:
             click.echo(f"  ... and {len(report.failed) - _SHOWN_FAILURES} more (--json lists all)")
+        if report.remarks and not self._remarked:
+            from serfuse.extraction import hearing
+
+            self._remarked = True  # the same for every encoder
+            click.echo(f"  {len(report.remarks)} clips that are used are odd:")
+            for line in hearing.table(report.remarks):
+                click.echo(f"  {line}")
         if report.failed and not report.skip_bad:
             click.echo("  Mend or remove these clips and run the command again, or leave them out with --skip-bad.")
 

@@ -35,6 +35,7 @@ _BEGINNINGS: dict[bytes, re.Pattern[bytes]] = {
     b"NIST": re.compile(rb"NIST_1A\n   1024\n"),
 }
 _LONGEST_BEGINNING = 32
+_NOT_ZERO = re.compile(rb"[^\0]")
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,8 @@ def _wave_part(file: BinaryIO, start: int, at: int, size: int, magic: bytes) -> 
         struct.pack_into(f"{order}I", head, data - 4 - start, min(room - room % align, 0xFFFFFFFF))
         note = "was never closed, so that its header states a length of zero: all audio that is there is read"
         return Part(start, end, bytes(head), len(head)), [note], ""
-    if behind > _MUCH and any(_read(file, end - behind, _MUCH)):  # not filled up with zeros
+    filled = behind <= _MUCH or next(_find(file, _NOT_ZERO, end - behind, end), None) is None
+    if not filled:
         return part, [f"holds {behind} bytes behind the audio that its header counts: they are not read"], ""
     return part, [], ""
 

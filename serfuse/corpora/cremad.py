@@ -6,6 +6,7 @@ emotion, intensity. The names do not hold the actors' sex.
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from .assemble import Published, emotion_of, read_named
@@ -22,6 +23,14 @@ EMOTIONS = {
     "SAD": "sadness",
 }
 
+BAD = {
+    "1064_IEO_DIS_MD": "a minute long, with the sentence in every emotion",
+    "1064_TIE_SAD_XX": "without length",
+    "1076_MTI_NEU_XX": "all but empty",
+    "1076_MTI_SAD_XX": "without sound",
+}
+"""Published clips that are not what their names say, and why."""
+
 # One published file, 1040_ITH_SAD_X.wav, has a single X.
 _INTENSITY = {"LO": "low", "MD": "medium", "HI": "high", "XX": "unspecified", "X": "unspecified"}
 _NAME = re.compile(rf"(\d{{4}})_([A-Z]{{3}})_([A-Z]{{3}})_({'|'.join(_INTENSITY)})")
@@ -31,13 +40,12 @@ def read(root: str | os.PathLike[str]) -> Corpus:
     """CREMA-D from its folder or from the `AudioWAV` (or `AudioMP3`) folder inside.
 
     `speaker` is the actor's number, `text` the sentence's code ("DFA"), `extra` holds `intensity`. A different
-    count than published is a warning. The published set holds clips without any speech (1076_MTI_SAD_XX.wav is
-    silent): listing keeps them, extraction names them.
+    count than published is a warning, and so are clips of `BAD`, which are listed all the same.
 
     Raises:
         CorpusError: no file is named as published, an emotion's code is unknown, or two files have one name.
     """
-    return read_named(
+    corpus = read_named(
         "cremad",
         root,
         _parse,
@@ -45,6 +53,11 @@ def read(root: str | os.PathLike[str]) -> Corpus:
         expected="like 1001_DFA_ANG_XX.wav (actor, sentence, emotion, intensity)",
         published=PUBLISHED,
     )
+    bad = [f"{clip.id} ({BAD[clip.id]})" for clip in corpus.clips if clip.id in BAD]
+    if not bad:
+        return corpus
+    note = f"cremad: {len(bad)} of its published clips are known to be bad, leave them out: {', '.join(bad)}."
+    return replace(corpus, warnings=(*corpus.warnings, note))
 
 
 def _parse(stem: str, path: Path) -> Clip | None:

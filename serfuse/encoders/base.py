@@ -40,6 +40,8 @@ class EncoderPreset:
         libraries: distributions whose version decides the numbers and so is part of an embedding's key. Where there
             are weights, they define the numbers, and every library must give the same.
         options: defaults of options that change the embedding (such as Audio-Mamba's `layout`).
+        options_before: of options that earlier versions did not have, the value that gives their embeddings. Keys
+            leave such a value out, as those versions' keys do.
         config: the family's own architecture settings.
     """
 
@@ -63,6 +65,7 @@ class EncoderPreset:
     citation: str = ""
     libraries: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
+    options_before: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
 
     @property

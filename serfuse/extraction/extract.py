@@ -13,9 +13,10 @@ from typing import Any, overload
 
 import numpy as np
 
-from .. import audio, encoders
+from .. import encoders
 from ..audio import padding
 from ..audio.padding import PadPolicy
+from ..audio.quality import Remark
 from ..corpora.base import Clip, Corpus
 from ..corpora.subset import spread
 from ..encoders import pooling as poolings
@@ -23,9 +24,11 @@ from ..encoders.base import Encoder, LoadRequest
 from ..errors import AudioError, ConfigError, SerfuseError, StoreError
 from ..progress import Observer
 from ..store import AudioFacts, EmbeddingKey, EmbeddingStore, FileStamp, Skipped
+from . import hearing
 from .embed import embed, reason
+from .hearing import Hearing
 from .prefetch import ReadAhead
-from .survey import resolve_pad, summarize, survey
+from .survey import far_longer, resolve_pad, summarize, survey
 
 CPU_BATCH_SECONDS = 30.0
 GPU_BATCH_SECONDS = 240.0
@@ -53,6 +56,7 @@ class ExtractReport:
         audio_seconds: length of the audio computed now.
         vector_size: length of a vector; 0 when there is none.
         error: why the encoder could not run; empty when it did.
+        remarks: by clip id, what is odd about clips that were decoded now or before; see `serfuse.audio.quality`.
     """
 
     encoder: str
@@ -65,6 +69,7 @@ class ExtractReport:
     audio_seconds: float = 0.0
     vector_size: int = 0
     error: str = ""
+    remarks: dict[str, list[Remark]] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -89,6 +94,7 @@ class ExtractReport:
             "seconds": round(self.seconds, 3),
             "audio_seconds": round(self.audio_seconds, 3),
             "vector_size": self.vector_size,
+            "remarks": hearing.as_dict(self.remarks),
         }
 
 
@@ -180,10 +186,13 @@ class Extraction:
         self._skip_bad, self._batch_seconds = skip_bad, batch_seconds
         self.facts = survey(corpus if policy.kind == "max" else chosen, store, self._observer)
         self.corpus, self.store, self.pooling = chosen, store, pooling
+        if note := far_longer(policy, self.facts):
+            self._observer.say(note)
         self.pad = resolve_pad(policy, self.facts)
         complete = len(chosen.clips) == len(corpus.clips)
         store.write_corpus(chosen, self.facts, complete=complete, source=dict(chosen.source) or None)
         self.summary = summarize(chosen, self.facts, of=len(corpus.clips))
+        self._heard = Hearing(store, corpus.name, self.facts)
 
     def each(self, encoders: Encoders) -> Iterator[ExtractReport]:
         """Run several encoders, each loaded when its turn comes. What is wrong with one does not concern the others.
@@ -241,6 +250,7 @@ class Extraction:
                 self._compute(loaded, todo, writer)
         except KeyboardInterrupt:
             writer.flush()
+            report.remarks = self._heard.remarks(self.corpus.clips)
             report.seconds = time.monotonic() - begun
             raise Interrupted(report) from None
         except BaseException:
@@ -250,6 +260,7 @@ class Extraction:
         if todo:
             self.store.compact(self.corpus.name, key)
         self._record(report)
+        report.remarks = self._heard.remarks(self.corpus.clips)
         if report.done or report.reused:
             report.vector_size = self.store.size(self.corpus.name, key)[0]
         report.seconds = time.monotonic() - begun
@@ -276,7 +287,7 @@ class Extraction:
         finished = 0.0
 
         def read(clip: Clip) -> np.ndarray:
-            return _read(clip, facts[clip.id], encoder.sample_rate, self.pad)
+            return _read(clip, facts[clip.id], encoder.sample_rate, self.pad, self._heard)
 
         with ReadAhead(read, groups, lambda clip: _cost(facts[clip.id]), 2 * batch_seconds) as batches:
             for group, waveforms in batches:
@@ -398,11 +409,11 @@ class _Writer:
         self._since = time.monotonic()
 
 
-def _read(clip: Clip, facts: AudioFacts, sample_rate: int, policy: PadPolicy) -> np.ndarray:
+def _read(clip: Clip, facts: AudioFacts, sample_rate: int, policy: PadPolicy, heard: Hearing) -> np.ndarray:
     if facts.audio is None:
         raise AudioError(facts.problem or "The file could not be read.")
     path = Path(clip.path)
-    waveform = audio.read(path, sample_rate, start=clip.start, end=clip.end)
+    waveform = heard.read(clip, sample_rate)
     # The row goes under the hash of the survey, so it must be made from just that content.
     with suppress(OSError):
         if facts.stamp is not None and FileStamp.of(path) != facts.stamp:

@@ -17,6 +17,7 @@ from ..progress import Observer
 from ..store import AudioFacts, EmbeddingStore, FileStamp
 
 _READERS = 4
+_USUAL, _FAR = 0.99, 2.5  # share of clips that are usual, and how many times as long "far longer" is
 _BEYOND_SECONDS = 0.001  # by which a segment's end, rounded, may lie behind the end of its file
 # A file that changed this recently could change again without its time changing (FAT keeps two seconds).
 _UNSETTLED_SECONDS = 2.5
@@ -87,6 +88,25 @@ def resolve_pad(pad: PadPolicy | str, facts: Mapping[str, AudioFacts]) -> PadPol
     if not lengths:
         raise CorpusError("--pad max needs the length of the longest clip, but no clip of the corpus can be read.")
     return policy.resolve(max(lengths))
+
+
+def far_longer(pad: PadPolicy, facts: Mapping[str, AudioFacts]) -> str:
+    """A sentence that names clips far longer than the rest, to which "max" would pad all; "" when there are none."""
+    lengths = {clip: item.seconds for clip, item in facts.items() if item.problem is None and item.seconds > 0}
+    if pad.kind != "max" or len(lengths) < 2:
+        return ""
+    usual = sorted(lengths.values())[math.ceil(_USUAL * len(lengths)) - 1]
+    # Of few clips, the longest is the usual one too.
+    usual = usual if usual < max(lengths.values()) else sorted(lengths.values())[-2]
+    far = sorted((clip for clip, seconds in lengths.items() if seconds > _FAR * usual), key=lengths.__getitem__)[::-1]
+    if not far:
+        return ""
+    named = ", ".join(f"{clip} ({lengths[clip]:.1f} s)" for clip in far[:3]) + (" ..." if len(far) > 3 else "")
+    return (
+        f"Warning: {len(far)} of {len(lengths)} clips {'is' if len(far) == 1 else 'are'} far longer than the rest "
+        f"(up to {usual:.1f} s), and --pad max makes every clip as long as the longest: {named}. Leave them out, or "
+        "give --pad in seconds."
+    )
 
 
 def _look(path: str, known: tuple[FileStamp, str, float] | None) -> AudioFacts:

@@ -115,13 +115,17 @@ class Bootstrap:
         drawn = None if estimate is None else self.of(metric)
         if drawn is None:
             return float("nan"), float("nan")
-        return interval_of(metric, estimate, drawn, self.clusters.number, size, confidence)
+        return _interval_of(metric, estimate, drawn, (self.clusters.number, size), confidence)
 
 
-def interval_of(
-    metric: Metric, estimate: float, drawn: np.ndarray, clusters: int, size: int, confidence: float
+def _interval_of(
+    metric: Metric, estimate: float, drawn: np.ndarray, counts: tuple[int, int], confidence: float
 ) -> tuple[float, float]:
-    """(low, high) from draws: on the log-odds scale for a share, the log scale for a mean of positive terms."""
+    """(low, high) from draws: on the log-odds scale for a share, the log scale for a mean of positive terms.
+
+    `counts`: of clusters, and of clips.
+    """
+    clusters, size = counts
     if metric.terms is not None:
         return intervals.positive(estimate, drawn, clusters, confidence)
     drawn = drawn[np.isfinite(drawn)]

@@ -348,7 +348,7 @@ def _request(key: EmbeddingKey, weights: str | None, device: str, download: bool
         dtype=key.dtype,
         device=device,
         seed=seed,
-        options=dict(key.options),
+        options={**encoders.preset(key.encoder).options_before, **key.options},
         download=download,
     )
 

@@ -33,7 +33,8 @@ class FoldAudit:
         test_texts: distinct texts of the test part.
         shared_texts: those of them that are also in training.
         repeated: test clips whose (speaker, text, emotion) has another take in training.
-        identical: test clips whose very bytes (content hash) are also in training.
+        identical: test clips whose very audio is also in training: the same samples, whatever the container; the same
+            bytes where no samples are known.
         giveaway: test clips whose text occurs with one emotion only in the corpus and is also in training.
         validation_shared_speakers: speakers both in the training and in the validation part.
         validation_shared_texts: texts both in the training and in the validation part.
@@ -75,7 +76,7 @@ class Audit:
         texts: distinct tested texts.
         shared_texts: those shared.
         repeated: distinct test clips with another take of the same speaker, text and emotion in training.
-        identical: distinct test clips with the same bytes in training.
+        identical: distinct test clips with the same audio in training.
         corpus_texts: distinct texts of the corpus.
         emotion_only_texts: texts said more than once, and always with the same emotion.
         giveaway: distinct test clips with such a text that is also in training.
@@ -127,7 +128,8 @@ def audit(
 
     Args:
         clips: columns `id`, `emotion`, and where known `speaker`, `text`, `audio` (content hash of the
-            audio; for clips cut out of a longer file, of what identifies the piece).
+            audio; for clips cut out of a longer file, of what identifies the piece), `sound` (digest of the decoded
+            samples).
         folds: from `folds.split`.
         speaker_kind: what the speaker column holds.
         fitted: for everything fitted to data besides the model ("normalisation" ...), the ids of the clips
@@ -142,6 +144,7 @@ def audit(
     ids = table.index.to_numpy(dtype=str)
     place = {clip: i for i, clip in enumerate(ids)}
     known = {name: _codes(table, [name]) for name in ("speaker", "text", "audio")}
+    known["audio"], note = _identity(table, known["audio"])
     known["take"] = _codes(table, ["speaker", "text", "emotion"])
     only = _emotion_only(known["text"], _codes(table, ["emotion"]))
     emotions = table["emotion"].astype(str).to_numpy(dtype=str)
@@ -214,8 +217,22 @@ def audit(
         giveaway=None if only is None else int(hit["giveaway"].sum()),
         fitted=_fitted(folds, fitted or {}),
         fitted_names=tuple(fitted or {}),
-        notes=tuple(notes),
+        notes=(*notes, *note),
     )
+
+
+def _identity(table: "pd.DataFrame", files: np.ndarray | None) -> tuple[np.ndarray | None, list[str]]:
+    """One integer per distinct audio, by its samples where they are known, and a sentence where they are not of all."""
+    if files is None:
+        return None, []
+    sound = table["sound"] if "sound" in table.columns else table["audio"].map(lambda _: None)
+    codes = _codes(table.assign(audio=sound.where(sound.notna(), table["audio"])), ["audio"])
+    if sound.notna().all():
+        return codes, []
+    return codes, [
+        f"Identical audio was looked for by samples in {int(sound.notna().sum())} of {len(table)} clips, in the others "
+        "by the bytes of files: copies in another container would not be found there. Extract again to compare all."
+    ]
 
 
 def _codes(table: "pd.DataFrame", columns: list[str]) -> np.ndarray | None:

@@ -4,6 +4,7 @@ On disk, under the root (`$SERFUSE_STORE`, else `./serfuse-store`)::
 
     <corpus>/corpus.json                       what the corpus is, in words
     <corpus>/clips.parquet                     one row per clip: labels, and the content hash of its audio
+    <corpus>/heard.json                        what decoding told: digests of samples, remarks on quality
     <corpus>/<encoder>-<digest>/key.json       how these embeddings were made
     <corpus>/<encoder>-<digest>/part-*.parquet columns id, audio, embedding (fixed-size list of float32)
     <corpus>/<encoder>-<digest>/skipped.json   clips that this encoder cannot use, with the reason
@@ -29,7 +30,8 @@ from ..corpora.base import Corpus
 from ..encoders import ENCODERS
 from ..errors import StoreError
 from ..registry import unknown_name
-from . import clip_table, json_file, selection
+from . import clip_table, heard, json_file, selection
+from .heard import Heard
 from .key import EmbeddingKey
 from .key_folder import FORMAT, NAME, KeyFolder, read_key, to_matrix
 from .records import AudioFacts, FileStamp, Skipped
@@ -165,19 +167,48 @@ class EmbeddingStore:
 
         Returns:
             columns `id, path, emotion, speaker, text, fold, seconds, audio, start, end` and the corpus' own extra
-            ones. Missing values are NaN; `audio` is missing for files that cannot be read.
+            ones. Missing values are NaN; `audio` is missing for files that cannot be read. Where clips were decoded,
+            `sound` holds the digest of their samples.
 
         Raises:
             StoreError: there is no such corpus, or its table is damaged.
         """
         frame = self._clip_table(corpus).to_pandas()
-        return frame.drop(columns=[name for name in clip_table.STAMP_COLUMNS if name in frame])
+        frame = frame.drop(columns=[name for name in clip_table.STAMP_COLUMNS if name in frame])
+        if known := self.heard(corpus):
+            sounds = {audio: item.sound for audio, item in known.items()}
+            column = "extra_sound" if "sound" in frame else None
+            frame = frame.rename(columns={"sound": column}) if column else frame
+            frame["sound"] = frame["audio"].map(sounds)
+        return frame
 
     def known_files(self, corpus: str) -> dict[str, tuple[FileStamp, str, float]]:
         """Files hashed before: `{path: (stamp, content hash, seconds)}`. Empty for an unknown corpus."""
         if corpus not in self.corpora() or not (self._folder(corpus) / "clips.parquet").exists():
             return {}
         return clip_table.files(self._clip_table(corpus))
+
+    def heard(self, corpus: str) -> dict[str, Heard]:
+        """What decoding told of the audio of a corpus, by its identity (`AudioFacts.audio`).
+
+        Raises:
+            StoreError: there is no such corpus, or the record is damaged.
+        """
+        return heard.read(self._existing(corpus) / heard.NAME)
+
+    def record_heard(self, corpus: str, items: Mapping[str, Heard]) -> None:
+        """Add to what is known of a corpus' audio. What belongs to none of its clips any more is forgotten.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        folder = self._existing(corpus)
+        with locked(folder):
+            current = set(self._audio(corpus).values())
+            known = heard.read(folder / heard.NAME)
+            merged = {audio: item for audio, item in {**known, **items}.items() if audio in current}
+            if merged != known:
+                heard.write(folder / heard.NAME, merged)
 
     # --- embeddings ---------------------------------------------------------------------------------------------
 

@@ -138,8 +138,8 @@ def test_what_lies_behind_the_audio_is_no_audio_and_no_remark(tmp_path: Path, be
 
 
 def test_audio_that_the_header_does_not_count_is_told(tmp_path: Path) -> None:
-    found = audio.read_recording(put(tmp_path / "a.wav", header(8000) + PCM), RATE)
-    assert len(found.waveform) == 4000 and "bytes behind the audio" in found.remarks[0].text
+    found = audio.read_recording(put(tmp_path / "a.wav", header(20000) + PCM), RATE)
+    assert len(found.waveform) == 10000 and "bytes behind the audio" in found.remarks[0].text
 
 
 def pages(ogg: bytes) -> list[tuple[int, int]]:

@@ -285,3 +285,53 @@ def test_the_real_emodb(emodb_dir: Path, tmp_path: Path) -> None:
     clips, matrices = store.join("emodb", [store.find("emodb", "logmel")])
     assert len(clips) == 21 and np.isfinite(matrices["logmel"]).all()
     assert clips["seconds"].between(1, 9).all()
+
+
+def test_odd_audio_is_counted_and_named_also_the_second_time(serfuse, data: Path) -> None:
+    time = np.arange(16000) / 16000
+    soundfile.write(data / "anger" / "0.wav", np.clip(5 * np.sin(900 * time) * np.sin(9 * time), -1, 1), 16000)
+    path = data / "sadness" / "1.wav"
+    soundfile.write(path, 0.2 * np.sin(900 * time) * np.sin(9 * time), 16000)
+    content = bytearray(path.read_bytes())
+    content[40:44] = bytes(4)  # never closed
+    path.write_bytes(content)
+    for _ in range(2):
+        done = serfuse("--encoder", "counting", "--encoder", "logmel")
+        assert done.stdout.count("     1  clipped (anger/0.wav: clipped: ") == 1
+        assert "     1  header wrong or several recordings in one file (sadness/1.wav: was never" in done.stdout
+    report = json.loads(serfuse("--encoder", "counting", "--json").stdout)["encoders"][0]["remarks"]
+    assert report["counts"]["clipping"] == report["counts"]["file"] == 1
+    assert {"clip": "sadness/1.wav", "kind": "file"}.items() <= next(
+        row for row in report["clips"] if row["kind"] == "file"
+    ).items()
+
+
+def test_other_media_are_listed_with_their_reason(serfuse, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    m4a = b"\0\0\0\x20ftypM4A \0\0\0\0M4A mp42isom\0\0\0\0"
+    (data / "anger" / "phone.m4a").write_bytes(m4a)
+    (data / "anger" / "0.mp4").write_bytes(m4a)  # the film of a clip that is there as audio
+    done = serfuse("--encoder", "counting")
+    assert done.exit_code == 1 and "counting: 6 computed" in done.stdout and "1 failed" in done.stdout
+    assert "phone.m4a: is MP4" in done.stdout and "pip install 'serfuse[codecs]'" in done.stdout
+    assert "1 files (video?) lie beside audio of the same name and were left out: anger/0.mp4" in done.stdout
+
+
+def test_a_clip_far_longer_than_the_rest_is_named_before_all_are_padded_to_it(serfuse, data: Path) -> None:
+    assert "far longer" not in serfuse("--encoder", "counting", "--pad", "max").stderr
+    wav(data / "anger" / "long.wav", 9, 3.0)
+    done = serfuse("--encoder", "counting", "--pad", "max")
+    assert "1 of 7 clips is far longer than the rest (up to 0.3 s)" in done.stderr
+    assert "anger/long.wav (3.0 s)" in done.stderr
+    assert "far longer" not in serfuse("--encoder", "counting").stderr
+
+
+def test_copies_in_another_container_have_one_sound(serfuse, data: Path) -> None:
+    wave = np.random.default_rng(0).integers(-3000, 3000, 5000).astype("int16")
+    soundfile.write(data / "anger" / "0.wav", wave, 16000)
+    soundfile.write(data / "sadness" / "copy.flac", wave, 16000)
+    assert serfuse("--encoder", "counting").exit_code == 0
+    clips = EmbeddingStore("serfuse-store").clips("speech").set_index("id")
+    assert clips["sound"].notna().all() and clips["sound"].nunique() == 6
+    assert clips["sound"]["anger/0.wav"] == clips["sound"]["sadness/copy.flac"]
+    assert clips["audio"].nunique() == 7

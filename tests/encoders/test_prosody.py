@@ -168,9 +168,44 @@ def test_a_clip_is_the_same_whatever_came_before() -> None:
     np.testing.assert_array_equal(encoder.frames(clip), first)
 
 
+@pytest.mark.parametrize("offset", [0.02, -0.3])
+def test_a_direct_current_offset_is_no_sound(offset: float, contours) -> None:
+    """Two percent beside soft speech hid all of its pitch; zeros behind the clip are padding, not part of it."""
+    clip = 0.1 * speechlike(16000)
+    plain, shifted = contours(clip), contours(clip + offset)
+    padded, both = (contours(np.pad(wave, (0, 16000))) for wave in (clip, clip + offset))
+    for one, other in ((plain, shifted), (padded, both)):
+        assert one["voiced"].mean() > 0.4
+        np.testing.assert_allclose(other["voiced"].mean(), one["voiced"].mean(), atol=0.02)
+        np.testing.assert_allclose(np.median(other["f0"]), np.median(one["f0"]), atol=0.02)
+        np.testing.assert_allclose(other["level"].mean(), one["level"].mean(), atol=0.5)
+
+
+def test_the_offset_is_kept_as_before_where_asked_and_left_alone_where_it_is_none() -> None:
+    clip = speechlike(8000)
+    before = encoders.load("prosody", LoadRequest(options={"offset": "kept"}))
+    now = encoders.load("prosody")
+    assert before.options == {} and now.options == {"offset": "removed"}
+    np.testing.assert_array_equal(before.frames(clip), now.frames(clip))
+    moved = (clip + 0.5).astype(np.float32)
+    assert before.frames(moved)[:, 6].mean() > now.frames(moved)[:, 6].mean() + 5
+
+
+def test_long_audio_in_blocks_is_what_it_is_in_one() -> None:
+    """Half a minute fits one block; this has two, and the middle of it must not show where they meet."""
+    encoder = encoders.load("prosody")
+    clip = np.tile(speechlike(16000), 32)
+    whole, last = encoder.frames(clip), encoder.frames(clip[16000 * 10 :])
+    assert whole.shape == (3201, 26)
+    # Away from the ends, the second piece is one block; `quiet` knows of the whole clip.
+    np.testing.assert_allclose(whole[1500:3100], last[500:2100], atol=1e-4)
+
+
 def test_what_it_does_not_have() -> None:
-    with pytest.raises(ConfigError, match=r"no option mels\. Its options: none"):
+    with pytest.raises(ConfigError, match=r"no option mels\. Its options: offset"):
         encoders.load("prosody", LoadRequest(options={"mels": 80}))
+    with pytest.raises(ConfigError, match="offset of prosody is removed or kept, got 'half'"):
+        encoders.load("prosody", LoadRequest(options={"offset": "half"}))
     with pytest.raises(WeightsError, match="has no weights"):
         encoders.load("prosody", LoadRequest(weights="random"))
     assert len(CONTOURS) == len(set(CONTOURS)) == encoders.preset("prosody").vector_size

@@ -132,11 +132,11 @@ def nested(tensor: object) -> object:
 
 
 def transported(sinkhorns: int = 1, iterations: int = 20) -> Callable[[object], object]:
-    from serfuse.layers import SinkhornTransport
+    from serfuse.layers import FeatureTransport
 
     def build(tensor: object) -> object:
         for _ in range(sinkhorns):
-            tensor = SinkhornTransport(points="features", iterations=iterations)([tensor, tensor])[0]
+            tensor = FeatureTransport(iterations=iterations)([tensor, tensor])[0]
         return tensor
 
     return build
@@ -146,11 +146,11 @@ def referenced(tensor: object) -> object:
     """A transport between two large sets that the network makes of one small one."""
     import keras
 
-    from serfuse.layers import ReferenceSet, SinkhornTransport
+    from serfuse.layers import ReferenceSet, ReferenceTransport
 
     many = keras.layers.Reshape((1,))(keras.layers.Reshape((-1, 1))(ReferenceSet(shape=(2**15, 1))(tensor)))
     one = keras.layers.Dense(1)(tensor)
-    return SinkhornTransport(points="reference")([one, one, many, many])[0]
+    return ReferenceTransport()([one, one, many, many])[0]
 
 
 @pytest.mark.parametrize(

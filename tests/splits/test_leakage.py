@@ -70,6 +70,15 @@ def test_identical_audio_and_other_takes() -> None:
     assert "1 test clip has the very same audio" in words and "2 of 2 test clips have another take" in words
 
 
+def test_copies_in_another_container_are_found_by_their_samples() -> None:
+    table = clips(speaker=["s0"] * 4, text=["x"] * 4, audio=list("abcd"))
+    by_bytes = leakage.audit(table, [fold("0 1", "2 3")])
+    assert by_bytes.identical == 0 and "by samples in 0 of 4 clips" in by_bytes.sentences()[-1]
+    table["sound"] = ["same", "one", "same", None]
+    some = leakage.audit(table, [fold("0 1", "2 3")])
+    assert some.identical == 1 and "by samples in 3 of 4 clips" in some.sentences()[-1]
+
+
 def test_words_that_give_the_emotion_away() -> None:
     table = clips(
         speaker=["s0", "s1", "s0", "s1"], text=["hurrah", "hurrah", "t", "t"], emotion=["joy", "joy", "fear", "joy"]
@@ -88,6 +97,7 @@ def test_what_is_unknown_is_said_rather_than_counted_as_zero() -> None:
 
 def test_a_clean_split_is_said_to_be_clean_and_nothing_else() -> None:
     table = clips(speaker=["s0", "s0", "s1", "s1"], text=["x", "x", "y", "y"], audio=list("abcd"))
+    table["sound"] = list("efgh")
     audit = leakage.audit(table, [fold("0 1", "2 3")], fitted={"input normalisation": [["c0", "c1"]]})
     assert audit.sentences() == [
         "0 of 1 test speakers are also in training: this estimates speakers never heard in training.",

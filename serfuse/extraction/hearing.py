@@ -1,0 +1,79 @@
+"""Clips decoded once: what was noticed on the way is counted, and kept in the store beside their labels."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import audio
+from ..audio import quality
+from ..audio.quality import Remark
+from ..corpora.base import Clip
+from ..store import AudioFacts, EmbeddingStore
+from ..store.heard import Heard
+
+_NAMED = 3  # clips that a line of the table names
+
+
+class Hearing:
+    """What decoding told of a corpus' clips, of this call and of those before.
+
+    Args:
+        store: that keeps it.
+        corpus: name of the corpus.
+        facts: what each clip's audio is, by clip id.
+    """
+
+    def __init__(self, store: EmbeddingStore, corpus: str, facts: Mapping[str, AudioFacts]) -> None:
+        self._store, self._corpus, self._facts = store, corpus, facts
+        self._new: dict[str, Heard] = {}
+
+    def read(self, clip: Clip, sample_rate: int) -> np.ndarray:
+        """The clip's waveform, float32 `(samples,)`. Threads may call this at once.
+
+        Raises:
+            AudioError: see `serfuse.audio.read`.
+        """
+        found = audio.read_recording(clip.path, sample_rate, start=clip.start, end=clip.end)
+        remarks = tuple((remark.kind, remark.text) for remark in found.remarks)
+        self._new[str(self._facts[clip.id].audio)] = Heard(found.sound, remarks)
+        return found.waveform
+
+    def remarks(self, clips: Sequence[Clip]) -> dict[str, list[Remark]]:
+        """Remarks by clip id, of the clips that have some; what was heard now is stored first.
+
+        Raises:
+            StoreError: the store cannot be read or written.
+        """
+        if self._new:
+            self._store.record_heard(self._corpus, self._new)
+        known = {**self._store.heard(self._corpus), **self._new}
+        found = {}
+        for clip in clips:
+            item = known.get(str(self._facts[clip.id].audio))
+            if item is not None and item.remarks:
+                found[clip.id] = [Remark(kind, text) for kind, text in item.remarks]
+        return found
+
+
+def as_dict(remarks: Mapping[str, Sequence[Remark]]) -> dict[str, Any]:
+    """Counts of clips by kind, and each remark, as JSON values."""
+    return {
+        "counts": quality.counts(remarks),
+        "clips": [
+            {"clip": clip, "kind": remark.kind, "remark": remark.text}
+            for clip, each in remarks.items()
+            for remark in each
+        ],
+    }
+
+
+def table(remarks: Mapping[str, Sequence[Remark]]) -> list[str]:
+    """A line per kind of remark: how many clips have it, and the first of them by name."""
+    lines = []
+    for kind, count in quality.counts(remarks).items():
+        having = [clip for clip, each in remarks.items() if any(remark.kind == kind for remark in each)]
+        first = next(remark.text for remark in remarks[having[0]] if remark.kind == kind)
+        others = f"; also {', '.join(having[1:_NAMED])}{' ...' if count > _NAMED else ''}" if count > 1 else ""
+        lines.append(f"{count:6d}  {quality.KINDS[kind]} ({having[0]}: {first}{others})")
+    return lines

@@ -1,0 +1,50 @@
+"""What decoding a corpus' clips told of them: a digest of the samples, and remarks on their quality."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..atomic_io import write_text
+from ..errors import StoreError
+from . import json_file
+
+NAME = "heard.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What is known of a piece of audio once it was decoded.
+
+    Attributes:
+        sound: digest of the decoded samples: the same for copies that differ in a header or a lossless container.
+        remarks: `(kind, text)` of each; see `serfuse.audio.quality`.
+    """
+
+    sound: str
+    remarks: tuple[tuple[str, str], ...] = ()
+
+
+def read(path: Path) -> dict[str, Heard]:
+    """What was heard, by the audio's identity (`AudioFacts.audio`). Empty where there is no such file.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    if not path.exists():
+        return {}
+    content = json_file.read(path).get("clips")
+    try:
+        return {
+            str(audio): Heard(str(sound), tuple((str(kind), str(text)) for kind, text in remarks))
+            for audio, (sound, remarks) in content.items()
+        }
+    except (AttributeError, TypeError, ValueError):
+        raise StoreError(f"The file {path} is damaged. Delete it and run `serfuse extract` again.") from None
+
+
+def write(path: Path, content: Mapping[str, Heard]) -> None:
+    """Whole or not at all."""
+    clips = {audio: [item.sound, [list(remark) for remark in item.remarks]] for audio, item in sorted(content.items())}
+    write_text(path, json.dumps({"format": _FORMAT, "clips": clips}, ensure_ascii=False, indent=0) + "\n")
