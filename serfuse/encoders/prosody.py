@@ -170,7 +170,6 @@ def _pitch(
     power: np.ndarray,
     window: np.ndarray,
     *,
-    *,
     sample_rate: int,
     hop: int,
 ) -> dict[str, np.ndarray]:
