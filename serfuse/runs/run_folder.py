@@ -17,7 +17,7 @@ import yaml
 from .. import __version__
 from ..atomic_io import write_text
 from ..errors import ConfigError, RunError, StoreError
-from ..experiment import config, fitting
+from ..experiment import backend, config, fitting
 from ..experiment.cross_validation import Dataset, FoldResult, Result
 from ..splits.folds import Fold
 from ..store.key import EmbeddingKey
@@ -26,7 +26,7 @@ from . import figures
 _VERSIONED = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn", "scipy", "pandas")
 _MAX_METRICS_BYTES = 64 << 20  # a fold takes three kilobytes
 # of `description`, beside the settings
-_RECORDED = ("embeddings", "corpus", "versions", "backend", "threads")
+_RECORDED = ("embeddings", "corpus", "versions", "backend", "threads", "environment")
 FILES = ("config.yaml", "folds.csv", "predictions.csv", "history.csv", "metrics.json")
 
 
@@ -102,6 +102,7 @@ def description(result_config: config.Config, dataset: Dataset, threads: Iterabl
         "versions": versions(),
         "backend": fitting.library(result_config),
         **({"threads": numbers[0] if len(numbers) == 1 else numbers} if numbers else {}),
+        **({"environment": switches} if (switches := backend.environment()) else {}),
     }
 
 
