@@ -229,7 +229,7 @@ def remarks(result: "Result") -> list[str]:
     from serfuse.published import results as published
 
     metrics, dataset = result.metrics, result.dataset
-    lines = [result.audit.sentences()[0], _further(metrics)]
+    lines = [result.audit.sentences()[0], _further(metrics), *result.remarks]
     if dataset.left_out:
         names = sorted({item["clip"] for item in dataset.left_out})
         lines.append(

@@ -96,13 +96,14 @@ class FoldResult:
 
 @dataclass
 class Result:
-    """A finished cross-validation."""
+    """A finished cross-validation; `remarks` say what went wrong beside it, such as a picture that was not drawn."""
 
     config: Config
     dataset: Dataset
     audit: leakage.Audit
     folds: list[FoldResult]
     metrics: dict[str, Any] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def predictions(self) -> pd.DataFrame:

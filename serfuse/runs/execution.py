@@ -115,7 +115,7 @@ def _execute(
         on_fold=finish,
         on_epoch=on_epoch,
     )
-    run_folder.write(out, result)
+    result.remarks = run_folder.write(out, result)
     shutil.rmtree(kept, ignore_errors=True)
     return result
 

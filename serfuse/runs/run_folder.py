@@ -5,7 +5,7 @@ import os
 import platform
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -161,17 +161,34 @@ def write_fold(out: Path, result: FoldResult, repeats: int = 1) -> None:
     os.replace(temporary, target)
 
 
-def write(out: Path, result: Result) -> None:
-    """Write the figures, tables and metrics of a finished run; `metrics.json` last, as the mark of a finished run."""
-    title = run_title(result)
-    figures.confusion(result.predictions, result.dataset.classes, title, out / "confusion.png")
+def write(out: Path, result: Result) -> list[str]:
+    """Write the tables, metrics and pictures of a finished run.
+
+    `metrics.json` is the last of the numbers, as the mark of a finished run; the pictures come after it.
+
+    Returns:
+        a remark for each picture that could not be drawn. The numbers are there all the same.
+    """
     first = result.folds[0]
     points = first.predictions[["clip", "speaker", "repeat", "fold", "label", "predicted"]].copy()
     points[["x", "y"]] = figures.project(first.penultimate, result.config.seed)
     write_csv(out / "tsne.csv", points)
-    note = f"{title}\npenultimate layer, test clips of fold {first.fold.index}"
-    figures.tsne(points, result.dataset.classes, note, out / "tsne.png")
     write_tables(out, result)
+    classes, title = result.dataset.classes, run_title(result)
+    note = f"{title}\npenultimate layer, test clips of fold {first.fold.index}"
+    remarks = []
+    for name, draw in (
+        ("confusion.png", partial(figures.confusion, result.predictions, classes, title)),
+        ("tsne.png", partial(figures.tsne, points, classes, note)),
+    ):
+        try:
+            draw(out / name)
+        except Exception as error:  # whatever matplotlib, its fonts or its settings say
+            (out / name).unlink(missing_ok=True)
+            remarks.append(
+                f"{name} could not be drawn ({type(error).__name__}: {error}). All figures of merit are there."
+            )
+    return remarks
 
 
 def write_tables(out: Path, result: Result) -> None:

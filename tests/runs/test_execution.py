@@ -102,6 +102,39 @@ def test_a_folder_that_cannot_be_written_is_an_error(dataset: Dataset, tmp_path:
         execution.execute(make("svm"), dataset, tmp_path / "file" / "run")
 
 
+def test_a_picture_that_fails_is_a_remark_and_the_numbers_are_there(
+    dataset: Dataset, tmp_path: Path, monkeypatch
+) -> None:
+    def fails(*_: object) -> None:
+        assert (tmp_path / "run" / "metrics.json").exists(), "numbers come first"
+        raise RuntimeError("Failed to process string with tex")
+
+    monkeypatch.setattr(run_folder.figures, "confusion", fails)
+    result = execution.execute(make("svm"), dataset, tmp_path / "run")
+    (remark,) = result.remarks
+    assert "confusion.png could not be drawn (RuntimeError: Failed to process" in remark
+    assert run_folder.read_metrics(tmp_path / "run")["pooled"] and (tmp_path / "run" / "tsne.png").exists()
+
+
+def test_switches_of_the_numerical_libraries_are_part_of_a_run(dataset: Dataset, monkeypatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("TF_", "XLA_", "MKL_", "OPENBLAS_"))]:
+        monkeypatch.delenv(name)
+    mark = execution.fingerprint(make("svm"), dataset)
+    assert "environment" not in run_folder.description(make("svm"), dataset)
+    for name in ("TF_CPP_MIN_LOG_LEVEL", "OPENBLAS_NUM_THREADS", "ONEDNN_VERBOSE", "HOME"):  # threads stand apart
+        monkeypatch.setenv(name, "3")
+    assert execution.fingerprint(make("svm"), dataset) == mark
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    described = run_folder.description(make("svm"), dataset)
+    assert described["environment"] == {
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+        "XLA_FLAGS": "--xla_cpu_enable_fast_math=true",
+    }
+    assert execution.fingerprint(make("svm"), dataset) != mark
+    assert "environment" not in run_folder.settings_of(described)
+
+
 def _interrupt_after(folds: int) -> Callable[[cross_validation.FoldResult], None]:
     seen = []
 
