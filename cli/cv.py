@@ -1,7 +1,7 @@
 """`serfuse cv`: cross-validate one configuration and show what came out."""
 
 import json
-import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -193,7 +193,7 @@ def show(result: "Result") -> None:
     """Print the table of a finished run and what a reader should know about it."""
     from rich.console import Console
 
-    console = Console(highlight=False, width=None if os.isatty(1) else 110)
+    console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 110)
     console.print(table(result))
     for sentence in remarks(result):
         console.print(sentence, soft_wrap=True)

@@ -26,6 +26,10 @@ class WeightsError(SerfuseError):
     """An encoder's weights are absent, incomplete, unsafe or of another model."""
 
 
+class EncoderError(SerfuseError):
+    """An encoder's library fails whatever the clip: something about the installation, not about the clips."""
+
+
 class StoreError(SerfuseError):
     """The embedding store cannot be read or written, or does not hold what was asked for."""
 
