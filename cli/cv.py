@@ -75,6 +75,7 @@ def command(
     it stopped when the same command is given again.
     """
     from serfuse import models
+    from serfuse.errors import FolderInUseError
     from serfuse.experiment import backend
     from serfuse.experiment import config as configs
 
@@ -101,10 +102,18 @@ def command(
     from serfuse.store import EmbeddingStore, default_root
 
     dataset = cross_validation.load_dataset(config, EmbeddingStore(store or default_root()))
-    out = out or execution.free_folder(Path("runs"), config, dataset)
+    given, out = out, out or execution.free_folder(Path("runs"), config, dataset)
+    result = None
     try:
         with terminated_like_interrupted() as check:
-            result = run(config, dataset, out, overwrite=overwrite, quiet=quiet or as_json, check=check)
+            while result is None:
+                try:
+                    result = run(config, dataset, out, overwrite=overwrite, quiet=quiet or as_json, check=check)
+                except FolderInUseError:
+                    if given:
+                        raise
+                    # Another call chose the same name in the same moment: the next one is free.
+                    out = execution.free_folder(Path("runs"), config, dataset)
     except KeyboardInterrupt:
         click.echo(f"\nStopped. Finished folds are safe in {out}: the same command goes on from there.", err=True)
         raise click.exceptions.Exit(130) from None

@@ -14,7 +14,8 @@ import pkgutil
 import shutil
 import sys
 import tempfile
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -47,13 +48,27 @@ def import_librosa() -> ModuleType:
             _empty(folder)
         config.CACHE_DIR = str(folder)
         try:
-            for part in _PARTS:
-                _import_whole(f"librosa.{part}")
+            with _some_cache_home(folder):
+                for part in _PARTS:
+                    _import_whole(f"librosa.{part}")
         finally:
             config.CACHE_DIR = before
         if not note.exists():
             write_text(note, f"{os.getpid()}\n")
     return package
+
+
+@contextmanager
+def _some_cache_home(folder: Path) -> Iterator[None]:
+    """See that there is a folder for caches: librosa names one, for recordings to download, when it is imported."""
+    if os.environ.get("XDG_CACHE_HOME") or os.path.isabs(os.path.expanduser("~")):
+        yield
+        return
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["XDG_CACHE_HOME"]
 
 
 def _import_whole(name: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .. import metrics, models
-from ..errors import ConfigError, StoreError
+from ..errors import ConfigError, SplitError, StoreError
 from ..splits import folds, leakage
 from ..splits.folds import Fold
 from ..store import EmbeddingKey, EmbeddingStore
@@ -175,9 +175,9 @@ def plan(config: Config, dataset: Dataset) -> list[Fold]:
     """The folds of an experiment. They depend on the clips, the split and the seed, never on the model.
 
     Raises:
-        SplitError: the clips cannot be split as asked.
+        SplitError: the clips cannot be split as asked, or a training part holds too few of an emotion for the model.
     """
-    return folds.split(
+    parts = folds.split(
         dataset.clips.reset_index(drop=True),
         config.split.name,
         folds=config.split.folds,
@@ -187,6 +187,21 @@ def plan(config: Config, dataset: Dataset) -> list[Fold]:
         speaker_kind=dataset.speaker_kind,
         folder=None if config.split.folder is None else Path(config.split.folder),
     )
+    if models.get(config.model).library == "scikit-learn":
+        _check_single_clips(config, dataset, parts)
+    return parts
+
+
+def _check_single_clips(config: Config, dataset: Dataset, parts: Iterable[Fold]) -> None:
+    """Refuse a training part with one clip of an emotion: probabilities are estimated on folds inside of it."""
+    for fold in parts:
+        counts = dataset.clips["emotion"].iloc[dataset.rows(learned_from(config, fold)[0])].value_counts()
+        single = sorted(counts.index[counts == 1])
+        if single:
+            raise SplitError(
+                f"The training part of fold {fold.index} holds a single clip of {', '.join(single)}; the model "
+                f"{config.model!r} needs two to estimate probabilities. Add clips of it, or leave the emotion out."
+            )
 
 
 def fold_seed(config: Config, fold: Fold) -> int:

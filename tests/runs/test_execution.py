@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from serfuse.errors import RunError, StoreError
+from serfuse.atomic_io import locked
+from serfuse.errors import RunError, SplitError, StoreError
 from serfuse.experiment import config as configs
 from serfuse.experiment import cross_validation
 from serfuse.experiment.cross_validation import Dataset
@@ -223,6 +225,27 @@ def test_free_folder_numbers_what_is_taken(dataset: Dataset, tmp_path: Path) -> 
     assert first.name == "standin-svm-hubert-random-seed0"
     execution.execute(make("svm"), dataset, first)
     assert execution.free_folder(tmp_path, make("svm"), dataset).name == "standin-svm-hubert-random-seed0-2"
+
+
+def test_a_folder_in_which_somebody_works_is_not_free(dataset: Dataset, tmp_path: Path) -> None:
+    first = execution.free_folder(tmp_path, make(), dataset)
+    first.mkdir()
+    with locked(first):
+        assert execution.free_folder(tmp_path, make(), dataset) == tmp_path / f"{first.name}-2"
+    assert execution.free_folder(tmp_path, make(), dataset) == first
+
+
+def test_a_single_clip_of_an_emotion_in_training_is_named_before_training(
+    make_store: MakeStore, tmp_path: Path
+) -> None:
+    dataset = cross_validation.load_dataset(make("svm"), make_store())
+    few = dataset.clips["emotion"].eq("sadness") & ~dataset.clips["id"].isin(["s0-t0-sadness", "s1-t0-sadness"])
+    less = replace(
+        dataset, clips=dataset.clips[~few], arrays={name: array[~few] for name, array in dataset.arrays.items()}
+    )
+    with pytest.raises(SplitError, match=r"single clip of sadness; the model 'svm' needs two"):
+        execution.execute(make("svm", "split.folds=2"), less, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_interrupted_run_of_other_settings_keeps_its_folder(dataset: Dataset, tmp_path: Path) -> None:
