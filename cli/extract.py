@@ -13,6 +13,7 @@ import click
 
 from .progress import Progress, duration
 from .signals import terminated_like_interrupted
+from .streams import printable
 
 if TYPE_CHECKING:
     from serfuse.corpora.base import Corpus
@@ -222,7 +223,7 @@ class _Output:
         if self.as_json:
             return
         for line in describe_corpus(summary):
-            click.echo(line)
+            click.echo(printable(line))
 
     def loading(self, name: str, request: "LoadRequest") -> None:
         """A large model takes a while before its first clip, and may have to be downloaded."""
@@ -247,14 +248,14 @@ class _Output:
         if report.key.random:
             click.echo(f"  RANDOM WEIGHTS ({report.key.weights}): never trained, for benchmarks only")
         for clip, reason in report.failed[:_SHOWN_FAILURES]:
-            click.echo(f"  {reason}" if reason.startswith(f"{clip}:") else f"  {clip}: {reason}")
+            click.echo(printable(f"  {reason}" if reason.startswith(f"{clip}:") else f"  {clip}: {reason}"))
         if len(report.failed) > _SHOWN_FAILURES:
             click.echo(f"  ... and {len(report.failed) - _SHOWN_FAILURES} more (--json lists all)")
         if report.failed and not report.skip_bad:
             click.echo("  Mend or remove these clips and run the command again, or leave them out with --skip-bad.")
 
     def warn(self, text: str) -> None:
-        click.echo(text, err=True)
+        click.echo(printable(text), err=True)
 
     def finish(self, run: _Run) -> None:
         if self.as_json:
