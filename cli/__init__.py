@@ -1,10 +1,15 @@
 """The command line. Each command is one module of this package and is imported only when it is called."""
 
 import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
-from serfuse.errors import SerfuseError
+from serfuse.errors import SerfuseError, StoreWriteError
+
+from . import streams
 
 # name -> what it does, in the order of `serfuse --help`; the module is `serfuse.cli.<name>`, its command `command`
 COMMANDS = {
@@ -35,16 +40,41 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **more: Any) -> Any:
+        """Run the command of the command line, and end the process with its exit code."""
+        try:
+            with streams.guarded(sys.argv[1:] if args is None else args):
+                return super().main(args, *rest, **more)
+        except streams.OutputError as error:
+            streams.abandon_output()
+            made = "Files and folders that the command made are whole."
+            click.echo(f"Error: Standard output cannot be written: {error.strerror}. {made}", err=True)
+            sys.exit(1)
+        except BrokenPipeError:
+            streams.abandon_output()
+            sys.exit(141)
+
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except SerfuseError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(streams.printable(_worded(error))) from error
         except KeyboardInterrupt:
             click.echo("\nStopped.", err=True)
             raise click.exceptions.Exit(130) from None
         except BrokenPipeError:  # `serfuse ... | head`
+            streams.abandon_output()
             raise click.exceptions.Exit(141) from None
+
+
+def _worded(error: SerfuseError) -> str:
+    """The message of an error, with the option that mends it where the library does not know the shell."""
+    if isinstance(error, StoreWriteError) and not error.full:
+        return (
+            f"Cannot write {error.path}: {error.reason}. Give a store that you may write to (--store FOLDER, or the "
+            "variable SERFUSE_STORE)."
+        )
+    return str(error)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -1,7 +1,7 @@
 """`serfuse cv`: cross-validate one configuration and show what came out."""
 
 import json
-import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,7 @@ def command(
     it stopped when the same command is given again.
     """
     from serfuse import models
+    from serfuse.errors import FolderInUseError
     from serfuse.experiment import backend
     from serfuse.experiment import config as configs
 
@@ -103,10 +104,18 @@ def command(
     dataset = load_dataset(config, EmbeddingStore(store))
     if config_file is not None:
         _say_changes(config_file, dataset)
-    out = out or execution.free_folder(Path("runs"), config, dataset)
+    given, out = out, out or execution.free_folder(Path("runs"), config, dataset)
+    result = None
     try:
         with Progress(quiet=quiet or as_json) as progress:
-            execution.execute(config, dataset, out, overwrite=overwrite, observer=progress)
+            while result is None:
+                try:
+                    result = execution.execute(config, dataset, out, overwrite=overwrite, observer=progress)
+                except FolderInUseError:
+                    if given:
+                        raise
+                    # Another call chose the same name in the same moment: the next one is free.
+                    out = execution.free_folder(Path("runs"), config, dataset)
     except KeyboardInterrupt:
         click.echo(f"\nStopped. Finished folds are safe in {out}: the same command goes on from there.", err=True)
         raise click.exceptions.Exit(130) from None
@@ -115,6 +124,8 @@ def command(
         click.echo(json.dumps({"run": str(out), **finished.metrics}))
         return
     show(finished)
+    for remark in result.remarks:
+        click.echo(remark, err=True)
     click.echo(f"\nRun folder: {out}")
 
 
@@ -156,10 +167,10 @@ def show(finished: "Run") -> None:
     """Print the table of a finished run and what a reader should know about it."""
     from rich.console import Console
 
-    console = Console(highlight=False, width=None if os.isatty(1) else 110)
+    console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 110)
     console.print(table(finished))
     for sentence in remarks(finished):
-        console.print(sentence, soft_wrap=True, markup=False)
+        console.print(sentence, soft_wrap=True)
 
 
 def table(finished: "Run") -> "Table":

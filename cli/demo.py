@@ -48,7 +48,8 @@ def command(out: Path, epochs: int, seed: int) -> None:
         corpus = synthetic.generate(out / "speech", speakers=_SPEAKERS, seed=seed, observer=progress)
     console.print(
         f"{len(corpus.clips)} clips, {len({clip.speaker for clip in corpus.clips})} speakers, "
-        f"{len({clip.emotion for clip in corpus.clips})} emotions in {out / 'speech'}"
+        f"{len({clip.emotion for clip in corpus.clips})} emotions in {out / 'speech'}",
+        markup=False,
     )
 
     console.rule("2. Extract embeddings once", align="left")
@@ -92,4 +93,4 @@ def command(out: Path, epochs: int, seed: int) -> None:
         f"Compare    serfuse compare {best.parent}/*-random",
         "Your own   serfuse extract --corpus table --data FOLDER_WITH_ONE_PER_EMOTION --encoder prosody",
     ):
-        console.print(line, soft_wrap=True)
+        console.print(line, markup=False, soft_wrap=True)

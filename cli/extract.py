@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .progress import Progress, duration
+from .streams import printable
 
 if TYPE_CHECKING:
     from serfuse.audio.padding import PadPolicy
@@ -123,14 +124,14 @@ class _Output:
         self.summary, self.pad = extraction.summary, extraction.pad
         if not self.as_json:
             for line in describe_corpus(self.summary):
-                click.echo(line)
+                click.echo(printable(line))
 
     def report(self, report: "ExtractReport") -> None:
         self.encoders.append(report.to_dict())
         if not report.complete:
             self.exit_code = 1
         if report.error:
-            click.echo(f"{report.encoder}: not extracted. {report.error}", err=True)
+            click.echo(printable(f"{report.encoder}: not extracted. {report.error}"), err=True)
         elif not self.as_json:
             self._show(report)
 
@@ -147,7 +148,7 @@ class _Output:
         if report.key.random:
             click.echo(f"  RANDOM WEIGHTS ({report.key.weights}): never trained, for benchmarks only")
         for clip, reason in report.failed[:_SHOWN_FAILURES]:
-            click.echo(f"  {reason}" if reason.startswith(f"{clip}:") else f"  {clip}: {reason}")
+            click.echo(printable(f"  {reason}" if reason.startswith(f"{clip}:") else f"  {clip}: {reason}"))
         if len(report.failed) > _SHOWN_FAILURES:
             click.echo(f"  ... and {len(report.failed) - _SHOWN_FAILURES} more (--json lists all)")
         if report.remarks and not self._remarked:
@@ -156,7 +157,7 @@ class _Output:
             self._remarked = True  # the same for every encoder
             click.echo(f"  {len(report.remarks)} clips that are used are odd:")
             for line in hearing.table(report.remarks):
-                click.echo(f"  {line}")
+                click.echo(printable(f"  {line}"))
         if report.failed and not report.skip_bad:
             click.echo("  Mend or remove these clips and run the command again, or leave them out with --skip-bad.")
 

@@ -216,7 +216,7 @@ def _print(*items: Any) -> None:
     from rich.console import Console
 
     # A pipe has no width of its own, and a table cut to 80 columns would be hard to search.
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
+    console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 160)
     for item in items:
         console.print(item, soft_wrap=isinstance(item, str))
 

@@ -123,7 +123,7 @@ def _csv(found: "list[Prediction]", classes: list[str]) -> str:
 def _show(found: "list[Prediction]", card: "Card") -> None:
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     console.print(_table(found))
     for item in found:
         if item.problem or item.unlike:

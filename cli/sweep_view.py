@@ -191,4 +191,4 @@ def say_failed(progress: "Progress", console: "Console") -> None:
 def console_of(stream: Any) -> "Console":
     from rich.console import Console
 
-    return Console(file=stream, highlight=False, width=None if stream.isatty() else 160)
+    return Console(file=stream, highlight=False, emoji=False, width=None if stream.isatty() else 160)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import StoreError
+from .errors import FolderInUseError, WriteError
 
 try:
     import fcntl
@@ -29,7 +29,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     flushed too. So a reader, or a machine that loses power, sees the old file or the new one.
 
     Raises:
-        StoreError: the disk is full, or the folder cannot be written. Nothing under `path` has changed.
+        WriteError: the disk is full, or the folder cannot be written. Nothing under `path` has changed.
     """
     temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
     try:
@@ -40,15 +40,15 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
         os.replace(temporary, path)
         sync(path.parent)
     except OSError as error:
-        raise StoreError(_reason(path, error)) from error
+        raise _write_error(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_atomic` of UTF-8 text."""
-    write_atomic(path, lambda file: file.write(text.encode()))
+    """`write_atomic` of UTF-8 text. Bytes of a file's name that are not UTF-8 are written as escapes (`\\udcf3`)."""
+    write_atomic(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
 def sync(path: Path) -> None:
@@ -84,7 +84,7 @@ def make_folder(folder: Path) -> None:
     """Create `folder` with its parents if need be, and prove that files can be created in it.
 
     Raises:
-        StoreError: it cannot be created or written; the message says why.
+        WriteError: it cannot be created or written; it says why.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def make_folder(folder: Path) -> None:
             pass
         probe.unlink()
     except OSError as error:
-        raise StoreError(_reason(folder, error)) from error
+        raise _write_error(folder, error) from error
 
 
 def remove_stale(folder: Path) -> None:
@@ -112,12 +112,13 @@ def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
         wait: until another process lets go of it; otherwise that is an error.
 
     Raises:
-        StoreError: the folder cannot be written, or another process holds its lock and `wait` is False.
+        WriteError: the folder cannot be written.
+        FolderInUseError: another process holds its lock and `wait` is False.
     """
     try:
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise StoreError(_reason(folder, error)) from error
+        raise _write_error(folder, error) from error
     try:
         if fcntl is not None:
             # A file system without locks loses only the protection against two simultaneous writers.
@@ -125,21 +126,30 @@ def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
                 except BlockingIOError:
-                    raise StoreError(
-                        f"Another process is at work in {folder}. Wait for it to end, or give another folder."
-                    ) from None
+                    raise FolderInUseError(folder) from None
         yield
     finally:
         os.close(descriptor)
 
 
-def _reason(path: Path, error: OSError) -> str:
-    if error.errno in _FULL:
-        return (
-            f"Cannot write {path}: no space left on the disk, or a quota is used up ({error.strerror}). "
-            "What was written before is intact; free some space and run the same command again."
-        )
-    return (
-        f"Cannot write {path}: {error.strerror or error}. Give a folder that you may write to (--store FOLDER, or "
-        "the variable SERFUSE_STORE)."
-    )
+def in_use(folder: Path) -> bool:
+    """Whether another process holds the lock of `folder` just now. Nothing is created or changed."""
+    if fcntl is None:
+        return False
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _write_error(path: Path, error: OSError) -> WriteError:
+    return WriteError(path, error.strerror or str(error), full=error.errno in _FULL)

@@ -287,6 +287,18 @@ def training_case(name: str) -> None:
     assert sum(trained) >= len(network.trainable_weights) - 1
 
 
+def settings_case(when: str) -> None:
+    """Keras' settings are serfuse's, not those of a file or variable of the user's."""
+    found = keras.config
+    settings = found.floatx(), found.dtype_policy().name, found.image_data_format(), found.epsilon()
+    assert settings == ("float32", "float32", "channels_last", 1e-7), f"{when}: {settings}"
+    assert keras.backend.backend() == BACKEND
+    network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    network.compile(loss="mse")
+    network.fit(np.zeros((4, 1)), np.zeros((4, 1)), batch_size=2, epochs=2, verbose=0)
+    assert len(network.history.epoch) == 2 and int(ops.convert_to_numpy(network.optimizer.iterations)) == 4
+
+
 def loading_case(other: str, name: str) -> None:
     """A file of another backend predicts the same here."""
     network = keras.models.load_model(FOLDER / f"{other}-{name}.keras")
@@ -313,6 +325,7 @@ def main() -> None:
         seconds[check] = round(time.monotonic() - started, 2)
 
     seconds: dict[str, float] = {}
+    attempt("settings after import", settings_case, "after import")
     for name in MODEL_CASES:
         attempt(f"model {name}", model_case, name)
     for name in GRADIENT_CASES:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 import resource
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from serfuse import atomic_io
-from serfuse.errors import StoreError
+from serfuse.errors import FolderInUseError, StoreError, WriteError
 
 
 @contextmanager
@@ -78,8 +79,13 @@ def test_a_folder_is_made_with_its_parents(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StoreError, match=r"file.*--store FOLDER"):
+    with pytest.raises(WriteError) as caught:
         atomic_io.make_folder(tmp_path / "file" / "below")
+    error = caught.value
+    assert error.path == tmp_path / "file" / "below" and error.reason == os.strerror(errno.ENOTDIR) and not error.full
+    assert "store" not in str(error), "who writes knows which setting names another place"
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), copy.path) == (WriteError, str(error), error.path)
     with pytest.raises(StoreError, match="Cannot write"), atomic_io.locked(tmp_path / "file"):
         pass
 
@@ -115,6 +121,15 @@ def test_the_lock_keeps_another_process_out(tmp_path: Path) -> None:
     both = [subprocess.Popen([sys.executable, "-P", "-c", code, str(tmp_path)]) for _ in range(2)]
     assert [process.wait(60) for process in both] == [0, 0]
     assert count.read_text() == "400", "no increment was lost"
+
+
+def test_whether_a_folder_is_in_use_is_known_without_touching_it(tmp_path: Path) -> None:
+    assert not atomic_io.in_use(tmp_path) and not list(tmp_path.iterdir())
+    with atomic_io.locked(tmp_path):
+        assert atomic_io.in_use(tmp_path)
+        with pytest.raises(FolderInUseError, match="at work in"), atomic_io.locked(tmp_path, wait=False):
+            pass
+    assert not atomic_io.in_use(tmp_path)
 
 
 def test_every_new_folder_on_the_way_is_flushed_with_its_name(tmp_path: Path, monkeypatch) -> None:

@@ -21,7 +21,13 @@ def outcomes(tmp_path_factory):
     """What backend_worker.py found, `{backend: {check: "" or a traceback}}`."""
     folder = tmp_path_factory.mktemp("backends")
     worker = Path(__file__).with_name("backend_worker.py")
+    home = folder / "home"
+    (home / ".keras").mkdir(parents=True)
+    hostile = {"floatx": "float64", "image_data_format": "channels_first", "epsilon": 0.001, "backend": "openvino"}
+    (home / ".keras" / "keras.json").write_text(json.dumps(hostile))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
+    environment |= {"HOME": str(home), "KERAS_MAX_EPOCHS": "1", "KERAS_MAX_STEPS_PER_EPOCH": "1"}
+    environment.pop("KERAS_HOME", None)
     running = {}
     for backend in BACKENDS:
         others = [other for other in BACKENDS if other != backend]
@@ -53,6 +59,7 @@ def outcomes(tmp_path_factory):
 @pytest.mark.parametrize(
     ("kind", "count"),
     [
+        ("settings", 1),  # whatever ~/.keras/keras.json and KERAS_MAX_EPOCHS say
         ("layer", 13),  # Keras' own test of each layer
         ("model", 7),  # builds, predicts, is saved
         ("gradient", 3),  # finite at zero, between equal points and far away

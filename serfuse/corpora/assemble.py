@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import CorpusError
 from .base import Clip, Corpus
 from .files import AUDIO, audio_files, folder, relative
+from .remarks import speaker_spellings, unwritable_names, writable
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,16 @@ def assemble(
     Raises:
         CorpusError: two clips have the same id.
     """
-    ordered = tuple(sorted(clips, key=lambda clip: clip.id))
+    clips = list(clips)
+    notes = [*warnings, *(f"{name}: {remark}" for remark in unwritable_names(clips))]
+    ordered = tuple(sorted(map(writable, clips), key=lambda clip: clip.id))
     for one, other in itertools.pairwise(ordered):
         if one.id == other.id:
             raise CorpusError(
                 f"{name}: two clips have the id {one.id!r}: {one.path} and {other.path}. Every clip needs an id "
                 "of its own: leave one out, or give the folder that holds one copy."
             )
-    notes = list(warnings)
+    notes += [f"{name}: {remark}" for remark in speaker_spellings((clip.speaker for clip in ordered), speaker_kind)]
     if published is not None:
         got = Published(len(ordered), len({clip.speaker for clip in ordered}), len({clip.emotion for clip in ordered}))
         for what, have, want in (

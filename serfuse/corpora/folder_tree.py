@@ -1,12 +1,14 @@
 """A corpus kept as folders, one per emotion."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 from ..errors import CorpusError
 from .base import Clip
 from .emotions import EMOTIONS, canonical
 from .files import audio_files, folder, relative, without_twins
+from .remarks import merged_labels
 
 LEVELS = ("emotion", "speaker", "text", "fold", "-")
 """What a level of folders can hold; `-` is a level without meaning."""
@@ -44,6 +46,7 @@ def clips_of(
     clips: list[Clip] = []
     stray: list[str] = []
     skipped = 0
+    labels: Counter[tuple[str, str]] = Counter()
     files, twins = without_twins(audio_files(place))
     for path in files:
         name = relative(path, place)
@@ -63,6 +66,7 @@ def clips_of(
             emotion = canonical(fields["emotion"], aliases)
         except CorpusError as error:
             raise CorpusError(f"{path}: {error}") from None
+        labels[emotion, fields["emotion"]] += 1
         clips.append(Clip(name, path, emotion, fields.get("speaker"), fields.get("text"), fold=fields.get("fold")))
     if not clips:
         tables = sorted(
@@ -86,7 +90,7 @@ def clips_of(
         )
     if skipped:
         warnings.append(f"{skipped} clips were left out as asked ({', '.join(skip)}).")
-    return clips, warnings
+    return clips, warnings + merged_labels(labels)
 
 
 def _emotion_folder(above: list[str], path: Path, aliases: dict[str, str] | None, skip: tuple[str, ...]) -> str:

@@ -9,6 +9,7 @@ import math
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from .assemble import assemble
 from .base import Clip, Corpus
 from .emotions import canonical
 from .folder_tree import clips_of
+from .remarks import merged_labels, missing_values
+from .table_paths import PathFinder
 from .table_rows import MAX_ROWS, Row, Table, open_table
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -62,7 +65,8 @@ def read(
         layout: of a folder tree, see `serfuse.corpora.folder_tree.clips_of`.
         max_rows: most rows a table may have.
 
-    Ids are those of the table, or the paths relative to `base` (with `#start-end` for a segment).
+    Ids are those of the table, or the paths relative to `base` (with `#start-end` for a segment). An absolute path that
+    does not lie below it is an id as a whole, without the leading slash: an id depends on its own row only.
 
     Raises:
         CorpusError: the table cannot be read or is too large, a column or a value is missing or malformed, an
@@ -77,55 +81,101 @@ def read(
         raise CorpusError(f"{path}: there is no such file or folder. Give a table, or a folder with one per emotion.")
     table = open_table(path, max_rows)
     named = _columns(table, columns or {}, extra)
-    place = None if base is None else Path(base)
-    clips = []
-    skipped = 0
+    rows = _Rows(path, named, base=None if base is None else Path(base), aliases=aliases, skip=skip, extra=extra)
     for number, row in table.rows({*filter(None, named.values()), *extra}):
-        where = f"{path}, row {number}"
-        file = _text(row, named["path"], where)
-        label = _text(row, named["emotion"], where)
+        rows.add(number, row)
+    clips, warnings = rows.finish(name)
+    if path.suffix.lower() == ".jsonl" and named["fold"] is None:
+        clips = _emobox_folds(path, clips)
+    return assemble(name, clips, warnings=[f"{name}: {warning}" for warning in warnings])
+
+
+class _Rows:
+    """The clips of a table, row by row."""
+
+    def __init__(
+        self,
+        path: Path,
+        columns: Mapping[str, str | None],
+        *,
+        base: Path | None,
+        aliases: dict[str, str] | None,
+        skip: Sequence[str],
+        extra: Sequence[str],
+    ) -> None:
+        self._path, self._columns, self._base = path, columns, base
+        self._aliases, self._skip, self._extra = aliases, skip, extra
+        self._clips: list[Clip] = []
+        self._skipped = 0
+        self._values: Counter[str] = Counter()
+        self._labels: Counter[tuple[str, str]] = Counter()
+        self._finder = PathFinder()
+
+    def add(self, number: int, row: Row) -> None:
+        """Take one row.
+
+        Raises:
+            CorpusError: a value is missing or malformed.
+        """
+        columns, where = self._columns, f"{self._path}, row {number}"
+        file = _text(row, columns["path"], where)
+        label = _text(row, columns["emotion"], where)
         if not file or not label:
             field = "emotion" if file else "path"
-            raise CorpusError(f"{where}: the {field} (column {named[field]}) is empty. Fill it in or drop the row.")
-        if label in skip:
-            skipped += 1
-            continue
+            raise CorpusError(f"{where}: the {field} (column {columns[field]}) is empty. Fill it in or drop the row.")
+        if label in self._skip:
+            self._skipped += 1
+            return
         try:
-            emotion = canonical(label, aliases)
+            emotion = canonical(label, self._aliases)
         except CorpusError as error:
             advice = "Or rename it in the table, or drop such rows (in Python: aliases, skip)."
             raise CorpusError(f"{where}: {error} {advice}") from None
-        place = place or _base(path, file)
-        speaker, text, fold = (_text(row, named[field], where) or None for field in ("speaker", "text", "fold"))
+        self._base = self._base or _base(self._path, file, self._finder)
+        found = self._finder.find(self._base, file)
+        speaker, text, fold = (_text(row, columns[field], where) or None for field in ("speaker", "text", "fold"))
         clip = Clip(
-            _text(row, named["id"], where),
-            place / file,
+            _text(row, columns["id"], where),
+            found.path,
             emotion,
             speaker,
             text,
-            start=_seconds(row, named["start"], where, "start"),
-            end=_seconds(row, named["end"], where, "end"),
+            start=_seconds(row, columns["start"], where, "start"),
+            end=_seconds(row, columns["end"], where, "end"),
             fold=fold,
-            extra={column: _text(row, column, where) for column in extra},
+            extra={column: _text(row, column, where) for column in self._extra},
         )
-        clips.append(clip if clip.id else replace(clip, id=_id(clip, Path(file).as_posix())))
-    if not clips:
-        raise CorpusError(f"{path}: has no rows to use ({skipped} were skipped as asked). Expected one per clip.")
-    missing = [clip for clip in clips if not os.path.exists(clip.path)]
-    if len(missing) == len(clips):
-        raise CorpusError(
-            f"{path}: none of its {len(clips)} files exists (the first is {missing[0].path}). Write paths that "
-            "start from the table's folder, or absolute ones (in Python: base)."
-        )
-    warnings = []
-    if missing:
-        warnings.append(f"{name}: {len(missing)} of {len(clips)} files do not exist, the first is {missing[0].path}.")
-    if skipped:
-        warnings.append(f"{name}: {skipped} rows were left out as asked ({', '.join(skip)}).")
-    clips = _without_shared_folder(clips)
-    if path.suffix.lower() == ".jsonl" and named["fold"] is None:
-        clips = _emobox_folds(path, clips)
-    return assemble(name, clips, warnings=warnings)
+        self._labels[emotion, label] += 1
+        self._values.update(field for field in COLUMNS if getattr(clip, field) not in (None, ""))
+        self._clips.append(clip if clip.id else replace(clip, id=_id(clip, _below(found.name, self._base))))
+
+    def finish(self, name: str) -> tuple[list[Clip], list[str]]:
+        """The clips, and warnings.
+
+        Raises:
+            CorpusError: there are none, or none of their files exists.
+        """
+        clips = self._clips
+        if not clips:
+            raise CorpusError(
+                f"{self._path}: has no rows to use ({self._skipped} were skipped as asked). Expected one per clip."
+            )
+        missing = [clip for clip in clips if not os.path.exists(clip.path)]
+        if len(missing) == len(clips):
+            raise CorpusError(
+                f"{self._path}: none of its {len(clips)} files exists (the first is {missing[0].path}). Write paths "
+                "that start from the table's folder, or absolute ones (in Python: base)."
+            )
+        warnings = []
+        if missing:
+            warnings.append(f"{len(missing)} of {len(clips)} files do not exist, the first is {missing[0].path}.")
+        if self._skipped:
+            warnings.append(f"{self._skipped} rows were left out as asked ({', '.join(self._skip)}).")
+        for spelling, count in self._finder.spellings.items():
+            warnings.append(f"{count} paths are written {spelling}; their files were found.")
+        fields = {field: self._columns[field] for field in COLUMNS if field not in ("path", "emotion")}
+        warnings += missing_values(self._values, fields, len(clips))
+        return clips, warnings + merged_labels(self._labels)
 
 
 def _corpus_name(path: Path, name: str | None) -> str:
@@ -156,6 +206,13 @@ def _columns(table: Table, given: Mapping[str, str], extra: Sequence[str]) -> di
         field: given.get(field) or next((lower[choice] for choice in choices if choice in lower), None)
         for field, choices in COLUMNS.items()
     }
+    for field, column in found.items():
+        alike = [other for other in table.header if column and other.strip().lower() == column.strip().lower()]
+        if field not in given and len(alike) > 1:
+            raise CorpusError(
+                f"{table.path}: columns are called alike: {', '.join(map(repr, alike))}. Give them one name, or names "
+                "that differ in more than case."
+            )
     for field in ("path", "emotion"):
         if found[field] is None:
             raise CorpusError(
@@ -205,29 +262,28 @@ def _id(clip: Clip, path: str) -> str:
     return unicodedata.normalize("NFC", path) + segment + ("" if clip.end is None else f"{clip.end:.3f}")
 
 
-def _without_shared_folder(clips: list[Clip]) -> list[Clip]:
-    """Ids made from absolute paths, without the folder these share: that differs between machines."""
-    absolute = [clip.id == _id(clip, clip.path.as_posix()) and clip.path.is_absolute() for clip in clips]
-    if not any(absolute):
-        return clips
-    shared = os.path.commonpath(
-        [clip.path.parent for clip, is_absolute in zip(clips, absolute, strict=True) if is_absolute]
-    )
-    return [
-        replace(clip, id=_id(clip, clip.path.relative_to(shared).as_posix())) if is_absolute else clip
-        for clip, is_absolute in zip(clips, absolute, strict=True)
-    ]
+def _below(name: str, base: Path) -> str:
+    """A path as ids are made from it: from `base` on where it lies below, otherwise whole, without a leading slash.
+
+    It depends on nothing else in the table, so a row that is added changes no other row's id.
+    """
+    if not os.path.isabs(name):
+        return name
+    for folder in (os.path.abspath(base), os.path.realpath(base)):
+        if name.startswith(folder.rstrip("/") + "/"):
+            return name[len(folder.rstrip("/")) + 1 :]
+    return name.lstrip("/")
 
 
 # -- EmoBox ------------------------------------------------------------------------------------------------
 
 
-def _base(path: Path, first: str) -> Path:
+def _base(path: Path, first: str, finder: PathFinder) -> Path:
     """The folder relative paths start from: the table's, or for JSON lines the one above it that holds the first."""
     places = [path.parent]
     if path.suffix.lower() in (".jsonl", ".ndjson"):
         places += list(path.resolve().parents[1:4])
-    return next((place for place in places if os.path.exists(place / first)), path.parent)
+    return next((place for place in places if finder.there(place, first)), path.parent)
 
 
 def _emobox_folds(path: Path, clips: list[Clip]) -> list[Clip]:

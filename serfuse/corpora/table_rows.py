@@ -24,9 +24,9 @@ class Table:
 
     Attributes:
         path: where it is.
-        header: names of its columns (of JSON lines: of the first object's).
+        header: names of its columns (of JSON lines: the keys of all objects, in the order in which they come).
         rows: from the columns that are wanted to pairs of a row's number in the file and its values. Raises
-            `CorpusError` where a row is malformed or one too many.
+            `CorpusError` where a row is malformed or one too many, or one of these columns mixes text and numbers.
     """
 
     path: Path
@@ -77,23 +77,80 @@ def _csv(path: Path, max_rows: int) -> Table:
 
 
 def _jsonl(path: Path, max_rows: int) -> Table:
-    def rows(wanted: Collection[str]) -> Iterator[tuple[int, Row]]:
+    def objects() -> Iterator[tuple[int, Row]]:
         try:
             with path.open(encoding="utf-8-sig") as file:
                 for number, line in enumerate(file, start=1):
                     _bounded(path, number, max_rows)
-                    if not line.strip():
-                        continue
-                    found = json.loads(line)
-                    if not isinstance(found, dict):
-                        raise CorpusError(f"{path}, row {number}: expected an object such as {{...}}.")
-                    yield number, found
+                    if line.strip():
+                        yield number, _object(path, number, line)
         except UnicodeDecodeError:
             raise CorpusError(f"{path}: is not UTF-8 text. Save the table as UTF-8.") from None
         except (OSError, ValueError, RecursionError) as error:
             raise CorpusError(f"{path}: cannot be read as JSON lines: {error}.") from None
 
-    return Table(path, next((tuple(row) for _, row in rows(())), ()), rows)
+    # A key may be missing from any row, also from the first: the columns are those of all rows.
+    header = tuple(dict.fromkeys(key for _, row in objects() for key in row))
+
+    def rows(wanted: Collection[str]) -> Iterator[tuple[int, Row]]:
+        kinds = {column: _Kinds(path, column) for column in wanted}
+        for number, row in objects():
+            for column, seen in kinds.items():
+                seen.add(number, row.get(column))
+            yield number, row
+
+    return Table(path, header, rows)
+
+
+def _object(path: Path, number: int, line: str) -> Row:
+    """The object in one line of JSON.
+
+    Raises:
+        CorpusError: it is something else, or names a key twice.
+        ValueError: it is no JSON.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise CorpusError(f"{path}, row {number}: has the key {twice!r} twice. Keep one of the two.")
+        return found
+
+    found = json.loads(line, object_pairs_hook=unique)
+    if not isinstance(found, dict):
+        raise CorpusError(f"{path}, row {number}: expected an object such as {{...}}.")
+    return found
+
+
+class _Kinds:
+    """Sees to it that a column holds text or numbers throughout: 3 and "3" would be two speakers, or one by chance."""
+
+    def __init__(self, path: Path, column: str) -> None:
+        self._path, self._column = path, column
+        self._first: tuple[str, int] | None = None
+
+    def add(self, number: int, value: Any) -> None:
+        """Look at the value of one row; `None` is no value.
+
+        Raises:
+            CorpusError: a list or an object, or text where a row before has a number.
+        """
+        if value is None or value == "":
+            return
+        names = {str: "text", bool: "true or false", int: "a number", float: "a number"}
+        kind = names.get(type(value))
+        where = f"{self._path}, row {number}: column {self._column}"
+        if kind is None:
+            raise CorpusError(f"{where} holds {type(value).__name__}, expected text or a number.")
+        if self._first is None:
+            self._first = kind, number
+        elif self._first[0] != kind:
+            raise CorpusError(
+                f"{where} holds {kind} ({value!r}), but {self._first[0]} in row {self._first[1]}. Write all of its "
+                "values the same way."
+            )
 
 
 def _parquet(path: Path, max_rows: int) -> Table:

@@ -10,10 +10,12 @@ import atexit
 import hashlib
 import importlib
 import os
+import pkgutil
 import shutil
 import sys
 import tempfile
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +24,10 @@ from types import ModuleType
 from ..atomic_io import locked, make_folder, write_text
 from ..errors import StoreError
 
-_PARTS = ("util", "core", "filters", "sequence", "feature", "onset")  # those that serfuse calls
+# Those that serfuse calls, and every module that these load when something in them is first used: numba looks for a
+# folder to keep a function in when the module that defines it is imported, and a later import would look elsewhere.
+_PARTS = ("util", "core", "filters", "sequence", "feature", "onset")
+_BUILT = "whole packages"  # what is built; a folder of an earlier version that built less is not taken for finished
 FINISHED = "finished"
 """Name of the file that says so; it holds the number of the process that compiled."""
 
@@ -43,13 +48,34 @@ def import_librosa() -> ModuleType:
             _empty(folder)
         config.CACHE_DIR = str(folder)
         try:
-            for part in _PARTS:
-                importlib.import_module(f"librosa.{part}")
+            with _some_cache_home(folder):
+                for part in _PARTS:
+                    _import_whole(f"librosa.{part}")
         finally:
             config.CACHE_DIR = before
         if not note.exists():
             write_text(note, f"{os.getpid()}\n")
     return package
+
+
+@contextmanager
+def _some_cache_home(folder: Path) -> Iterator[None]:
+    """See that there is a folder for caches: librosa names one, for recordings to download, when it is imported."""
+    if os.environ.get("XDG_CACHE_HOME") or os.path.isabs(os.path.expanduser("~")):
+        yield
+        return
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["XDG_CACHE_HOME"]
+
+
+def _import_whole(name: str) -> None:
+    """Import a module, and where it is a package all of its modules."""
+    module = importlib.import_module(name)
+    for found in pkgutil.iter_modules(getattr(module, "__path__", ())):
+        importlib.import_module(f"{name}.{found.name}")
 
 
 def _folder() -> Path:
@@ -58,7 +84,7 @@ def _folder() -> Path:
 
     versions = [f"{name} {metadata.version(name)}" for name in ("librosa", "numba", "llvmlite", "numpy")]
     machine = [sys.version, sys.executable, get_host_cpu_name(), get_host_cpu_features().flatten()]
-    digest = hashlib.sha256("\n".join([*versions, *machine]).encode()).hexdigest()[:16]
+    digest = hashlib.sha256("\n".join([*versions, *machine, _BUILT]).encode()).hexdigest()[:16]
     given = os.environ.get("NUMBA_CACHE_DIR")
     try:
         root = Path(given).expanduser() if given else Path.home() / ".cache" / "serfuse" / "numba"

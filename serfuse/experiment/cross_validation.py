@@ -1,7 +1,7 @@
 """Cross-validation of one configuration: join, split, audit, train, predict, measure."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .. import metrics, models
+from ..errors import SplitError
 from ..progress import Observer
 from ..splits import folds, leakage
 from ..splits.folds import Fold
@@ -62,6 +63,7 @@ class Result:
         folds: one result per fold, in their order.
         metrics: see `measure`.
         folder: where it is written down, `None` if nowhere.
+        remarks: what went wrong beside it, such as a picture that was not drawn.
     """
 
     config: Config
@@ -70,6 +72,7 @@ class Result:
     folds: list[FoldResult]
     metrics: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def predictions(self) -> pd.DataFrame:
@@ -81,9 +84,9 @@ def plan(config: Config, dataset: Dataset) -> list[Fold]:
     """The folds of an experiment. They depend on the clips, the split and the seed, never on the model.
 
     Raises:
-        SplitError: the clips cannot be split as asked.
+        SplitError: the clips cannot be split as asked, or a training part holds too few of an emotion for the model.
     """
-    return folds.split(
+    parts = folds.split(
         dataset.clips.reset_index(drop=True),
         config.split.name,
         folds=config.split.folds,
@@ -93,6 +96,21 @@ def plan(config: Config, dataset: Dataset) -> list[Fold]:
         speaker_kind=dataset.speaker_kind,
         folder=None if config.split.folder is None else Path(config.split.folder),
     )
+    if models.get(config.model).library == "scikit-learn":
+        _check_single_clips(config, dataset, parts)
+    return parts
+
+
+def _check_single_clips(config: Config, dataset: Dataset, parts: Sequence[Fold]) -> None:
+    """Refuse a training part with one clip of an emotion: probabilities are estimated on folds inside of it."""
+    for fold in parts:
+        counts = dataset.clips["emotion"].iloc[dataset.rows(learned_from(config, fold)[0])].value_counts()
+        single = sorted(counts.index[counts == 1])
+        if single:
+            raise SplitError(
+                f"The training part of fold {fold.index} holds a single clip of {', '.join(single)}; the model "
+                f"{config.model!r} needs two to estimate probabilities. Add clips of it, or leave the emotion out."
+            )
 
 
 def fold_seed(config: Config, fold: Fold) -> int:

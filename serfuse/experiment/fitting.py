@@ -202,8 +202,8 @@ def _fit_sklearn(model: models.Model, config: Config, training: Part, classes: i
     folds = int(min(5, counts[counts > 0].min()))
     if folds < 2:
         raise RunError(
-            f"An emotion (number {int(np.where(counts == 1)[0][0]) + 1} in alphabetical order) has a single clip in a "
-            f"training part; {config.model!r} needs two to estimate probabilities. Add clips of it or leave it out."
+            f"{int((counts == 1).sum())} of the {classes} classes have a single clip in a training part; "
+            f"{config.model!r} needs two to estimate probabilities."
         )
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     calibrated = CalibratedClassifierCV(clone(estimator), method="sigmoid", cv=splitter, ensemble=False)

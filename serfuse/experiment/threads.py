@@ -2,7 +2,13 @@
 
 import os
 
-_VARIABLES = {"tensorflow": "TF_NUM_INTRAOP_THREADS"}  # the others, scikit-learn's BLAS too, follow OpenMP's
+# The first one that holds a number counts, as in the libraries themselves.
+_VARIABLES = {
+    "tensorflow": ("TF_NUM_INTRAOP_THREADS",),
+    "torch": ("OMP_NUM_THREADS", "MKL_NUM_THREADS"),
+    "jax": ("OMP_NUM_THREADS",),
+    "scikit-learn": ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"),  # what it calls for sums is numpy's OpenBLAS
+}
 
 
 def cores() -> int:
@@ -18,5 +24,8 @@ def threads(library: str) -> int:
     Args:
         library: "tensorflow", "torch", "jax" or "scikit-learn".
     """
-    chosen = os.environ.get(_VARIABLES.get(library, "OMP_NUM_THREADS"), "").strip()
-    return int(chosen) if chosen.isascii() and chosen.isdigit() and int(chosen) > 0 else cores()
+    for name in _VARIABLES.get(library, ("OMP_NUM_THREADS",)):
+        chosen = os.environ.get(name, "").strip()
+        if chosen.isascii() and chosen.isdigit() and int(chosen) > 0:
+            return int(chosen)
+    return cores()

@@ -21,7 +21,7 @@ from ..corpora.base import Clip, Corpus
 from ..corpora.subset import spread
 from ..encoders import pooling as poolings
 from ..encoders.base import Encoder, LoadRequest
-from ..errors import AudioError, ConfigError, SerfuseError, StoreError
+from ..errors import AudioError, ConfigError, EncoderError, SerfuseError, StoreError
 from ..progress import Observer
 from ..store import AudioFacts, EmbeddingKey, EmbeddingStore, FileStamp, Skipped
 from . import hearing
@@ -33,6 +33,7 @@ from .survey import far_longer, resolve_pad, summarize, survey
 CPU_BATCH_SECONDS = 30.0
 GPU_BATCH_SECONDS = 240.0
 _FLUSH_SECONDS = 10.0
+_ALIKE = 3  # clips that fail with the same words before it is the library that is at fault
 _FLUSH_VALUES = 16 * 2**20  # of float32: 64 MB
 
 _log = logging.getLogger(__name__)
@@ -236,6 +237,7 @@ class Extraction:
             StoreError: the store is damaged, or the disk is full.
             ConfigError: settings that do not go together, or vectors of different lengths.
             WeightsError: the encoder's weights are absent or damaged, or failed while it ran.
+            EncoderError: its library fails for the first clips in one and the same way, so not because of them.
             Interrupted: Ctrl-C; what was finished is stored.
         """
         loaded = self._load(encoder, request or LoadRequest()) if isinstance(encoder, str) else encoder
@@ -293,6 +295,8 @@ class Extraction:
             for group, waveforms in batches:
                 for clip, outcome in zip(group, embed(encoder, waveforms, self.pooling), strict=True):
                     if isinstance(outcome, Exception):
+                        if not writer.count and not report.reused:
+                            _check_failures(encoder, report.failed, outcome)
                         report.failed.append((clip.id, reason(outcome)))
                         _log.debug("clip %s", clip.id, exc_info=outcome)
                     else:
@@ -365,6 +369,23 @@ def extract(
     if isinstance(encoders, str | Encoder):
         return extraction.run(encoders)
     return list(extraction.each(encoders))
+
+
+def _check_failures(encoder: Encoder, before: list[tuple[str, str]], error: Exception) -> None:
+    """Refuse to blame the clips for a library that has failed for every one of them, each time with the same words.
+
+    Raises:
+        EncoderError: `error`, which is not about a clip's audio, is the third such one, and no clip has a vector.
+    """
+    if isinstance(error, SerfuseError | ArithmeticError) or len(before) < _ALIKE - 1:
+        return
+    said = reason(error)
+    if all(earlier == said for _, earlier in before[1 - _ALIKE :]):
+        raise EncoderError(
+            f"{encoder.name} fails for the first {_ALIKE} clips in the same way ({said}), so this is about the "
+            "installation rather than about the clips, and none was recorded as unusable. Mend it, or look closer by "
+            "extracting one of these clips alone."
+        ) from error
 
 
 class _Writer:

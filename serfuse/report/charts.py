@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..runs.figures import COLOURS, draw_confusion, draw_tsne, new_figure, plain
+from ..runs.figures import COLOURS, draw_confusion, draw_tsne, new_figure, own_style, plain
 from .runs import ReportedRun
 
 # On a phone a figure is some 340 pixels wide: with a width of 4.8 inches a letter of 9 points has 9 pixels there.
@@ -18,6 +18,7 @@ _MOST_CLASSES = 40
 _MOST_POINTS = 5000
 
 
+@own_style()
 def svg(figure: Any) -> str:
     """A matplotlib figure as SVG, the same text for the same figure, its letters as shapes."""
     from matplotlib import rc_context
@@ -37,6 +38,7 @@ def apart(drawn: str, prefix: str) -> str:
     return re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}", drawn)
 
 
+@own_style()
 def intervals(runs: list[ReportedRun]) -> str:
     """Accuracy of every run with its interval, and the printed one as a cross; the names stand above the lines."""
     figure = new_figure(_WIDTH, 0.8 + 0.42 * len(runs))
@@ -62,6 +64,7 @@ def intervals(runs: list[ReportedRun]) -> str:
     return svg(figure)
 
 
+@own_style()
 def confusion(run: ReportedRun) -> str | None:
     """Row-normalised confusion matrix; `None` where nobody could read it."""
     if len(run.classes) > _MOST_CLASSES:
@@ -69,6 +72,7 @@ def confusion(run: ReportedRun) -> str | None:
     return svg(draw_confusion(run.predictions, run.classes, small=True))
 
 
+@own_style()
 def tsne(run: ReportedRun, by: str) -> str | None:
     """The penultimate layer, coloured by emotion ("label") or "speaker"; `None` where the run has no points."""
     if run.points.empty or by not in run.points or run.points[by].isna().all():
@@ -78,6 +82,7 @@ def tsne(run: ReportedRun, by: str) -> str | None:
     return svg(draw_tsne(points, run.classes, by=by, kind=run.speaker_kind if by == "speaker" else "", small=True))
 
 
+@own_style()
 def curves(run: ReportedRun) -> str | None:
     """Loss over epochs: thin lines per fold, the median of the folds still training in bold."""
     if run.history.empty:
@@ -109,6 +114,7 @@ def per_speaker(run: ReportedRun) -> pd.DataFrame:
     return right.sort_values("mean", kind="stable")
 
 
+@own_style()
 def speakers(run: ReportedRun) -> str | None:
     """Accuracy of each speaker, sorted; the dashed line is the accuracy over all clips."""
     right = per_speaker(run)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .. import models
-from ..atomic_io import LOCK, locked
+from ..atomic_io import LOCK, in_use, locked
 from ..errors import RunError
 from ..experiment import backend, cross_validation, fitting
 from ..experiment import threads as processors
@@ -88,7 +88,8 @@ def execute(
     Raises:
         RunError: `out` holds a finished run, or cannot be written.
         SplitError: the clips cannot be split as asked.
-        StoreError: another process is at work in `out`, or the disk is full.
+        FolderInUseError: another process is at work in `out`.
+        StoreError: the disk is full.
     """
     if models.get(config.model).library == "keras":
         backend.set_up_backend()
@@ -131,7 +132,7 @@ def _execute(config: Config, dataset: Dataset, parts: list[Fold], out: Path, obs
     result = cross_validation.cross_validate(
         config, dataset, parts, recall=lambda fold: before[fold_files.name(fold)], keep=keep, observer=observer
     )
-    run_folder.write(out, result)
+    result.remarks = run_folder.write(out, result)
     result.folder = out
     shutil.rmtree(kept, ignore_errors=True)
     return result
@@ -140,14 +141,14 @@ def _execute(config: Config, dataset: Dataset, parts: list[Fold], out: Path, obs
 def free_folder(root: Path, config: Config, dataset: Dataset) -> Path:
     """A run folder that is not taken: named for the experiment, and numbered where that name is.
 
-    Taken is a folder with a finished run, or with finished folds of a run of other settings that was interrupted. One
-    with finished folds of this very run is where it goes on.
+    Taken is a folder with a finished run, with finished folds of a run of other settings that was interrupted, or in
+    which another process is at work. One with finished folds of this very run is where it goes on.
     """
     parts = [dataset.corpus, config.model, *(key.encoder for key in dataset.keys.values()), config.split.name]
     base = "-".join(parts) + f"-seed{config.seed}"
     mark = fingerprint(config, dataset, [processors.threads(fitting.library(config))])
     candidate, number = root / base, 2
-    while (candidate / "metrics.json").exists() or _marks(candidate) - {mark}:
+    while (candidate / "metrics.json").exists() or _marks(candidate) - {mark} or in_use(candidate):
         candidate, number = root / f"{base}-{number}", number + 1
     return candidate
 

@@ -1,5 +1,11 @@
 """The papers' two figures: row-normalised confusion matrices and t-SNE of the penultimate layer."""
 
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +27,41 @@ def plain(name: Any, longest: int = _NAME) -> str:
     return f" {text}" if text.startswith("_") else text  # else it is left out of legends
 
 
+@contextmanager
+def own_style() -> Iterator[None]:
+    """matplotlib's own settings for as long as something is drawn or saved, whatever the user's `matplotlibrc` says.
+
+    A figure depends on what it shows and on nothing else; `text.usetex` would need programs that are not there. It
+    serves as a decorator too. The user's settings are as before afterwards.
+    """
+    logger = logging.getLogger("matplotlib")  # of a cache folder that cannot be written, and the like
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        matplotlib = _matplotlib()
+        own = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", matplotlib.MatplotlibDeprecationWarning)
+            with matplotlib.rc_context(own):
+                yield
+    finally:
+        logger.setLevel(level)
+
+
+def _matplotlib() -> Any:
+    """The package. It does not import under a `MPLBACKEND` that is unknown, which no figure here needs."""
+    backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend:
+        with suppress(ValueError):
+            matplotlib.rcParams["backend"] = backend
+    return matplotlib
+
+
 def new_figure(width: float, height: float) -> Any:
     """A figure on the Agg canvas: no display, no global pyplot state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -31,11 +72,13 @@ def new_figure(width: float, height: float) -> Any:
     return figure
 
 
+@own_style()
 def confusion(predictions: pd.DataFrame, classes: list[str], title: str, path: Path) -> None:
     """Write the figure of `draw_confusion` to a file."""
     draw_confusion(predictions, classes, title).savefig(path, dpi=130)
 
 
+@own_style()
 def draw_confusion(predictions: pd.DataFrame, classes: list[str], title: str = "", *, small: bool = False) -> Any:
     """Confusion matrix of all held-out clips, each row (true class) normalised to 100 %; counts in small print.
 
@@ -80,11 +123,13 @@ def project(features: np.ndarray, seed: int) -> np.ndarray:
     return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(features.astype("float32"))
 
 
+@own_style()
 def tsne(points: pd.DataFrame, classes: list[str], title: str, path: Path, by: str = "label") -> None:
     """Write the figure of `draw_tsne` to a file."""
     draw_tsne(points, classes, title, by).savefig(path, dpi=130)
 
 
+@own_style()
 def draw_tsne(
     points: pd.DataFrame, classes: list[str], title: str = "", by: str = "label", *, kind: str = "", small: bool = False
 ) -> Any:

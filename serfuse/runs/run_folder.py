@@ -8,7 +8,7 @@ import os
 import platform
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import yaml
 from .. import __version__
 from ..atomic_io import write_text
 from ..errors import RunError
-from ..experiment import config, fitting
+from ..experiment import backend, config, fitting
 from ..experiment.cross_validation import FoldResult, Result
 from ..experiment.dataset import Dataset
 from ..splits.folds import Fold
@@ -113,6 +113,7 @@ def description(
         "backend": fitting.library(result_config),
         **({"threads": numbers[0] if len(numbers) == 1 else numbers} if numbers else {}),
         "digests": {**dataset.digests, **({"embeddings": embeddings} if embeddings else {})},
+        **({"environment": switches} if (switches := backend.environment()) else {}),
     }
     return schema.check_description(values, "The run")
 
@@ -165,17 +166,34 @@ def write_fold(out: Path, result: FoldResult, repeats: int = 1) -> None:
     os.replace(temporary, target)
 
 
-def write(out: Path, result: Result) -> None:
-    """Write the figures, tables and metrics of a finished run; `metrics.json` last, as the mark of a finished run."""
-    title = description(result.config, result.dataset).title
-    figures.confusion(result.predictions, result.dataset.classes, title, out / "confusion.png")
+def write(out: Path, result: Result) -> list[str]:
+    """Write the tables, metrics and pictures of a finished run.
+
+    `metrics.json` is the last of the numbers, as the mark of a finished run; the pictures come after it.
+
+    Returns:
+        a remark for each picture that could not be drawn. The numbers are there all the same.
+    """
     first = result.folds[0]
     points = first.predictions[["clip", "speaker", "repeat", "fold", "label", "predicted"]].copy()
     points[["x", "y"]] = figures.project(first.penultimate, result.config.seed)
     write_csv(out / "tsne.csv", points)
-    note = f"{title}\npenultimate layer, test clips of fold {first.fold.index}"
-    figures.tsne(points, result.dataset.classes, note, out / "tsne.png")
     write_tables(out, result)
+    classes, title = result.dataset.classes, description(result.config, result.dataset).title
+    note = f"{title}\npenultimate layer, test clips of fold {first.fold.index}"
+    remarks = []
+    for name, draw in (
+        ("confusion.png", partial(figures.confusion, result.predictions, classes, title)),
+        ("tsne.png", partial(figures.tsne, points, classes, note)),
+    ):
+        try:
+            draw(out / name)
+        except Exception as error:  # whatever matplotlib, its fonts or its settings say
+            (out / name).unlink(missing_ok=True)
+            remarks.append(
+                f"{name} could not be drawn ({type(error).__name__}: {error}). All figures of merit are there."
+            )
+    return remarks
 
 
 def write_tables(out: Path, result: Result) -> None:

@@ -222,7 +222,7 @@ class Description(_Part):
         return self.model_dump(mode="json", exclude_unset=True)
 
 
-RECORDED = ("embeddings", "corpus", "versions", "backend", "threads", "digests")
+RECORDED = ("embeddings", "corpus", "versions", "backend", "threads", "digests", "environment")
 """Keys of `Description` that are no settings."""
 
 

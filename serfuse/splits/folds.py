@@ -136,6 +136,7 @@ def _checked(
     if not 0 <= validation_fraction < 1:
         raise SplitError(f"validation_fraction is {validation_fraction}; expected a number from 0 to below 1.")
     table = _table(clips, speaker_kind)
+    _check_emotions(table)
     for column in chosen.needs if folder is None else ():
         _require(table, column, chosen)
     return chosen, table
@@ -188,8 +189,25 @@ def _require(table: ClipTable, column: str, method: splits.SplitMethod) -> None:
         )
 
 
+def _check_emotions(table: ClipTable) -> None:
+    """Refuses clips of one emotion only, of which nothing can be learned."""
+    names = sorted(set(table.labels))
+    if len(names) < 2:
+        raise SplitError(
+            f"All {len(table.ids)} clips are {names[0]}: there is nothing to tell apart. A classifier needs clips of "
+            "at least two emotions."
+        )
+
+
 def _check_classes(table: ClipTable, train: np.ndarray, test: np.ndarray, index: int, method: str) -> None:
-    """Refuse a fold that would test a class of which training holds no clip."""
+    """Refuse a fold that would train on one class only, or test one of which training holds no clip."""
+    trained = sorted(set(table.labels[train]))
+    if len(trained) < 2:
+        held = f"only {trained[0]}" if trained else "no clip at all"
+        raise SplitError(
+            f"Under the split {method!r}, the training part of fold {index} holds {held}: there is nothing to tell "
+            "apart. Use another split."
+        )
     unseen = sorted(set(table.labels[test]) - set(table.labels[train]))
     if unseen:
         raise SplitError(

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from ..atomic_io import write_atomic
 from ..corpora.base import Clip
+from ..corpora.remarks import escaped
 from ..errors import StoreError
 from . import parquet
 from .json_file import first_line
@@ -26,7 +27,7 @@ def make(rows: Sequence[tuple[Clip, AudioFacts]]) -> pa.Table:
     text, number, count = pa.string(), pa.float64(), pa.int64()
     columns: dict[str, pa.Array] = {
         "id": pa.array([clip.id for clip, _ in rows], text),
-        "path": pa.array([str(Path(clip.path).absolute()) for clip, _ in rows], text),
+        "path": pa.array([escaped(str(Path(clip.path).absolute())) for clip, _ in rows], text),
         "emotion": pa.array([clip.emotion for clip, _ in rows], text),
         "speaker": pa.array([clip.speaker for clip, _ in rows], text),
         "text": pa.array([clip.text for clip, _ in rows], text),

@@ -17,7 +17,8 @@ either is right. A damaged part is an error that names the file: nothing is gues
 import json
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ import pyarrow as pa
 from ..atomic_io import locked, make_folder, remove_stale, write_text
 from ..corpora.base import Corpus
 from ..encoders import ENCODERS
-from ..errors import StoreError
+from ..errors import StoreError, StoreWriteError, WriteError
 from ..registry import unknown_name
 from . import clip_table, heard, json_file, selection
 from .heard import Heard
@@ -40,6 +41,17 @@ from .records import AudioFacts, FileStamp, Skipped
 def default_root() -> Path:
     """`$SERFUSE_STORE`, else `serfuse-store` in the working folder."""
     return Path(os.environ.get("SERFUSE_STORE") or "serfuse-store")
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Say of what cannot be written that it is the store."""
+    try:
+        yield
+    except StoreWriteError:
+        raise
+    except WriteError as error:
+        raise StoreWriteError(error.path, error.reason, full=error.full) from error
 
 
 class EmbeddingStore:
@@ -72,6 +84,7 @@ class EmbeddingStore:
         except OSError as error:
             raise StoreError(f"Cannot read the store {self.root}: {error}.") from error
 
+    @_writing()
     def check_writable(self, corpus: str) -> None:
         """Create the folder of `corpus` and prove that it can be written; call it before any long computation.
 
@@ -80,6 +93,7 @@ class EmbeddingStore:
         """
         make_folder(self._folder(corpus))
 
+    @_writing()
     def write_corpus(
         self,
         corpus: Corpus,
@@ -115,7 +129,7 @@ class EmbeddingStore:
             path = folder / "clips.parquet"
             old = clip_table.read(path) if path.exists() else None
             if old is not None:
-                kept = self._other_clips(corpus, old, table, source)
+                kept = self._other_clips(corpus, old, table, source, complete)
                 if not complete and kept.num_rows:
                     table = pa.concat_tables([kept, table], promote_options="default")
                     table = table.sort_by("id")
@@ -135,23 +149,21 @@ class EmbeddingStore:
             if not where.exists() or where.read_text(encoding="utf-8") != text:
                 write_text(where, text)
 
-    def _other_clips(self, corpus: Corpus, old: pa.Table, new: pa.Table, source: Mapping[str, Any] | None) -> pa.Table:
-        """Rows of the table on disk that `corpus` does not have; an error when that is all of them."""
-        audio = dict(zip(new["id"].to_pylist(), new["audio"].to_pylist(), strict=True))
-        keep = [name not in audio for name in old["id"].to_pylist()]
+    def _other_clips(
+        self, corpus: Corpus, old: pa.Table, new: pa.Table, source: Mapping[str, Any] | None, complete: bool
+    ) -> pa.Table:
+        """Rows of the table on disk that `corpus` does not have; an error when that table is of another corpus."""
         info = self.root / corpus.name / "corpus.json"
         before = (json_file.read(info).get("source") or {}).get("data") if info.exists() else None
         now = (source or {}).get("data")
-        # The same place may have other clips now. Another one may have the same clips, but then with the same audio.
-        known = zip(old["id"].to_pylist(), old["audio"].to_pylist(), strict=True)
-        same = any(name in audio and audio[name] == there for name, there in known)
-        if old.num_rows and new.num_rows and not same and (before != now if before and now else all(keep)):
+        if old.num_rows and new.num_rows and (problem := _difference(old, new, before, now, complete)):
             raise StoreError(
-                f"The store {self.root} already holds a corpus called {corpus.name!r} with {old.num_rows} other "
-                f"clips (read from {before or 'another place'}), none of which is in {now or 'the new one'}. "
-                "Give this one another name (--name NAME) or another store (--store FOLDER)."
+                f"The store {self.root} already holds a corpus called {corpus.name!r} with {old.num_rows} clips (read "
+                f"from {before or 'another place'}), and {now or 'the new one'} is another one: {problem}. Give this "
+                "one another name (--name NAME) or another store (--store FOLDER)."
             )
-        return old.filter(pa.array(keep, pa.bool_()))
+        names = set(new["id"].to_pylist())
+        return old.filter(pa.array([name not in names for name in old["id"].to_pylist()], pa.bool_()))
 
     def corpus_info(self, corpus: str) -> dict[str, Any]:
         """What was recorded of a corpus: name, speaker_kind, synthetic, warnings, clips (count), source.
@@ -291,6 +303,7 @@ class EmbeddingStore:
                     found[clip] = audio
         return found
 
+    @_writing()
     def append(
         self, corpus: str, key: EmbeddingKey, ids: Sequence[str], hashes: Sequence[str], matrix: np.ndarray
     ) -> None:
@@ -308,6 +321,7 @@ class EmbeddingStore:
         """
         self._of(corpus, key).append(ids, hashes, matrix)
 
+    @_writing()
     def compact(self, corpus: str, key: EmbeddingKey) -> None:
         """Bring all rows of a key into one part.
 
@@ -412,6 +426,7 @@ class EmbeddingStore:
         current = self._audio(corpus) if items else {}
         return [item for item in items if item.clip in current and current[item.clip] == item.audio]
 
+    @_writing()
     def record_skipped(self, corpus: str, key: EmbeddingKey, items: Sequence[Skipped]) -> None:
         """Replace the record of skipped clips.
 
@@ -454,3 +469,41 @@ class EmbeddingStore:
     def _audio(self, corpus: str) -> dict[str, str | None]:
         table = self._clip_table(corpus)
         return dict(zip(table["id"].to_pylist(), table["audio"].to_pylist(), strict=True))
+
+
+def _difference(old: pa.Table, new: pa.Table, before: str | None, now: str | None, complete: bool) -> str:
+    """In what a table of clips differs from the one under the same name so that it cannot take its place; "" if not.
+
+    A corpus that is read from the same place may have changed in any way. One from elsewhere may be the same corpus,
+    moved: then it says the same of every clip that both have, and has every clip that the store has.
+
+    Args:
+        old: the table in the store.
+        new: the one that is given.
+        before: where the first was read from, `None` where that is not known.
+        now: where the second was read from.
+        complete: `new` is a whole corpus, not a part of one.
+    """
+    if before and before == now:
+        return ""
+    there, given = (dict(zip(table["id"].to_pylist(), table["audio"].to_pylist(), strict=True)) for table in (old, new))
+    common = there.keys() & given.keys()
+    if not (before and now):  # nothing says whether this is the same place: only a wholly other corpus is told
+        return "" if common else "the two have no clip in common"
+    if not common:
+        return "the two have no clip in common"
+    sound = sorted(name for name in common if None not in (there[name], given[name]) and there[name] != given[name])
+    if sound:
+        return f"{len(sound)} of the {len(common)} clips that both have sound different (the first is {sound[0]!r})"
+    for column in ("emotion", "speaker"):
+        one, other = (
+            dict(zip(table["id"].to_pylist(), table[column].to_pylist(), strict=True)) for table in (old, new)
+        )
+        unlike = sorted(name for name in common if one[name] != other[name])
+        if unlike:
+            said = f"{one[unlike[0]]} and {other[unlike[0]]}"
+            return f"{len(unlike)} of the {len(common)} clips that both have differ in {column} ({unlike[0]!r}: {said})"
+    lost, gained = there.keys() - given.keys(), given.keys() - there.keys()
+    if lost and (complete or gained):
+        return f"{len(lost)} clips of the store are not in it (the first is {min(lost)!r})"
+    return ""

@@ -127,4 +127,5 @@ def _check(task: Task, dataset: Dataset, checked: dict[str, str]) -> None:
 
 def shared_environment() -> Mapping[str, str]:
     """What of the calling process's environment decides results and must be the same on other machines."""
-    return {name: os.environ[name] for name in ("KERAS_BACKEND",) if name in os.environ}
+    chosen = {name: os.environ[name] for name in ("KERAS_BACKEND",) if name in os.environ}
+    return {**chosen, **backend.environment()}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from serfuse.atomic_io import locked
 from serfuse.cli import main
 from serfuse.cli.progress import Progress
 from serfuse.corpora.base import Clip, Corpus
@@ -255,3 +256,41 @@ def test_a_run_that_is_run_again_on_changed_data_says_what_changed(serfuse, stor
     alone = serfuse("cv", "--config", "alone.yaml", "--quiet", "--out", "alone", "--json")
     assert "since the run of alone.yaml: the labels have changed." in alone.stderr
     assert json.loads(alone.stdout)["run"] == "alone"
+
+
+def test_the_default_folder_that_another_call_took_in_the_same_moment(serfuse, store, monkeypatch) -> None:
+    """Both have looked before either has begun to work."""
+    from serfuse.runs import execution
+
+    free, seen = execution.free_folder, []
+
+    def looks_too_early(*arguments):
+        seen.append(Path("runs/first") if not seen else free(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(execution, "free_folder", looks_too_early)
+    Path("runs/first").mkdir(parents=True)
+    with locked(Path("runs/first")):
+        done = serfuse("cv", "--head", "svm", "--a", "hubert", "--folds", "2")
+        assert done.exit_code == 0, done.output
+        assert (seen[1] / "metrics.json").exists() and str(seen[1]) in done.output
+        given = serfuse("cv", "--head", "svm", "--a", "hubert", "--folds", "2", "--out", "runs/first")
+        assert given.exit_code == 1 and "Another process is at work in runs/first" in given.output
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(serfuse, store) -> None:
+    odd = Skipped("a[/x]:smile:[bold]", "h9", "it is [/y]")
+    clips = [
+        Clip(row.id, Path(row.path), row.emotion, row.speaker, row.text) for row in store.clips("standin").itertuples()
+    ]
+    facts = {
+        name: AudioFacts(audio, 1.0)
+        for name, audio in zip(store.clips("standin")["id"], store.clips("standin")["audio"], strict=True)
+    }
+    clips.append(Clip(odd.clip, Path("/nowhere/odd.wav"), "anger", "s0", "t0"))
+    store.write_corpus(Corpus("standin", tuple(clips)), facts | {odd.clip: AudioFacts("h9", 1.0)})
+    (key,) = [key for key in store.keys("standin") if key.encoder == "hubert"]
+    store.record_skipped("standin", key, [odd])
+    done = serfuse("cv", "--head", "svm", "--a", "hubert", "--folds", "2", "--quiet")
+    assert done.exit_code == 0, done.output
+    assert odd.clip in done.output

@@ -176,6 +176,7 @@ def test_a_store_that_cannot_be_written_is_an_error_before_any_work(serfuse, tmp
     (tmp_path / "file").write_text("x")
     done = serfuse("--encoder", "counting", "--store", "file")
     assert done.exit_code == 1 and "Cannot write file" in done.stderr and "Traceback" not in done.output
+    assert "--store FOLDER" in done.stderr and "SERFUSE_STORE" in done.stderr
     assert counting_encoder.HEARD == []
 
 

@@ -1,6 +1,7 @@
 """Tables and folder trees as corpora."""
 
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -186,3 +187,126 @@ def test_a_name_cannot_leave_its_folder_nor_take_a_corpus_place(root: Path) -> N
     assert read(path).name == "emodb-table"
     with pytest.raises(CorpusError, match="Corpus name"):
         read(path, name="../x")
+
+
+def jsonl(root: Path, *rows: dict) -> Path:
+    (root / "lines.jsonl").write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
+    return root / "lines.jsonl"
+
+
+def test_a_key_that_the_first_row_lacks_is_read_from_the_others(root: Path) -> None:
+    rows = [{"key": f"k{n}", "wav": wav, "emo": "sad"} for n, wav in enumerate(["a.wav", "b.wav", "sub/c.wav"])]
+    rows[1] |= {"spk": "s1", "start": 0.1, "end": 0.5}
+    rows[2] |= {"spk": "s2", "start": 0.0, "end": 0.25}
+    corpus = read(jsonl(root, *rows))
+    assert [(clip.speaker, clip.start, clip.end) for clip in corpus.clips] == [
+        (None, None, None),
+        ("s1", 0.1, 0.5),
+        ("s2", 0.0, 0.25),
+    ]
+    assert [warning for warning in corpus.warnings if "rows have no" in warning] == [
+        f"lines: 1 of 3 rows have no {field} (column {column})."
+        for field, column in (("speaker", "spk"), ("start", "start"), ("end", "end"))
+    ]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_what_is_missing_is_counted_in_every_kind_of_table(root: Path, kind: str) -> None:
+    frame = pd.DataFrame({"path": ["a.wav", "b.wav"], "emotion": ["anger", "fear"], "speaker": ["s1", None]})
+    frame["text"] = None  # no row has one: that is no gap
+    path = root / f"t.{kind}"
+    frame.to_csv(path, index=False) if kind == "csv" else frame.to_parquet(path)
+    assert read(path).warnings == ("t: 1 of 2 rows have no speaker (column speaker).",)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "says"),
+    [
+        ({"speaker": 3}, {"speaker": "3"}, r"row 2: column speaker holds text \('3'\), but a number in row 1"),
+        ({"speaker": True}, {"speaker": 1}, "holds a number"),
+        ({"start": 0.5}, {"start": "0.5"}, "column start holds text"),
+        ({}, {"speaker": ["s1"]}, "row 2: column speaker holds list"),
+        ({"Speaker": "s1"}, {"speaker": "s2"}, "columns are called alike: 'Speaker', 'speaker'"),
+    ],
+)
+def test_a_column_is_of_one_kind_and_has_one_name(root: Path, one: dict, other: dict, says: str) -> None:
+    with pytest.raises(CorpusError, match=says):
+        read(jsonl(root, {"path": "a.wav", "emotion": "joy"} | one, {"path": "b.wav", "emotion": "joy"} | other))
+
+
+def test_a_key_given_twice_is_refused(root: Path) -> None:
+    (root / "lines.jsonl").write_text('{"path": "a.wav", "emo": "joy", "emo": "sad"}', "utf-8")
+    with pytest.raises(CorpusError, match="row 1: has the key 'emo' twice"):
+        read(root / "lines.jsonl")
+
+
+def test_ids_of_absolute_paths_depend_on_their_own_row_only(root: Path, tmp_path_factory) -> None:
+    elsewhere = tmp_path_factory.mktemp("other") / "x.wav"
+    elsewhere.touch()
+    rows = "".join(f"{root}/{name},joy\n" for name in ("a.wav", "sub/c.wav"))
+    few = read(csv(root, f"path,emotion\n{rows}"))
+    more = read(csv(root, f"path,emotion\n{rows}{elsewhere},joy\n"))
+    assert [clip.id for clip in few.clips] == ["a.wav", "sub/c.wav"]
+    assert {clip.id for clip in more.clips} == {"a.wav", "sub/c.wav", str(elsewhere)[1:]}
+    based = read(csv(root, f"path,emotion\n{rows}"), base=root / "sub")
+    assert {clip.id for clip in based.clips} == {"c.wav", f"{str(root)[1:]}/a.wav"}
+
+
+def test_files_are_found_under_other_spellings_where_one_alone_fits(root: Path, monkeypatch) -> None:
+    composed, apart = "é", "e\N{COMBINING ACUTE ACCENT}"
+    (root / f"caf{apart}").mkdir()
+    (root / f"caf{apart}" / f"{apart}.wav").touch()
+    monkeypatch.setenv("HOME", str(root / "sub"))
+    corpus = read(
+        csv(root, f"path,emotion\nsub\\c.wav,joy\ncaf{composed}/{composed}.wav,joy\n~/c.wav,joy\na.wav,joy\n")
+    )
+    assert {clip.id: clip.path for clip in corpus.clips} == {
+        "sub/c.wav": root / "sub/c.wav",
+        f"caf{composed}/{composed}.wav": root / f"caf{apart}" / f"{apart}.wav",
+        "c.wav": root / "sub/c.wav",
+        "a.wav": root / "a.wav",
+    }
+    found = [warning for warning in corpus.warnings if "were found" in warning]
+    assert found == [
+        f"clips: 1 paths are written {how}; their files were found."
+        for how in ("with backslashes", "with another composition of accents", "from the home folder on")
+    ]
+    # Two names that are one when composed: neither is taken.
+    for name in ("\N{ANGSTROM SIGN}.wav", "A\N{COMBINING RING ABOVE}.wav"):
+        (root / name).touch()
+    missing = read(csv(root, "path,emotion\na.wav,joy\nÅ.wav,joy\n"))
+    assert "1 of 2 files do not exist" in missing.warnings[0]
+
+
+def test_no_home_folder_is_said(root: Path, monkeypatch) -> None:
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    with pytest.raises(CorpusError, match=r"'~/a.wav' begins at the home folder, but there is none"):
+        read(csv(root, "path,emotion\n~/a.wav,joy\n"))
+
+
+def test_different_labels_that_become_one_emotion_are_named_and_counted(root: Path) -> None:
+    rows = ["a.wav,hot-anger", "b.wav,Cold Anger", "sub/c.wav,cold_anger"]
+    corpus = read(csv(root, "path,emotion\n" + "\n".join(rows) + "\n"))
+    assert {clip.emotion for clip in corpus.clips} == {"anger"}
+    assert corpus.warnings == (
+        "clips: different labels are one emotion here: anger is cold-anger (2) and hot-anger (1).",
+    )
+    assert not read(csv(root, "path,emotion\na.wav,Anger\nb.wav,anger\n")).warnings, "case alone makes no difference"
+
+
+def test_two_spellings_of_a_speaker_are_named(root: Path) -> None:
+    corpus = read(csv(root, "path,emotion,speaker\na.wav,joy,Anna\nb.wav,joy,anna\nsub/c.wav,joy,Ben\n"))
+    (warning,) = corpus.warnings
+    assert "'Anna' (1 clips) and 'anna' (1 clips)" in warning and "Ben" not in warning
+    assert len({clip.speaker for clip in corpus.clips}) == 3, "they stay apart"
+
+
+def test_a_file_name_that_is_not_utf8_is_one_clip_with_a_remark(tmp_path: Path) -> None:
+    (tmp_path / "anger").mkdir()
+    for name in (b"c\xf3lera.wav", b"good.wav"):
+        (tmp_path / "anger" / os.fsdecode(name)).touch()
+    corpus = read(tmp_path, "mine")
+    assert [clip.id for clip in corpus.clips] == ["anger/c\\xf3lera.wav", "anger/good.wav"]
+    assert all(clip.path.exists() for clip in corpus.clips)
+    (warning,) = corpus.warnings
+    assert "names of 1 files are not UTF-8" in warning and "c\\xf3lera" in warning

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import counting_encoder
 import numpy as np
@@ -21,7 +22,7 @@ from serfuse.audio.padding import PadPolicy
 from serfuse.corpora import table
 from serfuse.corpora.base import Clip, Corpus
 from serfuse.encoders.base import Encoder, LoadRequest
-from serfuse.errors import ConfigError, CorpusError, StoreError, UnknownNameError, WeightsError
+from serfuse.errors import ConfigError, CorpusError, EncoderError, StoreError, UnknownNameError, WeightsError
 from serfuse.extraction import extract
 from serfuse.extraction.survey import resolve_pad, survey
 from serfuse.progress import Observer
@@ -277,6 +278,30 @@ def test_a_clip_that_breaks_its_batch_takes_no_other_along(corpus: Corpus, store
     report = extract.extract(corpus, load("counting-batch"), store, pad="0.5")
     assert report.done == 12, "alone it does not fail"
     assert counting_encoder.HEARD.count(1) == 12
+
+
+def test_a_library_that_fails_for_the_first_clips_alike_is_not_the_clips_fault(
+    corpus: Corpus, store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (corpus.clips[0].path).write_bytes(b"")  # one clip is bad, which changes nothing
+    right, calls = counting_encoder.Counting.frames, []
+
+    def fails(self: Any, waveform: np.ndarray) -> np.ndarray:
+        calls.append(waveform)
+        raise RuntimeError("cannot cache function: no locator available")
+
+    monkeypatch.setattr(counting_encoder.Counting, "frames", fails)
+    with pytest.raises(EncoderError, match=r"first 3 clips in the same way \(RuntimeError: cannot cache function"):
+        extract.extract(corpus, load(), store, skip_bad=True)
+    assert len(calls) == 3, "the others are not tried"
+    monkeypatch.setattr(counting_encoder.Counting, "frames", right)
+    report = extract.extract(corpus, load(), store, skip_bad=True)
+    assert report.done == 11 and store.skipped("tiny", report.key)[0].clip == corpus.clips[0].id
+    # Where some clips have vectors already, the same words are about the clips that lack one.
+    for clip in corpus.clips[1:4]:
+        write_wav(clip.path, 0.2, 99)
+    monkeypatch.setattr(counting_encoder.Counting, "frames", fails)
+    assert len(extract.extract(corpus, load(), store).failed) == 4
 
 
 # --- bad clips --------------------------------------------------------------------------------------------------

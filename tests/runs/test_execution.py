@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from serfuse.errors import RunError, StoreError
+from serfuse.atomic_io import locked
+from serfuse.errors import RunError, SplitError, StoreError
 from serfuse.experiment import config as configs
 from serfuse.experiment import cross_validation
 from serfuse.experiment.dataset import Dataset, load_dataset
 from serfuse.progress import Observer
 from serfuse.runs import execution, fold_files, run_folder
-from serfuse.runs.run import Run
+from serfuse.runs.run import Run, settings_of
 from serfuse.splits.folds import Fold
 from serfuse.store import EmbeddingStore
 
@@ -103,6 +105,39 @@ def test_a_folder_that_cannot_be_written_is_an_error(dataset: Dataset, tmp_path:
     (tmp_path / "file").write_text("in the way", "utf-8")
     with pytest.raises(RunError, match="Cannot write"):
         execution.execute(make("svm"), dataset, tmp_path / "file" / "run")
+
+
+def test_a_picture_that_fails_is_a_remark_and_the_numbers_are_there(
+    dataset: Dataset, tmp_path: Path, monkeypatch
+) -> None:
+    def fails(*_: object) -> None:
+        assert (tmp_path / "run" / "metrics.json").exists(), "numbers come first"
+        raise RuntimeError("Failed to process string with tex")
+
+    monkeypatch.setattr(run_folder.figures, "confusion", fails)
+    result = execution.execute(make("svm"), dataset, tmp_path / "run")
+    (remark,) = result.remarks
+    assert "confusion.png could not be drawn (RuntimeError: Failed to process" in remark
+    assert Run.read(tmp_path / "run").metrics["pooled"] and (tmp_path / "run" / "tsne.png").exists()
+
+
+def test_switches_of_the_numerical_libraries_are_part_of_a_run(dataset: Dataset, monkeypatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("TF_", "XLA_", "MKL_", "OPENBLAS_"))]:
+        monkeypatch.delenv(name)
+    mark = execution.fingerprint(make("svm"), dataset)
+    assert "environment" not in run_folder.description(make("svm"), dataset).to_dict()
+    for name in ("TF_CPP_MIN_LOG_LEVEL", "OPENBLAS_NUM_THREADS", "ONEDNN_VERBOSE", "HOME"):  # threads stand apart
+        monkeypatch.setenv(name, "3")
+    assert execution.fingerprint(make("svm"), dataset) == mark
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    described = run_folder.description(make("svm"), dataset).to_dict()
+    assert described["environment"] == {
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+        "XLA_FLAGS": "--xla_cpu_enable_fast_math=true",
+    }
+    assert execution.fingerprint(make("svm"), dataset) != mark
+    assert "environment" not in settings_of(described)
 
 
 class _Watch(Observer):
@@ -210,6 +245,27 @@ def test_free_folder_numbers_what_is_taken(dataset: Dataset, tmp_path: Path) -> 
     assert first.name == "standin-svm-hubert-random-seed0"
     execution.execute(make("svm"), dataset, first)
     assert execution.free_folder(tmp_path, make("svm"), dataset).name == "standin-svm-hubert-random-seed0-2"
+
+
+def test_a_folder_in_which_somebody_works_is_not_free(dataset: Dataset, tmp_path: Path) -> None:
+    first = execution.free_folder(tmp_path, make(), dataset)
+    first.mkdir()
+    with locked(first):
+        assert execution.free_folder(tmp_path, make(), dataset) == tmp_path / f"{first.name}-2"
+    assert execution.free_folder(tmp_path, make(), dataset) == first
+
+
+def test_a_single_clip_of_an_emotion_in_training_is_named_before_training(
+    make_store: MakeStore, tmp_path: Path
+) -> None:
+    dataset = cross_validation.load_dataset(make("svm"), make_store())
+    few = dataset.clips["emotion"].eq("sadness") & ~dataset.clips["id"].isin(["s0-t0-sadness", "s1-t0-sadness"])
+    less = replace(
+        dataset, clips=dataset.clips[~few], arrays={name: array[~few] for name, array in dataset.arrays.items()}
+    )
+    with pytest.raises(SplitError, match=r"single clip of sadness; the model 'svm' needs two"):
+        execution.execute(make("svm", "split.folds=2"), less, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_interrupted_run_of_other_settings_keeps_its_folder(dataset: Dataset, tmp_path: Path) -> None:

@@ -94,3 +94,15 @@ def test_what_speakers_are_called() -> None:
     points = pd.DataFrame({"x": range(60), "y": range(60), "speaker": range(60), "label": "anger"})
     drawn = figures.draw_tsne(points, CLASSES, by="speaker", kind="voice type")
     assert [text.get_text() for text in drawn.texts] == ["60 voice types"]
+
+
+def test_a_picture_does_not_depend_on_the_users_settings(tmp_path: Path) -> None:
+    import matplotlib
+
+    frame = pd.DataFrame({"label": CLASSES * 4, "predicted": ["anger"] * 12})
+    figures.confusion(frame, CLASSES, "title", tmp_path / "a.png")
+    theirs = {"text.usetex": True, "font.size": 30, "savefig.dpi": 20, "axes.facecolor": "red", "savefig.bbox": "tight"}
+    with matplotlib.rc_context(theirs):
+        figures.confusion(frame, CLASSES, "title", tmp_path / "b.png")
+        assert {name: matplotlib.rcParams[name] for name in theirs} == theirs, "they are as before afterwards"
+    np.testing.assert_array_equal(_pixels(tmp_path / "a.png"), _pixels(tmp_path / "b.png"))

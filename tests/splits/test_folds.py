@@ -346,3 +346,29 @@ def test_tables_that_are_none():
         data = small()
         data.loc[0, "emotion"] = None
         folds.split(data, "random")
+
+
+def test_one_emotion_or_one_clip_of_it_is_said_by_name():
+    table = small()
+    with pytest.raises(SplitError, match=r"All 120 clips are anger: there is nothing to tell apart"):
+        folds.split(table.assign(emotion="anger"), "speaker")
+    with pytest.raises(SplitError, match="nothing to tell apart"):
+        folds.whole(table.assign(emotion="anger"), "random")
+    lone = table.assign(emotion=["pain", *["anger", "fear"] * 59, "anger"])
+    with pytest.raises(SplitError, match="one clip only of pain") as caught:
+        folds.split(lone, "random", folds=2)
+    assert "--folds" not in str(caught.value), "fewer folds would not help"
+
+
+def test_a_training_part_of_one_emotion_is_refused():
+    speakers = ["s1"] * 6 + ["s2"] * 6
+    table = pd.DataFrame(
+        {
+            "id": [f"c{n:02d}" for n in range(12)],
+            "emotion": ["anger"] * 6 + ["fear"] * 6,
+            "speaker": speakers,
+            "text": "t",
+        }
+    )
+    with pytest.raises(SplitError, match=r"training part of fold 0 holds only (anger|fear): there is nothing"):
+        folds.split(table, "speaker", folds=2)

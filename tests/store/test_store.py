@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from serfuse.corpora.base import Clip, Corpus
-from serfuse.errors import StoreError
+from serfuse.errors import StoreError, StoreWriteError
 from serfuse.store import AudioFacts, EmbeddingStore, FileStamp, Skipped, key_folder, parquet
 from serfuse.store.key import EXTRACTION_VERSION, EmbeddingKey
 
@@ -295,6 +295,40 @@ def test_another_corpus_under_the_same_name_is_refused(filled: EmbeddingStore) -
     assert len(filled.clips("c")) == 4
 
 
+def test_the_same_corpus_from_elsewhere_takes_its_place_and_another_does_not(filled: EmbeddingStore) -> None:
+    """One clip in common is no reason to take a corpus for another one: what differs is said."""
+
+    def write(corpus: Corpus, facts: dict[str, AudioFacts], data: str = "/moved/clips.csv", **how: bool) -> None:
+        filled.write_corpus(corpus, facts, source={"corpus": "table", "data": data}, **how)
+
+    before = filled.clips("c")
+    ids = ("a1", "a2", "b1", "b2")
+    same = corpus_of(*ids)
+    mostly_other = facts_of(same, "2") | {"a1": AudioFacts("a1-1", 1.0)}
+    sad = replace(same, clips=tuple(replace(clip, emotion="sadness") for clip in same.clips))
+    somebody = replace(same, clips=tuple(replace(clip, speaker="x") for clip in same.clips))
+    fewer, mixed, strange = corpus_of("a1", "a2", "b1"), corpus_of("a1", "x1"), corpus_of("x1")
+    for corpus, facts, says in (
+        (same, mostly_other, r"3 of the 4 clips that both have sound different \(the first is 'a2'\)"),
+        (sad, facts_of(sad), r"4 of the 4 clips that both have differ in emotion \('a1': anger and sadness\)"),
+        (somebody, facts_of(somebody), "differ in speaker"),
+        (fewer, facts_of(fewer), r"1 clips of the store are not in it \(the first is 'b2'\)"),
+        (mixed, facts_of(mixed), "3 clips of the store are not in it"),
+        (strange, facts_of(strange), "no clip in common"),
+    ):
+        with pytest.raises(StoreError, match=says) as caught:
+            write(corpus, facts)
+        assert "/data/my clips.csv" in str(caught.value) and "--name NAME" in str(caught.value)
+        assert filled.clips("c").equals(before)
+    write(fewer, facts_of(fewer), complete=False)  # a part of the same corpus
+    assert list(filled.clips("c")["id"]) == list(ids)
+    more = corpus_of(*ids, "c1")
+    write(more, facts_of(more))
+    assert list(filled.clips("c")["id"]) == [*ids, "c1"]
+    write(sad, facts_of(sad))  # now the same place, where anything may have changed
+    assert set(filled.clips("c")["emotion"]) == {"sadness"}
+
+
 def test_writing_the_same_again_writes_nothing(filled: EmbeddingStore) -> None:
     corpus = corpus_of("a1", "a2", "b1", "b2")
     files = [filled.root / "c" / name for name in ("clips.parquet", "corpus.json")]
@@ -438,8 +472,9 @@ def test_a_full_disk_loses_nothing_that_was_stored(filled: EmbeddingStore) -> No
 
 def test_a_store_that_cannot_be_written_is_said_before_anything_is_computed(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StoreError, match="--store FOLDER"):
+    with pytest.raises(StoreWriteError, match="Cannot write") as caught:
         EmbeddingStore(tmp_path / "file").check_writable("c")
+    assert caught.value.path == tmp_path / "file" / "c"
 
 
 # --- several at once --------------------------------------------------------------------------------------------

@@ -64,10 +64,18 @@ class Weights:
         raise KeyError(name)
 
 
+def user_home() -> Path:
+    """The home folder; where there is none (containers that run as a user without a name), the root folder."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/")
+
+
 def weights_root() -> Path:
     """The folder of one folder per encoder: `$SERFUSE_WEIGHTS`, by default `~/.cache/serfuse/weights`."""
     root = os.environ.get("SERFUSE_WEIGHTS")
-    return Path(root).expanduser() if root else Path.home() / ".cache" / "serfuse" / "weights"
+    return Path(root).expanduser() if root else user_home() / ".cache" / "serfuse" / "weights"
 
 
 def resolve(preset: EncoderPreset, request: LoadRequest) -> Weights:
@@ -226,7 +234,7 @@ def _hub_cache() -> Path:
     if cache := os.environ.get("HF_HUB_CACHE"):
         return Path(cache).expanduser()
     home = os.environ.get("HF_HOME")
-    return (Path(home).expanduser() if home else Path.home() / ".cache" / "huggingface") / "hub"
+    return (Path(home).expanduser() if home else user_home() / ".cache" / "huggingface") / "hub"
 
 
 def _offline() -> bool:
