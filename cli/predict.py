@@ -62,9 +62,9 @@ def command(
     card = bundle.read_card(model)
     with (
         Predictor.load(model, weights=_weights(weights, card), device=device, download=download) as predictor,
-        Progress("encoding", unit="file", quiet=quiet or as_json or as_csv) as progress,
+        Progress(quiet=quiet or as_json or as_csv) as progress,
     ):
-        found = predictor.predict(paths, progress.callback)
+        found = predictor.predict(paths, observer=progress)
     if as_json:
         content = {"model": card.model_dump(mode="json"), "predictions": [item.to_dict() for item in found]}
         click.echo(json.dumps(content, ensure_ascii=False, allow_nan=False))
@@ -110,13 +110,17 @@ def _weights(values: tuple[str, ...], card: "Card") -> dict[str, str]:
 
 
 def _csv(found: "list[Prediction]", classes: list[str]) -> str:
+    from serfuse.report.escaping import spreadsheet
+
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "seconds", "emotion", *(f"p_{name}" for name in classes), "problem", "unlike"])
+    heads = ["path", "seconds", "emotion", *(f"p_{name}" for name in classes), "problem", "unlike", "remarks"]
+    writer.writerow([spreadsheet(head) for head in heads])
     for item in found:
         seconds = "" if item.seconds is None else f"{item.seconds:.3f}"
         figures = [item.probabilities.get(name, "") for name in classes]
-        writer.writerow([item.path, seconds, item.emotion or "", *figures, item.problem, item.unlike])
+        cells = [str(item.path), seconds, item.emotion or "", *figures, item.problem, item.unlike]
+        writer.writerow([spreadsheet(cell) for cell in (*cells, " ".join(item.remarks))])
     return text.getvalue()
 
 
@@ -126,8 +130,10 @@ def _show(found: "list[Prediction]", card: "Card") -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(_table(found))
     for item in found:
-        if item.problem or item.unlike:
-            console.print(item.problem or f"{item.path}: {item.unlike}", markup=False, soft_wrap=True)
+        notes = [f"{item.path}: {text}" for text in (item.unlike, *item.remarks) if text]
+        said = [item.problem] if item.problem else notes
+        for line in said:
+            console.print(line, soft_wrap=True)
     for line in card.expectation():
         console.print(line, markup=False, soft_wrap=True)
 

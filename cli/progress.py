@@ -66,8 +66,6 @@ class Progress(Observer):
     """Progress on standard error, so that standard output holds results only, and the guard against lost signals.
 
     Args:
-        label: what `callback` is about.
-        unit: what `callback` counts, in the singular.
         quiet: show nothing at all (`--quiet`, `--json`).
         stream: where to, by default standard error.
         patience: seconds before anything is shown, for work that mostly takes no time.
@@ -78,15 +76,12 @@ class Progress(Observer):
 
     def __init__(
         self,
-        label: str = "",
         *,
-        unit: str = "clip",
         quiet: bool = False,
         stream: TextIO | None = None,
         patience: float = 0.0,
     ) -> None:
-        self.label = label
-        self.unit = unit
+        self.label, self.unit = "", "clip"
         self.quiet = quiet
         self._patience = patience
         self._stream = stream
@@ -96,13 +91,11 @@ class Progress(Observer):
         self._bars: Any = None
         self._task: Any = None
         self._last_line = 0.0
-        self._since = 0.0
         self._guard = ExitStack()
         self._check: Callable[[], None] = lambda: None
 
     def __enter__(self) -> "Progress":
         self._check = self._guard.enter_context(terminated_like_interrupted())
-        self._since = time.monotonic()
         self._stream = self._stream or sys.stderr
         return self
 
@@ -115,7 +108,9 @@ class Progress(Observer):
     def begin(self, what: str, total: int, unit: str = "clip") -> None:
         self._check()
         self.label, self.unit = what, unit
-        self._start(total, None)
+        self._meter = Meter(total)
+        self._last_line = time.monotonic()
+        self._draw()
 
     def advance(self, done: int | None = None, *, note: str | None = None, fraction: float | None = None) -> None:
         if self._meter is not None:
@@ -160,20 +155,6 @@ class Progress(Observer):
     def fold_done(self, result: Any) -> None:
         accuracy = float((result.predictions["label"] == result.predictions["predicted"]).mean())
         self._note = f"fold {result.fold.index}: {accuracy:.1%}"
-
-    def callback(self, done: int, total: int, note: str | None = None, fraction: float | None = None) -> None:
-        """A `serfuse.progress.ProgressCallback`, for work that does not say when it begins."""
-        if self._meter is None or self._meter.total != total:
-            # The first call comes when something is done already: its time counts, as its items do.
-            self._start(total, self._since)
-        self.advance(done, note=note, fraction=fraction)
-        self._since = time.monotonic()
-
-    def _start(self, total: int, since: float | None) -> None:
-        """Begin to count; the clock of the rate starts here, or started at `since`."""
-        self._meter = Meter(total, begun=since)
-        self._last_line = time.monotonic()
-        self._draw()
 
     def _shown(self) -> bool:
         return not self.quiet and self._meter.seconds >= self._patience

@@ -4,14 +4,11 @@ Every function that takes long takes an `observer`. A watcher is a subclass of `
 for; what it does not override stays silent. The command line's shows a bar; a notebook, a server or a test has its own.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
-
-ProgressCallback = Callable[[int, int, str | None, float | None], None]
-"""`progress(done, total, note, fraction)`, for work that knows no more than that: as in `advance`."""
 
 
 class Observer:

@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from ..encoders.base import Encoder, LoadRequest
 from ..errors import AudioError, ModelFileError
 from ..extraction.embed import embed, reason
 from ..extraction.extract import CPU_BATCH_SECONDS, GPU_BATCH_SECONDS, make_key
+from ..progress import Observer
 from ..store.key import EmbeddingKey
 from . import bundle
 from .bundle import Bundle, Card
@@ -36,6 +37,7 @@ class Prediction:
         probabilities: by emotion, summing to 1; empty when there is none.
         problem: why there is none.
         unlike: a sentence when the recording is unlike what the model was trained on; empty otherwise.
+        remarks: what is odd about the recording itself, see `serfuse.audio.quality`.
     """
 
     path: Path | None
@@ -44,6 +46,7 @@ class Prediction:
     probabilities: dict[str, float]
     problem: str = ""
     unlike: str = ""
+    remarks: tuple[str, ...] = ()
 
     @property
     def emotion(self) -> str | None:
@@ -59,6 +62,7 @@ class Prediction:
             "probabilities": self.probabilities,
             **({"problem": self.problem} if self.problem else {}),
             **({"unlike": self.unlike} if self.unlike else {}),
+            **({"remarks": list(self.remarks)} if self.remarks else {}),
         }
 
 
@@ -124,9 +128,7 @@ class Predictor:
         """The emotions."""
         return list(self._card.classes)
 
-    def predict(
-        self, sources: Iterable[Source], progress: Callable[[int, int], None] | None = None
-    ) -> list[Prediction]:
+    def predict(self, sources: Iterable[Source], *, observer: Observer | None = None) -> list[Prediction]:
         """Ask the model about recordings.
 
         One that cannot be used has its reason in its answer, and the others are answered all the same. Recordings of
@@ -136,7 +138,7 @@ class Predictor:
             sources: paths of files of any format that libsndfile reads; tuples of a waveform and its rate (`(samples,)`
                 or `(samples, channels)`, floating point with full scale 1, or int16, int32, int8, uint8); binary
                 streams that hold a file, which are read to their end and not closed. Any rate; channels are averaged.
-            progress: called with the number of recordings that are encoded, and of all.
+            observer: hears of the recordings that are encoded.
 
         Returns:
             one answer for each, in their order.
@@ -153,15 +155,16 @@ class Predictor:
         named = [_named(source, number) for number, source in enumerate(given, start=1)]
         clips: list[_Clip] = []
         held: list[_Clip] = []
-        for source, (path, name) in zip(given, named, strict=True):
-            clip = self._read(source, path, name)
-            clips.append(clip)
-            held.append(clip)
-            if len(clips) == len(given) or sum(map(self._seconds, held)) >= self._seconds_at_once():
-                self._encode(held)
-                held = []
-                if progress:
-                    progress(len(clips), len(given))
+        observer = observer or Observer()
+        with observer.working("encoding", len(given), "recording"):
+            for source, (path, name) in zip(given, named, strict=True):
+                clip = self._read(source, path, name)
+                clips.append(clip)
+                held.append(clip)
+                if len(clips) == len(given) or sum(map(self._seconds, held)) >= self._seconds_at_once():
+                    self._encode(held)
+                    held = []
+                    observer.advance(len(clips))
         return self._answers(clips)
 
     def predict_one(self, source: Source) -> Prediction:
@@ -189,7 +192,9 @@ class Predictor:
             with _file(source, name) as file:
                 clip.seconds = audio.info(file).seconds
                 for rate in {encoder.sample_rate for encoder in self._inputs.values()}:
-                    clip.waveforms[rate] = audio.read(file, rate)
+                    found = audio.read_recording(file, rate)
+                    clip.waveforms[rate] = found.waveform
+                    clip.remarks = tuple(remark.text for remark in found.remarks)  # of the audio as it is in the file
         except AudioError as error:
             clip.problem = str(error)
         return clip
@@ -250,6 +255,7 @@ class Predictor:
                 clip.probabilities,
                 clip.problem,
                 "" if clip.problem else _unlike(self._card, clip.seconds),
+                clip.remarks,
             )
             for clip in clips
         ]
@@ -265,6 +271,7 @@ class _Clip:
         self.vectors: dict[str, np.ndarray] = {}  # by input
         self.probabilities: dict[str, float] = {}
         self.problem = ""
+        self.remarks: tuple[str, ...] = ()
 
 
 # -- sources -----------------------------------------------------------------------------------------------

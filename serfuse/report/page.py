@@ -5,7 +5,8 @@ from importlib import resources
 from typing import Any
 
 from .. import __version__
-from ..errors import RunError
+from ..audio import quality
+from ..errors import RunError, StoreError
 from ..progress import Observer
 from ..runs import compare
 from ..store import EmbeddingStore
@@ -99,7 +100,7 @@ def render(
         overview=Markup(charts.apart(charts.intervals(runs), "all-")),
         overview_text=alt_texts.intervals(runs),
         printed_note=words.printed_note(runs),
-        data=words.data(runs) + _store_changes(runs, store),
+        data=words.data(runs) + _store_changes(runs, store) + _odd_recordings(runs, store),
         gaps=words.gaps(runs),
         comparisons=_comparisons(runs),
         units=" or ".join(sorted({f"{run.metrics['interval']['unit']}s" for run in runs})),
@@ -180,6 +181,25 @@ def _store_changes(runs: list[ReportedRun], store: EmbeddingStore | None) -> lis
             found.append(
                 f"The data have changed since {run.name} was made: in the store {'; '.join(changes)}. Recordings that "
                 "changed are not played."
+            )
+    return found
+
+
+def _odd_recordings(runs: list[ReportedRun], store: EmbeddingStore | None) -> list[str]:
+    """How many recordings of each corpus are odd, and in what, as far as the store knows."""
+    found = []
+    for corpus in dict.fromkeys(run.corpus for run in runs) if store is not None else ():
+        try:
+            known, clips = store.heard(corpus), store.clips(corpus)
+        except StoreError:  # another store than the runs were made with
+            continue
+        heard = [known[audio].remarks for audio in clips["audio"].astype(str) if audio in known]
+        counts = quality.counts([[quality.Remark(kind, text) for kind, text in remarks] for remarks in heard])
+        if counts:
+            kinds = ", ".join(f"{quality.KINDS[kind]} {count}" for kind, count in counts.items())
+            odd = sum(map(bool, heard))
+            found.append(
+                f"{odd} of {len(clips)} recordings of {corpus} are odd: {kinds}. `serfuse extract` names them."
             )
     return found
 

@@ -73,6 +73,21 @@ def test_a_folder_as_csv_and_as_json(folder: Path, good: Path) -> None:
     assert as_json["model"]["model"] == "fcn"
 
 
+def test_an_odd_recording_is_answered_with_a_remark_and_no_cell_is_a_formula(
+    folder: Path, good: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(folder)
+    waveform, rate = soundfile.read(good)
+    soundfile.write("=1+1.wav", np.clip(8 * waveform / np.abs(waveform).max(), -1, 1), rate)
+    shown = call("predict", folder / "winner.serfuse", "=1+1.wav", good, "--quiet")
+    assert shown.exit_code == 0 and "=1+1.wav: " in shown.output and "clipped" in shown.output
+    assert f"{good}: " not in shown.output
+    first, second = csv.DictReader(
+        io.StringIO(call("predict", folder / "winner.serfuse", "=1+1.wav", good, "--csv").stdout)
+    )
+    assert first["path"] == "'=1+1.wav" and first["remarks"] and not second["remarks"] and not first["problem"]
+
+
 def test_brackets_in_the_name_of_an_emotion_are_shown(folder: Path, good: Path, tmp_path: Path) -> None:
     """And are no markup: neither hidden, nor an error where nothing was opened."""
     with zipfile.ZipFile(folder / "winner.serfuse") as kept, zipfile.ZipFile(tmp_path / "marked", "w") as copy:

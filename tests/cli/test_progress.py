@@ -74,23 +74,24 @@ def test_elsewhere_there_are_plain_lines_now_and_then(monkeypatch: pytest.Monkey
     monkeypatch.setattr(module.time, "monotonic", clock)
     monkeypatch.setattr(Meter.__init__, "__defaults__", (clock, None))
     out = io.StringIO()
-    with Progress("hubert", stream=out) as progress:
-        # The first call comes after the first clip, whose time must count like its number.
+    with Progress(stream=out) as progress:
+        progress.begin("hubert", 20)
         for done in range(1, 21):
             clock.now += 1
-            progress.callback(done, 20, "s1" if done == 5 else None)
+            progress.advance(done, note="s1" if done == 5 else None)
     lines = out.getvalue().splitlines()
-    assert lines[0] == "hubert: 6 of 20 clips, 1 clips/s, 14 s left, s1"
-    assert len(lines) == 4 and lines[-1] == "hubert: 20 of 20 clips in 20 s (1 clips/s)"
+    assert lines[0] == "hubert: 5 of 20 clips, 1 clips/s, 15 s left, s1"
+    assert len(lines) == 5 and lines[-1] == "hubert: 20 of 20 clips in 20 s (1 clips/s)"
     assert "\x1b" not in out.getvalue() and "\r" not in out.getvalue()
 
 
 def test_quiet_says_nothing() -> None:
     for stream in (io.StringIO(), Terminal()):
-        with Progress("x", quiet=True, stream=stream) as progress:
-            progress.callback(1, 2)
+        with Progress(quiet=True, stream=stream) as progress:
+            progress.begin("x", 2)
+            progress.advance(1)
             progress.say("hello")
-            progress.callback(2, 2)
+            progress.advance(2)
         assert stream.getvalue() == ""
 
 
@@ -124,8 +125,9 @@ def test_work_in_two_pieces_counts_each() -> None:
 
 def test_an_error_still_shows_how_far_it_came() -> None:
     out = io.StringIO()
-    with pytest.raises(ValueError), Progress("x", stream=out) as progress:
-        progress.callback(1, 7)
+    with pytest.raises(ValueError), Progress(stream=out) as progress:
+        progress.begin("x", 7)
+        progress.advance(1)
         raise ValueError
     assert out.getvalue().startswith("x: 1 of 7 clips in")
 

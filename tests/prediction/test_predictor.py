@@ -22,6 +22,7 @@ from serfuse.experiment.dataset import load_dataset
 from serfuse.extraction import extract
 from serfuse.prediction import bundle, training
 from serfuse.prediction.predictor import Predictor
+from serfuse.progress import Observer
 from serfuse.runs import execution
 from serfuse.runs.run import Run
 from serfuse.splits import folds
@@ -175,10 +176,15 @@ def test_clips_of_equal_length_go_together_and_not_more_than_fit(kept: Path, mon
         ),
     )
     noise = np.random.default_rng(0).normal(size=160_000) / 9
-    done: list[tuple[int, int]] = []
-    predictor.predict([(noise, 16_000)] * 7 + [(noise[:16_000], 16_000)] * 2, lambda *progress: done.append(progress))
+    done: list[int] = []
+
+    class Watch(Observer):
+        def advance(self, number: int | None = None, **_: object) -> None:
+            done.append(number)
+
+    predictor.predict([(noise, 16_000)] * 7 + [(noise[:16_000], 16_000)] * 2, observer=Watch())
     assert calls == [[160_000] * 3, [160_000] * 3, [16_000] * 2]
-    assert done == [(3, 9), (6, 9), (9, 9)]
+    assert done == [3, 6, 9]
 
 
 def test_bad_files_have_their_reason_and_the_others_their_answer(kept, tiny_corpus, tmp_path: Path) -> None:
