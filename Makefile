@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint architecture install clean
+.PHONY: demo test check lint architecture study install clean
 
 demo: $(STAMP)
 	$(BIN)/serfuse demo --out demo
@@ -24,6 +24,10 @@ check: lint
 # docs/architecture.png, from the imports as they are.
 architecture: $(STAMP)
 	$(BIN)/python docs/draw_architecture.py
+
+# docs/study.ipynb, from docs/api.md, run anew.
+study: $(STAMP)
+	$(BIN)/python docs/make_study.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -73,9 +73,7 @@ def test_a_folder_as_csv_and_as_json(folder: Path, good: Path) -> None:
     assert as_json["model"]["model"] == "fcn"
 
 
-def test_an_odd_recording_is_answered_with_a_remark_and_no_cell_is_a_formula(
-    folder: Path, good: Path, monkeypatch
-) -> None:
+def test_an_odd_recording_has_a_remark_and_no_cell_is_a_formula(folder: Path, good: Path, monkeypatch) -> None:
     monkeypatch.chdir(folder)
     waveform, rate = soundfile.read(good)
     soundfile.write("=1+1.wav", np.clip(8 * waveform / np.abs(waveform).max(), -1, 1), rate)
