@@ -14,10 +14,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).resolve().parent.parent
-GROUND = ("errors", "registry", "atomic_io")  # what every role may use; arrows to them would hide the others
+GROUND = ("errors", "registry", "atomic_io", "progress")  # what every role may use; arrows to them would hide the others
 WAYS = {  # the colour of a role: on the way of a clip, of a fold, of both, or of a prediction
     "a clip": ("#cfe3f7", ("audio", "corpora", "encoders", "extraction")),
-    "a clip and a fold": ("#dfe7d5", ("store", "progress")),
+    "a clip and a fold": ("#dfe7d5", ("store",)),
     "a fold": ("#fbe3c0", ("splits", "metrics", "ops", "layers", "models", "experiment", "runs")),
     "an answer": ("#f3d3dc", ("prediction",)),
     "a reader": ("#e4daf2", ("report", "published", "sweep", "cli")),
