@@ -59,8 +59,8 @@ def test_the_page_and_its_notebook_run_from_top_to_bottom(tiny_corpus_dir: Path,
     (tmp_path / "speech").symlink_to(tiny_corpus_dir, target_is_directory=True)
     made = make_study.notebook()
     make_study.run(made, tmp_path)
-    printed = "".join(output["text"] for cell in made.cells for output in cell.get("outputs", []))
+    printed = "".join(output.get("text", "") for cell in made.cells for output in cell.get("outputs", []))
     assert "prosody 48 clips, 52 values each" in printed
     assert "The speech is synthetic" in printed and "fold 1 done" in printed
-    assert len(set(re.search(r"\['(\w+)', '(\w+)', '(\w+)'\]$", printed, re.MULTILINE).groups())) == 1
+    assert len(set(re.search(r"^\['(\w+)', '(\w+)', '(\w+)'\]$", printed, re.MULTILINE).groups())) == 1
     assert (tmp_path / "report.html").stat().st_size > 10_000 and (tmp_path / "winner.serfuse").exists()

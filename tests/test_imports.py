@@ -128,6 +128,7 @@ def test_cv_never_imports_torch_under_tensorflow(make_store, tmp_path: Path) -> 
     assert not loaded & {"torch", "transformers", "librosa"}  # TensorFlow itself imports jax where it is installed
 
 
+@pytest.mark.slow
 def test_svm_needs_neither_keras_nor_tensorflow(make_store, tmp_path: Path) -> None:
     store = make_store()
     cv = ["cv", "--head", "svm", "--a", "hubert", "--folds", "2", "--store", str(store.root)]

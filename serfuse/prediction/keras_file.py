@@ -369,7 +369,7 @@ def _cost(network: Any, clips: int, shown: Path | str) -> _Cost:
     for node in itertools.chain.from_iterable(network._nodes_by_depth.values()):
         layer = node.operation
         given = [_shape(tensor, clips, shown) for tensor in node.arguments.keras_tensors]
-        made = [_shape(tensor, clips, shown) for tensor in node.output_tensors]
+        made = [_shape(tensor, clips, shown, made_by=layer) for tensor in node.output_tensors]
         if hasattr(layer, "_nodes_by_depth"):  # a network within the network
             if given != [_shape(tensor, clips, shown) for tensor in layer.inputs]:
                 raise ModelFileError(f"{shown}: its network {layer.name!r} is called on other shapes than its own.")
@@ -379,8 +379,12 @@ def _cost(network: Any, clips: int, shown: Path | str) -> _Cost:
     return total
 
 
-def _shape(tensor: Any, clips: int, shown: Path | str) -> tuple[int, ...]:
+def _shape(tensor: Any, clips: int, shown: Path | str, made_by: Any = None) -> tuple[int, ...]:
+    from ..layers import SinkhornTransport
+
     shape = tuple(tensor.shape)
+    if isinstance(made_by, SinkhornTransport):  # of whole clips: its plan is clips by clips
+        shape = tuple(clips if size is None else size for size in shape)
     if None in shape[1:]:
         raise ModelFileError(f"{shown}: a layer of its network has the shape {shape}; only the first axis may be open.")
     return (clips, *shape[1:]) if shape[:1] == (None,) else shape

@@ -25,6 +25,7 @@ def folders(make_store, tmp_path: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_figures_tests_and_a_sentence(folders: list[str]) -> None:
     done = CliRunner().invoke(main, ["compare", *folders[:2]])
     assert done.exit_code == 0, done.output
@@ -34,6 +35,7 @@ def test_figures_tests_and_a_sentence(folders: list[str]) -> None:
     assert f"{100 * accuracy:.1f}" in done.output
 
 
+@pytest.mark.slow
 def test_json_holds_everything(folders: list[str]) -> None:
     done = CliRunner().invoke(main, ["compare", *folders[:2], "--json", "--metric", "uar"])
     found = json.loads(done.stdout)
@@ -44,11 +46,13 @@ def test_json_holds_everything(folders: list[str]) -> None:
     assert set(pair["holm"]) == {"p", "p_mcnemar", "p_t"} and found["sentences"]
 
 
+@pytest.mark.slow
 def test_runs_on_other_folds_are_refused_saying_where(folders: list[str]) -> None:
     done = CliRunner().invoke(main, ["compare", folders[0], folders[2]])
     assert done.exit_code == 1 and "fold" in done.output and "Traceback" not in done.output
 
 
+@pytest.mark.slow
 def test_one_run_or_none_is_an_error(folders: list[str], tmp_path: Path) -> None:
     assert CliRunner().invoke(main, ["compare", folders[0]]).exit_code == 1
     assert CliRunner().invoke(main, ["compare"]).exit_code == 2

@@ -38,6 +38,7 @@ def store(make_store: MakeStore, tmp_path: Path) -> EmbeddingStore:
     return make_store(root=tmp_path / "serfuse-store")
 
 
+@pytest.mark.slow
 def test_one_corpus_in_the_store_needs_no_further_option(serfuse, store) -> None:
     done = serfuse("cv", "--fusion", "concat", "--a", "hubert", "--b", "soundstream", *FAST)
     assert done.exit_code == 0, done.output
@@ -98,6 +99,7 @@ def test_json_is_all_there_is_on_the_screen(serfuse, store) -> None:
     assert json.loads(Path(found["run"], "metrics.json").read_text("utf-8"))["mean"] == found["mean"]
 
 
+@pytest.mark.slow
 def test_flags_go_before_the_file_and_the_file_before_defaults(serfuse, store) -> None:
     Path("mine.yaml").write_text(
         "model: fcn\noptions: {dropout: 0.1}\ntraining: {epochs: 3, learning_rate: 1.0e-2}\nseed: 7\n", "utf-8"
@@ -112,6 +114,7 @@ def test_flags_go_before_the_file_and_the_file_before_defaults(serfuse, store) -
     assert written["options"]["dropout"] == 0.2 and written["seed"] == 7
 
 
+@pytest.mark.slow
 def test_the_configuration_of_a_run_runs_it_again_whatever_the_store_holds_by_now(serfuse, store) -> None:
     assert serfuse("cv", "--head", "svm", "--a", "hubert", "--folds", "2", "--out", "one").exit_code == 0
     clips, key = store.clips("standin"), EmbeddingKey("hubert", pooling="mean-std")
@@ -127,6 +130,7 @@ def test_the_configuration_of_a_run_runs_it_again_whatever_the_store_holds_by_no
     assert done.exit_code == 1 and "cannot be read" in done.output and "Traceback" not in done.output
 
 
+@pytest.mark.slow
 def test_the_printed_figure_stands_beside_the_measured_one(serfuse, tmp_path: Path) -> None:
     """The store pretends to hold Emo-DB; what the paper prints for this pair appears, with its table."""
     store = EmbeddingStore(tmp_path / "serfuse-store")
@@ -151,6 +155,7 @@ def test_the_printed_figure_stands_beside_the_measured_one(serfuse, tmp_path: Pa
     assert f"Printed in HYFuse, Table 2: accuracy {row.accuracy:.2f} %" in done.output
 
 
+@pytest.mark.slow
 def test_a_fusion_that_ignores_an_input_is_told_so(serfuse, make_store, tmp_path: Path) -> None:
     """The literal kappa on strong features: the second input drowns, and the table says so."""
     make_store({"hubert": 24, "soundstream": 16}, noise=0.05, root=tmp_path / "serfuse-store")
@@ -162,6 +167,7 @@ def test_a_fusion_that_ignores_an_input_is_told_so(serfuse, make_store, tmp_path
     assert metrics["sensitivity"]["b"]["changed"] < 0.01 < metrics["sensitivity"]["a"]["changed"]
 
 
+@pytest.mark.slow
 def test_the_literal_parrot_reports_its_neighbours(serfuse, store) -> None:
     arguments = ["--set", "options.points=batch", "--set", "options.map=literal", *FAST]
     done = serfuse("cv", "--fusion", "parrot", "--a", "hubert", "--b", "soundstream", *arguments)
@@ -171,6 +177,7 @@ def test_the_literal_parrot_reports_its_neighbours(serfuse, store) -> None:
         assert words in done.output
 
 
+@pytest.mark.slow
 def test_random_weights_are_called_random(serfuse, make_store, tmp_path: Path) -> None:
     store = make_store(root=tmp_path / "serfuse-store")
     clips = store.clips("standin")
@@ -219,6 +226,7 @@ def test_clips_that_were_skipped_are_counted_and_the_split_is_told_also_when_qui
     assert (left["clip"], left["reason"]) == ("lost", "it is silent")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_also_where_python_drops_its_exception(serfuse, store, monkeypatch, number: int) -> None:
     """As when it comes while an object is being freed: the exception is printed and gone."""
@@ -240,6 +248,7 @@ def test_a_signal_ends_it_also_where_python_drops_its_exception(serfuse, store, 
     assert again.exit_code == 0 and "1 of 2 folds are done" in again.output
 
 
+@pytest.mark.slow
 def test_a_run_that_is_run_again_on_changed_data_says_what_changed(serfuse, store) -> None:
     assert serfuse("cv", "--head", "svm", "--a", "hubert", "--folds", "2", "--out", "run").exit_code == 0
     again = ["cv", "--config", "run/config.yaml", "--quiet"]
@@ -278,6 +287,7 @@ def test_the_default_folder_that_another_call_took_in_the_same_moment(serfuse, s
         assert given.exit_code == 1 and "Another process is at work in runs/first" in given.output
 
 
+@pytest.mark.slow
 def test_names_that_look_like_markup_are_shown_as_they_are(serfuse, store) -> None:
     odd = Skipped("a[/x]:smile:[bold]", "h9", "it is [/y]")
     clips = [

@@ -49,6 +49,7 @@ def serfuse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: Path) -> Iter
     counting_encoder.uninstall()
 
 
+@pytest.mark.slow
 def test_it_extracts_once_and_keeps_what_it_has(serfuse, data: Path) -> None:
     done = serfuse("--encoder", "counting")
     assert done.exit_code == 0, done.output
@@ -98,6 +99,7 @@ def test_skipping_everything_is_no_success(tmp_path: Path, serfuse, data: Path) 
     assert done.exit_code == 1 and "6 skipped" in done.stdout
 
 
+@pytest.mark.slow
 def test_an_encoder_without_weights_does_not_stop_the_others(serfuse, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SERFUSE_WEIGHTS", str(tmp_path / "no-weights"))
     done = serfuse("--encoder", "counting", "--encoder", "soundstream-lyra", "--encoder", "counting-batch")
@@ -288,6 +290,7 @@ def test_the_real_emodb(emodb_dir: Path, tmp_path: Path) -> None:
     assert clips["seconds"].between(1, 9).all()
 
 
+@pytest.mark.slow
 def test_odd_audio_is_counted_and_named_also_the_second_time(serfuse, data: Path) -> None:
     time = np.arange(16000) / 16000
     soundfile.write(data / "anger" / "0.wav", np.clip(5 * np.sin(900 * time) * np.sin(9 * time), -1, 1), 16000)
@@ -318,6 +321,7 @@ def test_other_media_are_listed_with_their_reason(serfuse, data: Path, monkeypat
     assert "1 files (video?) lie beside audio of the same name and were left out: anger/0.mp4" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_clip_far_longer_than_the_rest_is_named_before_all_are_padded_to_it(serfuse, data: Path) -> None:
     assert "far longer" not in serfuse("--encoder", "counting", "--pad", "max").stderr
     wav(data / "anger" / "long.wav", 9, 3.0)

@@ -41,6 +41,7 @@ def good(tiny_corpus_dir: Path) -> Path:
     return min(tiny_corpus_dir.rglob("*anger*.wav"))
 
 
+@pytest.mark.slow
 def test_a_model_that_is_there_is_not_replaced_unasked(folder: Path) -> None:
     arguments = ["train", folder / "run", "-o", folder / "winner.serfuse", "--store", folder / "store"]
     again = call(*arguments)
@@ -59,6 +60,7 @@ def test_a_file_and_what_to_expect(folder: Path, good: Path) -> None:
     assert "Trained on synthetic speech" in done.output
 
 
+@pytest.mark.slow
 def test_a_folder_as_csv_and_as_json(folder: Path, good: Path) -> None:
     done = call("predict", folder / "winner.serfuse", good.parent, good, "--csv")
     assert done.exit_code == 0 and not done.stderr
@@ -97,6 +99,7 @@ def test_brackets_in_the_name_of_an_emotion_are_shown(folder: Path, good: Path, 
     assert sum(name in done.output for name in card["classes"]) >= 2  # the first, and the one behind it
 
 
+@pytest.mark.slow
 def test_a_bad_file_is_named_and_counts(folder: Path, good: Path, tmp_path: Path) -> None:
     silent = tmp_path / "[red]silent.wav"
     soundfile.write(silent, np.zeros(16000), 16000)
@@ -128,6 +131,7 @@ def test_mistakes_are_explained(folder: Path, monkeypatch: pytest.MonkeyPatch, a
     assert "Traceback" not in done.output
 
 
+@pytest.mark.slow
 def test_the_default_name_is_that_of_the_run(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert call("train", folder / "run", "--store", folder / "store", "--quiet").exit_code == 0

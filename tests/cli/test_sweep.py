@@ -40,6 +40,7 @@ def serfuse(
     return call
 
 
+@pytest.mark.slow
 def test_a_sweep_from_dry_run_to_table(serfuse: Callable[..., Result]) -> None:
     dry = serfuse("small.yaml", "--dry-run")
     assert dry.exit_code == 0, dry.output
@@ -72,6 +73,7 @@ def test_a_sweep_from_dry_run_to_table(serfuse: Callable[..., Result]) -> None:
     assert len(starts) == 10, "the second call ran nothing"
 
 
+@pytest.mark.slow
 def test_the_state_is_there_for_scripts_and_of_all_sweeps_at_once(serfuse: Callable[..., Result]) -> None:
     nothing = serfuse("--status")
     assert nothing.exit_code == 1 and "No sweep has been started here" in nothing.output
@@ -97,6 +99,7 @@ def test_only_and_set_narrow_and_change(serfuse: Callable[..., Result]) -> None:
     assert counts["units"] == 3 and counts["missing"] == []
 
 
+@pytest.mark.slow
 def test_the_files_keep_what_earlier_calls_finished_and_the_threads_too(
     serfuse: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +160,7 @@ def test_shipped_sweeps_show_the_paper_before_anything_is_extracted(serfuse: Cal
     assert dry.output.count("serfuse extract") == 2, "one command for the speech models, one for the codecs"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
 def test_on_a_terminal_there_is_one_line_per_row(serfuse: Callable[..., Result]) -> None:
     ours, theirs = os.openpty()

@@ -14,6 +14,7 @@ from serfuse.experiment.dataset import load_dataset
 from serfuse.runs.execution import execute
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_also_where_python_drops_its_exception(
     make_store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int

@@ -53,6 +53,7 @@ def test_it_knows_whether_its_data_are_still_the_same(folder: Path, store: Embed
     assert changed.startswith("12 clips have another label (spk01_t01_anger_1: anger, now sadness; ")
 
 
+@pytest.mark.slow
 def test_it_compares_with_a_run_of_now(folder: Path, store: EmbeddingStore, tmp_path: Path) -> None:
     invoke = CliRunner().invoke
     arguments = ["cv", "--config", str(folder / "config.yaml"), "--store", str(store.root), "--quiet"]
@@ -78,6 +79,7 @@ def test_it_is_reported(folder: Path, store: EmbeddingStore, tmp_path: Path) -> 
     assert (row["run"], row["accuracy_mean"], row["a"]) == ("before", 0.41666666666666663, "prosody")
 
 
+@pytest.mark.slow
 def test_its_model_is_trained_from_the_store_of_then(folder: Path, store: EmbeddingStore, tmp_path: Path) -> None:
     out = tmp_path / "model.serfuse"
     done = CliRunner().invoke(main, ["train", str(folder), "--store", str(store.root), "-o", str(out), "--json"])

@@ -88,6 +88,7 @@ def test_layouts_hold_the_same_tokens_in_another_order(checkpoint):
         load(checkpoint, options={"layout": "time"})
 
 
+@pytest.mark.slow
 def test_mixer_is_transformers_mamba():
     transformers = pytest.importorskip("transformers")
     from transformers.models.mamba.modeling_mamba import MambaMixer

@@ -73,6 +73,7 @@ def test_loads_without_a_network(name, checkpoint, monkeypatch):
     assert load(name, checkpoint).weights_id.startswith("sha256:")
 
 
+@pytest.mark.slow
 def test_a_batch_is_as_its_clips_alone(encoder):
     rate = encoder.sample_rate
     clips = [tone(9001, rate), tone(18002, rate)[9001:], 0.01 * tone(9001, rate)[::-1]]
@@ -96,6 +97,7 @@ def test_the_shortest_clip_gives_a_frame_and_less_or_no_clean_mono_is_refused(en
         encoder.frames(np.full(8000, np.nan, dtype=np.float32))
 
 
+@pytest.mark.slow
 def test_five_seconds_give_the_papers_vector_size(name, encoder, facts):
     frames = encoder.frames(tone(5 * encoder.sample_rate, encoder.sample_rate))
     assert pool(frames, "paper", encoders.preset(name)).shape == (facts.paper_here,)
@@ -111,6 +113,7 @@ print(encoder.weights_id, encoder.frames(tone(9001, encoder.sample_rate)).tobyte
 """
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same(name, encoder, checkpoint):
     frames = encoder.frames(tone(9001, encoder.sample_rate))
     done = subprocess.run(

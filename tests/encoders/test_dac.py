@@ -29,6 +29,7 @@ def encoder(checkpoint):
     return load(NAME, checkpoint)
 
 
+@pytest.mark.slow
 def test_golden(encoder):
     # Recorded from transformers 5.23's DacModel.encoder itself (torch 2.11, CPU), fed tone(4801) and zeros up to 5120.
     check_golden(
@@ -75,6 +76,7 @@ def test_against_the_papers_architecture_written_out(encoder, samples):
     np.testing.assert_allclose(frames, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_filled_up_as_the_feature_extractor_does(encoder):
     extractor = transformers.DacFeatureExtractor()
     padded = extractor(tone(80000), sampling_rate=16000, return_tensors="np")["input_values"]
@@ -82,6 +84,7 @@ def test_filled_up_as_the_feature_extractor_does(encoder):
     np.testing.assert_array_equal(encoder.frames(padded[0, 0]), encoder.frames(tone(80000)))
 
 
+@pytest.mark.slow
 def test_pad_to(checkpoint):
     encoder = load(NAME, checkpoint, options={"pad_to": "320"})
     assert encoder.options == {"pad_to": 320}

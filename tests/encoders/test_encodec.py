@@ -56,6 +56,7 @@ def test_full_size():
     assert sum(weight.numel() for weight in model.parameters()) == preset.config["codec_parameters"] == 14_851_810
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("samples", [1, 319, 320, 4801, 9000])
 def test_parity_with_transformers(encoder, state, samples):
     """An independent implementation, EncodecModel of transformers, with the same weights."""

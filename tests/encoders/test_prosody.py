@@ -191,6 +191,7 @@ def test_the_offset_is_kept_as_before_where_asked_and_left_alone_where_it_is_non
     assert before.frames(moved)[:, 6].mean() > now.frames(moved)[:, 6].mean() + 5
 
 
+@pytest.mark.slow
 def test_long_audio_in_blocks_is_what_it_is_in_one() -> None:
     """Half a minute fits one block; this has two, and the middle of it must not show where they meet."""
     encoder = encoders.load("prosody")

@@ -117,6 +117,7 @@ def test_importing_and_asking_loads_no_library_that_computes() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_looking_for_a_gpu_after_tensorflow_has_is_no_warning() -> None:
     code = (
         "import warnings, tensorflow as tf; tf.config.list_physical_devices(); warnings.simplefilter('error')\n"

@@ -96,6 +96,7 @@ def test_a_part_keeps_the_order_of_its_ids(dataset: Dataset) -> None:
     assert len(empty) == 0 and empty.arrays["a"].shape == (0, dataset.arrays["a"].shape[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "items"), [("svm", 1), ("fcn", 3)])
 def test_progress_ends_at_the_total_also_where_training_stops_early(dataset: Dataset, model: str, items: int) -> None:
     class Watch(Observer):
@@ -114,6 +115,7 @@ def test_progress_ends_at_the_total_also_where_training_stops_early(dataset: Dat
     assert watch.total == watch.done == 2 * items
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["svm", "fcn", "cnn", "cnn-pooled"])
 def test_every_clip_is_tested_once_with_probabilities(dataset: Dataset, model: str) -> None:
     result = cross_validation.cross_validate(make(model), dataset)
@@ -126,6 +128,7 @@ def test_every_clip_is_tested_once_with_probabilities(dataset: Dataset, model: s
     assert np.isfinite(result.metrics["pooled"]["accuracy"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["fcn", "cnn", "cnn-pooled"])
 def test_predictions_follow_the_probabilities(dataset: Dataset, model: str) -> None:
     predictions = cross_validation.cross_validate(make(model), dataset).predictions
@@ -133,6 +136,7 @@ def test_predictions_follow_the_probabilities(dataset: Dataset, model: str) -> N
     assert list(np.asarray(dataset.classes)[best]) == list(predictions["predicted"])
 
 
+@pytest.mark.slow
 def test_a_learnable_corpus_is_learned_and_a_meaningless_one_is_not(make_store: MakeStore, tmp_path) -> None:
     config = make("fcn", "training.epochs=12", "training.learning_rate=1e-2")
     learnable = load_dataset(config, make_store(noise=0.5, repeats=5))
@@ -142,6 +146,7 @@ def test_a_learnable_corpus_is_learned_and_a_meaningless_one_is_not(make_store: 
     assert abs(accuracy - 1 / 3) < 4 * np.sqrt(2 / 9 / len(noise.clips)), "chance, within four standard errors"
 
 
+@pytest.mark.slow
 def test_the_same_seed_repeats_to_the_last_digit_and_another_does_not(dataset: Dataset) -> None:
     first = cross_validation.cross_validate(make("cnn"), dataset)
     again = cross_validation.cross_validate(make("cnn"), dataset)
@@ -152,6 +157,7 @@ def test_the_same_seed_repeats_to_the_last_digit_and_another_does_not(dataset: D
     assert not first.predictions.equals(other.predictions)
 
 
+@pytest.mark.slow
 def test_a_fold_gives_the_same_result_alone_as_in_its_run(dataset: Dataset) -> None:
     """So folds may run in any order, in any process."""
     config = make("fcn")
@@ -161,6 +167,7 @@ def test_a_fold_gives_the_same_result_alone_as_in_its_run(dataset: Dataset) -> N
     pd.testing.assert_frame_equal(alone.predictions, whole.folds[-1].predictions, check_exact=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["svm", "fcn", "cnn"])
 def test_test_clips_touch_nothing_that_is_fitted(make_store: MakeStore, model: str) -> None:
     """Changing a test clip's embedding changes the prediction of that clip only."""
@@ -179,6 +186,7 @@ def test_test_clips_touch_nothing_that_is_fitted(make_store: MakeStore, model: s
     assert not np.allclose(after.loc[~rest, columns], before.loc[~rest, columns], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_early_stopping_watches_the_validation_part_and_restores_its_best_epoch(
     dataset: Dataset,
 ) -> None:
@@ -204,6 +212,7 @@ def test_svm_learns_from_the_clips_that_others_stop_on(dataset: Dataset, monkeyp
     assert seen["rows"] == len(fold.train) + len(fold.validation)
 
 
+@pytest.mark.slow
 def test_a_diverging_loss_stops_the_run_with_advice(make_store: MakeStore) -> None:
     config = make("fcn", "options.standardize=false", "training.learning_rate=10.0", "training.epochs=50")
     dataset = load_dataset(config, make_store())
@@ -213,6 +222,7 @@ def test_a_diverging_loss_stops_the_run_with_advice(make_store: MakeStore) -> No
         cross_validation.run_fold(config, dataset, cross_validation.plan(config, dataset)[0])
 
 
+@pytest.mark.slow
 def test_a_constant_value_of_an_embedding_does_no_harm(make_store: MakeStore) -> None:
     config = make("fcn")
     dataset = load_dataset(config, make_store())
@@ -223,6 +233,7 @@ def test_a_constant_value_of_an_embedding_does_no_harm(make_store: MakeStore) ->
     assert np.isfinite(result.predictions[[f"p_{name}" for name in dataset.classes]].to_numpy()).all()
 
 
+@pytest.mark.slow
 def test_every_fusion_measures_what_each_input_contributes(make_store: MakeStore) -> None:
     """One input holds the emotion, the other nothing but noise: shuffling says which is which."""
     store = make_store({"hubert": 24}, noise=0.3, repeats=5)
@@ -238,6 +249,7 @@ def test_every_fusion_measures_what_each_input_contributes(make_store: MakeStore
     assert abs(found["b"]["accuracy_drop"]) < 0.15
 
 
+@pytest.mark.slow
 def test_the_audit_says_what_the_input_statistics_were_fitted_on(dataset: Dataset) -> None:
     for model in ("svm", "fcn"):
         audit = cross_validation.cross_validate(make(model), dataset).audit

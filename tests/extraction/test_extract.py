@@ -217,6 +217,7 @@ def test_paper_pooling_over_channels_needs_one_length(corpus: Corpus, store: Emb
 # --- several encoders -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_several_encoders_by_name_loaded_or_with_a_request(corpus: Corpus, store: EmbeddingStore) -> None:
     first, second = extract.extract(corpus, ["counting", load("counting-batch")], store)
     assert (first.encoder, first.done, second.encoder, second.done) == ("counting", 12, "counting-batch", 12)
@@ -226,6 +227,7 @@ def test_several_encoders_by_name_loaded_or_with_a_request(corpus: Corpus, store
     assert extract.extract(corpus, "counting", store).reused == 12, "one encoder, one report"
 
 
+@pytest.mark.slow
 def test_one_encoders_failure_takes_no_other_along(
     corpus: Corpus, store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

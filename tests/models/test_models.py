@@ -247,6 +247,7 @@ def test_the_inverse_log_scale() -> None:
 # --- predictions that stand alone ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
     [(name, {}) for name in KERAS_MODELS]
@@ -314,6 +315,7 @@ def test_a_saved_model_predicts_the_same(name: str, options: dict, tmp_path) -> 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAIRS)
 def test_every_fusion_learns_something_that_needs_both_inputs(name: str) -> None:
     """The class is the sign of a product across the inputs: neither input alone says anything about it."""

@@ -158,8 +158,8 @@ def referenced(tensor: object) -> object:
     [
         (lambda x: padded(x, 2**28), 20, r"holds 26843\d{4} values for one clip; at most 268435456"),
         (nested, 20, r"holds 26843\d{4} values for one clip"),
-        (transported(), 2**15, r"holds 6442\d{6} values for one clip"),
-        (referenced, 20, r"holds 6442\d{6} values for one clip"),
+        (transported(), 2**15, r"holds 7516\d{6} values for one clip"),
+        (referenced, 20, r"holds 7516\d{6} values for one clip"),
         (transported(3, 1000), 20, "takes 3000 Sinkhorn iterations for one clip; at most 2000"),
         (transported(1, 1000), 6000, r"takes 144\d{10} floating-point operations for one clip"),
     ],

@@ -70,6 +70,7 @@ def kept(trained: bundle.Bundle, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return path
 
 
+@pytest.mark.slow
 def test_every_clip_is_trained_on_and_validation_has_speakers_of_its_own(run, store, trained, tiny_corpus) -> None:
     dataset = training.of_run(run, store)[1]
     clips = dataset.clips.reset_index(drop=True)
@@ -93,6 +94,7 @@ def test_the_card_says_what_to_expect(run: Path, trained: bundle.Bundle) -> None
     assert "Trained on synthetic speech: its answers say nothing about emotion." in text
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_what_was_trained(run, store, trained: bundle.Bundle, kept: Path) -> None:
     loaded = bundle.load(kept)
     assert loaded.card == trained.card == bundle.read_card(kept)
@@ -123,6 +125,7 @@ def test_new_audio_is_encoded_as_the_training_clips_were(run, store, kept, tiny_
         assert item.emotion == loaded.card.classes[int(np.argmax(stored[clip.id]))] and not item.unlike
 
 
+@pytest.mark.slow
 def test_an_answer_is_the_same_alone_among_others_and_from_a_stream_or_a_waveform(kept, tiny_corpus) -> None:
     paths = [clip.path for clip in tiny_corpus.clips[:4]]
     with Predictor.load(kept) as predictor:
@@ -202,6 +205,7 @@ def test_bad_files_have_their_reason_and_the_others_their_answer(kept, tiny_corp
     assert "the model was trained on clips of" in found[5].unlike and not found[1].unlike
 
 
+@pytest.mark.slow
 def test_a_fusion_of_two_padded_poolings(make_run, store, tiny_corpus, tmp_path: Path) -> None:
     made = make_run("hyfuse-symmetric", a="logmel@pooling=mean-std", b="logmel@pooling=time")
     config, dataset = training.of_run(made, store)
@@ -219,6 +223,7 @@ def test_a_fusion_of_two_padded_poolings(make_run, store, tiny_corpus, tmp_path:
         np.testing.assert_allclose(list(item.probabilities.values()), expected[row], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_models_that_cannot_stand_alone_are_refused(make_run, store) -> None:
     for made, says in (
         (make_run("svm"), "no file format that is safe to load from anybody"),

@@ -60,6 +60,7 @@ def test_equal_predictions_are_called_equal() -> None:
     assert found.pairs[0].p == 1.0 and found.pairs[0].p_mcnemar == 1.0
 
 
+@pytest.mark.slow
 def test_holm_over_all_pairs() -> None:
     found = compare.compare([run(0.8, 1), run(0.75, 2), run(0.6, 3)])
     assert len(found.pairs) == 3
@@ -185,6 +186,7 @@ def test_other_validation_parts_give_the_same_t_test_both_ways(write_run, tmp_pa
     assert there.t == pytest.approx(paired_tests.corrected_resampled_t(folds, 40 / 120)[0])
 
 
+@pytest.mark.slow
 def test_what_a_run_warns_of_is_said_once_where_it_holds_for_all(write_run, tmp_path: Path) -> None:
     drawn = "hubert has random weights: the figures say nothing about the published model."
     one = write_run(tmp_path / "one", run(0.8, 1), weights="random:0")

@@ -42,6 +42,7 @@ def dataset(make_store: MakeStore) -> Dataset:
     return load_dataset(make(), make_store())
 
 
+@pytest.mark.slow
 def test_the_run_folder_holds_everything(dataset: Dataset, tmp_path: Path) -> None:
     out = tmp_path / "run"
     result = execution.execute(make(), dataset, out)
@@ -67,6 +68,7 @@ def test_the_run_folder_holds_everything(dataset: Dataset, tmp_path: Path) -> No
     assert metrics["parameters"] == result.folds[0].parameters == 24 * 128 + 128 + 128 * 3 + 3
 
 
+@pytest.mark.slow
 def test_config_yaml_holds_what_made_the_result_and_makes_it_again(dataset: Dataset, tmp_path: Path) -> None:
     first = execution.execute(make(), dataset, tmp_path / "one")
     text = yaml.safe_load((tmp_path / "one" / "config.yaml").read_text("utf-8"))
@@ -78,6 +80,7 @@ def test_config_yaml_holds_what_made_the_result_and_makes_it_again(dataset: Data
     pd.testing.assert_frame_equal(first.predictions, second.predictions, check_exact=True)
 
 
+@pytest.mark.slow
 def test_saved_models_give_the_written_probabilities(dataset: Dataset, tmp_path: Path) -> None:
     import keras
 
@@ -91,6 +94,7 @@ def test_saved_models_give_the_written_probabilities(dataset: Dataset, tmp_path:
         np.testing.assert_allclose(found, chosen[[f"p_{name}" for name in dataset.classes]], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_overwritten_unasked(dataset: Dataset, tmp_path: Path) -> None:
     execution.execute(make("svm"), dataset, tmp_path / "run")
     before = (tmp_path / "run" / "metrics.json").read_text("utf-8")
@@ -165,6 +169,7 @@ class _Watch(Observer):
                 raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(dataset: Dataset, tmp_path: Path) -> None:
     whole = execution.execute(make(), dataset, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -179,6 +184,7 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(dataset: Data
     assert len(list((tmp_path / "cut").glob("fold_*.keras"))) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["seed=3", "training.epochs=3", "options.dropout=0.1"])
 def test_folds_of_another_configuration_are_not_taken_up(dataset: Dataset, tmp_path: Path, change: str) -> None:
     with pytest.raises(KeyboardInterrupt):
@@ -188,6 +194,7 @@ def test_folds_of_another_configuration_are_not_taken_up(dataset: Dataset, tmp_p
     assert watch.finished == [0]
 
 
+@pytest.mark.slow
 def test_folds_of_other_embeddings_under_the_same_key_are_not_taken_up(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         execution.execute(make("svm"), dataset, tmp_path / "run", observer=_Watch(2))
@@ -232,6 +239,7 @@ def test_a_killed_process_loses_at_most_the_fold_in_flight(make_store: MakeStore
     assert kept > 0
 
 
+@pytest.mark.slow
 def test_a_damaged_finished_fold_is_named(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         execution.execute(make(), dataset, tmp_path / "run", observer=_Watch(1))
@@ -240,6 +248,7 @@ def test_a_damaged_finished_fold_is_named(dataset: Dataset, tmp_path: Path) -> N
         execution.execute(make(), dataset, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_free_folder_numbers_what_is_taken(dataset: Dataset, tmp_path: Path) -> None:
     first = execution.free_folder(tmp_path, make("svm"), dataset)
     assert first.name == "standin-svm-hubert-random-seed0"
@@ -258,7 +267,7 @@ def test_a_folder_in_which_somebody_works_is_not_free(dataset: Dataset, tmp_path
 def test_a_single_clip_of_an_emotion_in_training_is_named_before_training(
     make_store: MakeStore, tmp_path: Path
 ) -> None:
-    dataset = cross_validation.load_dataset(make("svm"), make_store())
+    dataset = load_dataset(make("svm"), make_store())
     few = dataset.clips["emotion"].eq("sadness") & ~dataset.clips["id"].isin(["s0-t0-sadness", "s1-t0-sadness"])
     less = replace(
         dataset, clips=dataset.clips[~few], arrays={name: array[~few] for name, array in dataset.arrays.items()}
@@ -268,6 +277,7 @@ def test_a_single_clip_of_an_emotion_in_training_is_named_before_training(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_of_other_settings_keeps_its_folder(dataset: Dataset, tmp_path: Path) -> None:
     first = execution.free_folder(tmp_path, make(), dataset)
     with pytest.raises(KeyboardInterrupt):
@@ -278,6 +288,7 @@ def test_an_interrupted_run_of_other_settings_keeps_its_folder(dataset: Dataset,
     assert not (first / ".lock").exists()
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_do_not_mix_in_one_folder(dataset: Dataset, tmp_path: Path) -> None:
     """While one works, a second one is refused and changes nothing; afterwards the folder is free again."""
     out, refused = tmp_path / "run", []
@@ -295,6 +306,7 @@ def test_two_runs_at_once_do_not_mix_in_one_folder(dataset: Dataset, tmp_path: P
     execution.execute(make("svm", "seed=5"), dataset, out, overwrite=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_while_a_model_is_saved_is_an_error_in_words(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,6 +320,7 @@ def test_a_disk_that_fills_up_while_a_model_is_saved_is_an_error_in_words(
     assert len(execution.execute(make(), dataset, tmp_path / "run").folds) == 3
 
 
+@pytest.mark.slow
 def test_repeats_keep_every_model_under_its_own_name(dataset: Dataset, tmp_path: Path) -> None:
     result = execution.execute(make("fcn", "split.repeats=2"), dataset, tmp_path / "run")
     assert len(result.folds) == 6
@@ -316,6 +329,7 @@ def test_repeats_keep_every_model_under_its_own_name(dataset: Dataset, tmp_path:
     assert list(counts) == [len(dataset.clips)] * 2
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_is_part_of_a_run(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

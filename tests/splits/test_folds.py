@@ -21,6 +21,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("corpus", "method", "number"), CASES)
 def test_every_clip_is_tested_exactly_once_and_nothing_is_on_both_sides(tables, corpus, method, number):
     clips = tables[corpus]
@@ -45,6 +46,7 @@ def test_every_clip_is_tested_exactly_once_and_nothing_is_on_both_sides(tables, 
     assert [f.index for f in found if f.repeat == 1] == list(range(len(found) // 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("corpus", "method", "number"), CASES)
 def test_the_order_of_the_rows_does_not_matter_and_seeds_repeat(tables, corpus, method, number):
     clips = tables[corpus]
@@ -97,6 +99,7 @@ def unevenness(clips, tests):
     return np.sqrt((((counts - even) / even) ** 2).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("corpus", "method"), [("emodb", "speaker"), ("emodb", "text"), ("cremad", "speaker"), ("mesd", "text")]
 )

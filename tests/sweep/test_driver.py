@@ -21,6 +21,7 @@ def _events(ledger: Ledger, event: str) -> list[str]:
     return [entry["unit"] for entry in ledger.events() if entry["event"] == event]
 
 
+@pytest.mark.slow
 def test_every_unit_runs_once_and_leaves_a_run_folder(make_plan, store, folder, inline) -> None:
     ledger, engine, plan = Ledger(folder), inline(store), make_plan()
     news = []
@@ -42,6 +43,7 @@ def test_every_unit_runs_once_and_leaves_a_run_folder(make_plan, store, folder, 
     assert again.ran == [] and len(_events(ledger, "start")) == 15
 
 
+@pytest.mark.slow
 def test_a_run_folder_is_what_cv_makes(make_plan, store, folder, inline, tmp_path) -> None:
     from serfuse.experiment.dataset import load_dataset
     from serfuse.runs import execution
@@ -57,6 +59,7 @@ def test_a_run_folder_is_what_cv_makes(make_plan, store, folder, inline, tmp_pat
     assert {**a, "seconds": 0} == {**b, "seconds": 0}
 
 
+@pytest.mark.slow
 def test_what_failed_is_tried_again_then_reported_and_stops_nothing(make_plan, store, folder, inline) -> None:
     plan = make_plan()
     once, always = plan.units[1].name, plan.units[7].name
@@ -103,6 +106,7 @@ def _full_after(monkeypatch: pytest.MonkeyPatch, writes: int, error: OSError = N
     monkeypatch.setattr(fold_files, "write", write)
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_sweep_and_loses_only_the_unit_in_flight(
     make_plan, store, folder, inline, monkeypatch
 ) -> None:

@@ -86,6 +86,7 @@ def test_a_container_has_what_its_limit_leaves_and_files_read_lately_make_room(
     assert memory.available() > 110 * _MIB
 
 
+@pytest.mark.slow
 def test_with_too_little_memory_for_two_there_is_one_worker(make_plan, store, workers) -> None:
     engine = ProcessEngine(store.root, jobs=3, threads=1, budget=memory.Budget(_MIB), devices=[])
     units = make_plan().units

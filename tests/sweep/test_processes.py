@@ -134,6 +134,7 @@ def test_two_sweeps_on_one_folder_share_the_work(store, sweep: Path, tmp_path: P
     assert len(workers) == 2, "both had a part in it"
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced_and_its_unit_run_again(
     make_plan, store, folder, inline, workers, tmp_path
 ) -> None:
@@ -169,6 +170,7 @@ def test_gpus_are_those_that_cuda_would_show(shown: str, names: list[str], monke
     assert engines.gpus() == names
 
 
+@pytest.mark.slow
 def test_each_worker_has_its_threads_and_a_gpu_of_its_own(make_plan, store, workers, monkeypatch) -> None:
     monkeypatch.setattr(memory, "available", lambda: 64 << 30)
     engine = ProcessEngine(store.root, jobs=2, threads=3, budget=memory.Budget(), devices=["5", "7"])
@@ -225,6 +227,7 @@ def test_a_worker_that_has_grown_is_replaced(make_plan, store, folder) -> None:
     assert not [entry for entry in ledger.events() if entry["event"] == "fail"]
 
 
+@pytest.mark.slow
 def test_control_c_is_clean(store, sweep: Path, tmp_path: Path) -> None:
     out = tmp_path / "stopped"
     process = _start(sweep, store, out, "--jobs", "2")

@@ -41,6 +41,7 @@ def cluster():
     found.shutdown()
 
 
+@pytest.mark.slow
 def test_a_killed_worker_changes_nothing(cluster, make_plan, store, folder, inline, tmp_path) -> None:
     from serfuse.sweep.ray_engine import RayEngine
 
@@ -89,6 +90,7 @@ def test_a_killed_worker_changes_nothing(cluster, make_plan, store, folder, inli
         assert (ours / "predictions.csv").read_bytes() == (theirs / "predictions.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_memory_for_one_worker_is_no_reason_to_wait_for_ever(make_plan, make_store, store, folder, tmp_path) -> None:
     """The second actor finds no place beside the first: its unit runs when the first one has nothing to do."""
     from serfuse.sweep.ray_engine import RayEngine

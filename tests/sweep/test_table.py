@@ -13,6 +13,7 @@ from serfuse.sweep import driver, render, table
 from serfuse.sweep.ledger import Ledger
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_runs(make_plan, store, folder, inline) -> None:
     plan, ledger = make_plan(metrics=["macro_f1", "uar"]), Ledger(folder)
     driver.run(plan, ledger, inline(store))
@@ -30,6 +31,7 @@ def test_figures_are_those_of_the_runs(make_plan, store, folder, inline) -> None
     assert any("test speakers are also in training" in note for note in found.notes)
 
 
+@pytest.mark.slow
 def test_seeds_count_as_further_folds(make_plan, store, folder, inline) -> None:
     plan, ledger = make_plan(("row=wavlm",), seeds=[0, 5, 9]), Ledger(folder)
     driver.run(plan, ledger, inline(store))
@@ -40,6 +42,7 @@ def test_seeds_count_as_further_folds(make_plan, store, folder, inline) -> None:
     assert figure.low < figure.measured < figure.high
 
 
+@pytest.mark.slow
 def test_log_loss_and_a_metric_that_the_runs_lack_are_measured_and_shown_as_they_are(
     make_plan, store, folder, inline
 ) -> None:
@@ -61,6 +64,7 @@ def test_log_loss_and_a_metric_that_the_runs_lack_are_measured_and_shown_as_they
     assert "in per cent (log loss, mine as they are), with the 95 % interval" in found.notes[0]
 
 
+@pytest.mark.slow
 def test_a_cell_is_missing_until_its_last_fold(make_plan, store, folder, inline) -> None:
     plan, ledger = make_plan(("row=hubert",), seeds=[0, 1]), Ledger(folder)
     last = plan.units[-1].name

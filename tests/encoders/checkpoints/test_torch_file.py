@@ -70,6 +70,7 @@ def test_a_name_beside_the_weights_is_refused_and_not_run(tmp_path, zipped) -> N
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "says"),
     [
