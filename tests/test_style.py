@@ -40,7 +40,6 @@ def _too_long(source: str) -> list[tuple[str, int]]:
     return found
 
 
-@pytest.mark.slow
 def test_functions_take_few_positional_arguments() -> None:
     files = sorted([*(ROOT / "serfuse").rglob("*.py"), *(ROOT / "cli").rglob("*.py")])
     assert len(files) > 100
