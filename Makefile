@@ -39,7 +39,7 @@ install: $(STAMP)
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "serfuse needs Python 3.11 or later, this is " + sys.version)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,jax,lyra,ray]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[codecs,dev,jax,lyra,ray]'
 	touch $(STAMP)
 
 clean:

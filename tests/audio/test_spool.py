@@ -53,6 +53,7 @@ def test_eight_bits_have_their_own_full_scale(voice: np.ndarray) -> None:
             np.testing.assert_array_equal(audio.read(found, RATE), expected.astype("float32"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -197,6 +197,7 @@ def test_random_weights_are_called_random(serfuse, make_store, tmp_path: Path) -
         assert "trained:" not in compared.output
 
 
+@pytest.mark.slow
 def test_loso_and_speaker_splits_name_no_leak(serfuse, store) -> None:
     done = serfuse("cv", "--head", "svm", "--a", "hubert", "--split", "loso")
     assert done.exit_code == 0, done.output
@@ -210,6 +211,7 @@ def test_one_speaker_cannot_be_split_by_speaker(serfuse, make_store, tmp_path: P
         assert done.exit_code == 1 and "speaker" in done.output, split
 
 
+@pytest.mark.slow
 def test_clips_that_were_skipped_are_counted_and_the_split_is_told_also_when_quiet(serfuse, store) -> None:
     key, row = store.find("standin", "hubert"), store.clips("standin").iloc[0]
     known = Clip(row["id"], Path(row["path"]), row["emotion"], row["speaker"], row["text"])

@@ -78,6 +78,7 @@ def test_json_is_all_there_is_on_standard_output(serfuse) -> None:
     assert (report["pad"], report["pooling"], report["interrupted"]) == ("none", "time", False)
 
 
+@pytest.mark.slow
 def test_bad_clips_are_listed_and_the_exit_code_says_so(serfuse, data: Path) -> None:
     (data / "anger" / "empty.wav").write_bytes(b"")
     (data / "sadness" / "text.wav").write_text("no audio " * 100)
@@ -111,6 +112,7 @@ def test_an_encoder_without_weights_does_not_stop_the_others(serfuse, monkeypatc
     assert "not here" in report["encoders"][0]["error"] and report["encoders"][1]["reused"] == 6
 
 
+@pytest.mark.slow
 def test_a_model_says_that_it_is_loading_before_its_first_clip(serfuse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("SERFUSE_WEIGHTS", "nowhere")
@@ -130,6 +132,7 @@ def test_random_weights_say_so_wherever_they_are_shown(serfuse) -> None:
     assert "NEVER TRAINED" in listed.stdout
 
 
+@pytest.mark.slow
 def test_a_limit_adds_to_what_is_there(serfuse) -> None:
     done = serfuse("--encoder", "counting", "--limit", "2")
     assert "speech: 2 of 6 clips" in done.stdout and "anger 1, sadness 1" in done.stdout

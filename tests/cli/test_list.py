@@ -124,6 +124,7 @@ def test_on_a_terminal_of_80_columns_every_encoder_is_one_line() -> None:
     assert all(len(line) <= 80 for line in table[1:])
 
 
+@pytest.mark.slow
 def test_listing_loads_no_library_that_computes() -> None:
     code = (
         "import sys\nfrom serfuse.cli import main\nfrom click.testing import CliRunner\n"

@@ -52,6 +52,7 @@ def test_a_model_that_is_there_is_not_replaced_unasked(folder: Path) -> None:
     assert card["inputs"]["a"]["key"]["encoder"] == "logmel" and card["evaluation"]["split"] == "random"
 
 
+@pytest.mark.slow
 def test_a_file_and_what_to_expect(folder: Path, good: Path) -> None:
     done = call("predict", folder / "winner.serfuse", good, "--quiet")
     assert done.exit_code == 0, done.output

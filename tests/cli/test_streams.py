@@ -40,6 +40,7 @@ def test_what_libraries_write_past_python_never_reaches_the_result() -> None:
     assert done.stderr == b"message\n"
 
 
+@pytest.mark.slow
 def test_closed_and_full_streams() -> None:
     full = run(COMMAND, ">/dev/full")
     assert full.returncode == 1 and full.stderr.decode().splitlines() == [

@@ -9,6 +9,7 @@ from serfuse.prediction.predictor import Predictor
 KEPT = Path(__file__).resolve().parent / "version_0_1"
 
 
+@pytest.mark.slow
 def test_a_model_of_version_0_1_gives_its_answers() -> None:
     with Predictor.load(KEPT / "model.serfuse") as predictor:
         answer = predictor.predict_one(KEPT / "clip.wav")

@@ -179,6 +179,7 @@ def test_random_weights_follow_the_seed_and_leave_the_generator_alone():
     assert not np.allclose(values[0], values[2], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same(checkpoint):
     code = (
         "import sys, numpy as np; from dataclasses import replace; from serfuse import encoders\n"

@@ -58,6 +58,7 @@ def encoder(name, checkpoint):
     return load(name, checkpoint)
 
 
+@pytest.mark.slow
 def test_a_small_checkpoint_tells_its_own_size(name, encoder, checkpoint, facts):
     assert encoder.preset.vector_size == facts.small
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent

@@ -66,6 +66,7 @@ def _by_hand(state, x):
     return conv("conv2", _snake(x, state["snake1.alpha"]), padding=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("samples", [1, 320, 4801, 80000])
 def test_against_the_papers_architecture_written_out(encoder, samples):
     state = dac_model().encoder.state_dict()

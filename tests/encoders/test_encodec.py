@@ -76,6 +76,7 @@ def test_parity_with_transformers(encoder, state, samples):
     np.testing.assert_allclose(encoder.frames(clip), expected, rtol=0, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_right_padding_at_a_frame_changes_nothing(encoder):
     clip = tone(9600, 24000)
     padded = np.concatenate([clip, np.zeros(3200, dtype=np.float32)])

@@ -63,6 +63,7 @@ def test_hub_revisions_are_whole_commits() -> None:
     assert all(len(revision) == 40 and int(revision, 16) for revision in pinned)
 
 
+@pytest.mark.slow
 def test_unknown_names_list_the_choices() -> None:
     for call in (encoders.preset, encoders.load, encoders.weights_status, table_row):
         with pytest.raises(

@@ -36,6 +36,7 @@ def test_encodec_is_told_apart(tmp_path):
         load(NAME, tmp_path / "other.pt")
 
 
+@pytest.mark.slow
 def test_full_size():
     with torch.device("meta"):
         model = family.build(encoders.preset(NAME))

@@ -49,6 +49,7 @@ def test_missing_encoder_lists_what_there_is(make_store: MakeStore) -> None:
     assert "hubert" in str(caught.value) and "serfuse extract" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_mistyped_encoder_is_told_from_one_that_was_not_extracted(make_store: MakeStore) -> None:
     store = make_store()
     with pytest.raises(UnknownNameError, match="Did you mean 'hubert'") as caught:

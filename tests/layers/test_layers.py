@@ -188,6 +188,7 @@ def test_arguments_out_of_range(make, words):
         make()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "shapes", "words"),
     [

@@ -140,6 +140,7 @@ MASKED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epsilon", [0.02, 0.1])
 @pytest.mark.parametrize("kind", MASKED)
 def test_masked_is_unmasked_whatever_the_masked_points_hold(kind, epsilon):

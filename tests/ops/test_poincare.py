@@ -182,6 +182,7 @@ def test_values_and_gradients_at_zero(dtype):
         np.testing.assert_allclose(found, factor * weights, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "size"), [("float32", 1e3), ("float32", 1e18), ("float64", 1e18)])
 def test_huge_vectors_end_on_the_edge(dtype, size):
     direction = ball(0, 12, dtype, lowest=1.0, highest=1.0)

@@ -158,6 +158,7 @@ def test_the_worst_cost_for_scalings_in_float32():
     assert np.isfinite(gradient).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epsilon", [LOG, SCALINGS])
 @pytest.mark.parametrize("features", [3, 20])
 @pytest.mark.parametrize("dtype", DTYPES)

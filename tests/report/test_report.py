@@ -389,6 +389,7 @@ def test_the_command_refuses_what_it_cannot_do(folders: list[Path], tmp_path: Pa
     assert run(main, ["report"]).exit_code == 2
 
 
+@pytest.mark.slow
 def test_splits_of_other_settings_are_no_gap_and_a_run_that_cannot_be_paired_is_named(folders, tmp_path) -> None:
     other = tmp_path / "other"
     shutil.copytree(folders[1], other)
@@ -422,6 +423,7 @@ def test_runs_that_look_alike_are_told_apart_by_the_settings_that_differ(folders
     assert [run.title for run in folders_of.read([folders[0], copy])] == ["svm (svm-random)", "svm (copy)"]
 
 
+@pytest.mark.slow
 def test_what_changed_since_is_said_and_other_recordings_are_not_played(folders, reported, tmp_path) -> None:
     """The store gets another label and another recording; a run on those is not put beside the one before."""
     table = EmbeddingStore(reported / "store").clips("emodb")

@@ -111,6 +111,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(dataset: Dataset, tmp_path:
         execution.execute(make("svm"), dataset, tmp_path / "file" / "run")
 
 
+@pytest.mark.slow
 def test_a_picture_that_fails_is_a_remark_and_the_numbers_are_there(
     dataset: Dataset, tmp_path: Path, monkeypatch
 ) -> None:

@@ -34,6 +34,7 @@ def test_confusion_with_a_class_that_never_occurs(tmp_path: Path) -> None:
     assert np.isfinite(_pixels(tmp_path / "a.png")).all()
 
 
+@pytest.mark.slow
 def test_projection_parts_what_is_apart_and_repeats() -> None:
     rng = np.random.default_rng(0)
     features = np.concatenate([rng.normal(0, 0.1, (20, 8)), rng.normal(5, 0.1, (20, 8))])
@@ -79,6 +80,7 @@ def test_many_speakers_get_a_count_instead_of_a_legend() -> None:
     assert len(few.legends[0].get_texts()) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["$\\frac{$", "_hidden", "a\nb", "x" * 500])
 def test_names_are_no_formulas_and_none_is_left_out(name: str) -> None:
     points = pd.DataFrame({"x": [0.0, 1.0], "y": [0.0, 1.0], "label": [name, "anger"]})

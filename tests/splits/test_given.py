@@ -30,6 +30,7 @@ def test_given_parts_are_one_published_split():
     assert 0 < len(fold.validation) < len(data) / 5
 
 
+@pytest.mark.slow
 def test_two_given_folds_are_enough_and_one_is_not():
     data = small(120)
     data["fold"] = ["1", "2"] * (len(data) // 2)

@@ -113,6 +113,7 @@ def test_claims_of_the_older_format(tmp_path) -> None:
         check_torch_file(tmp_path / "x.pt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["xvector", "encodec", "speechtokenizer", "soundstream"])
 def test_every_encoder_of_one_file_looks_first(tmp_path, name) -> None:
     """Without the check the process would end here."""
@@ -121,6 +122,7 @@ def test_every_encoder_of_one_file_looks_first(tmp_path, name) -> None:
         encoders.load(name, LoadRequest(weights=path, device="cpu"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hubert", "dac"])
 def test_every_encoder_of_transformers_looks_first(tmp_path, name) -> None:
     settings = {
