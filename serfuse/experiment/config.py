@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .. import models
 from ..errors import ConfigError
@@ -28,12 +28,46 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """Which rows of the store are used."""
+    """Which rows of the store are used.
+
+    The inputs are called "a", "b", "c" ... in their order. A file may say them one by one, or as a list `inputs`.
+    """
 
     corpus: str | None = Field(None, description="a corpus of the store; may be left out when it holds one")
     a: str | None = Field(None, description="first encoder, optionally with selectors: 'hubert@pooling=time,layer=6'")
     b: str | None = Field(None, description="second encoder, for a fusion")
-    pooling: str | None = Field(None, description="pooling of both, needed when the store holds several")
+    c: str | None = Field(None, description="third encoder, for fusions that take more than two")
+    d: str | None = None
+    e: str | None = None
+    f: str | None = None
+    g: str | None = None
+    h: str | None = None
+    pooling: str | None = Field(None, description="pooling of all, needed when the store holds several")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _listed(cls, values: Any) -> Any:
+        """Take `inputs: [x, y]` for `a: x`, `b: y`."""
+        if not isinstance(values, Mapping) or values.get("inputs") is None:
+            return values
+        listed, rest = values["inputs"], {key: value for key, value in values.items() if key != "inputs"}
+        if not isinstance(listed, Sequence) or isinstance(listed, str) or not 1 <= len(listed) <= models.MAX_INPUTS:
+            raise ValueError(f"inputs must list 1 to {models.MAX_INPUTS} encoders, received {listed!r}")
+        if twice := [name for name in models.INPUTS if rest.get(name) is not None]:
+            raise ValueError(f"say the encoders either as inputs or one by one, not both ({', '.join(twice)})")
+        return {**rest, **dict(zip(models.INPUTS, listed, strict=False))}
+
+    @model_validator(mode="after")
+    def _without_gaps(self) -> "DataConfig":
+        given = "".join(self.inputs)
+        if not models.INPUTS.startswith(given):
+            raise ValueError(f"the encoders are called a, b, c ... without gaps, received {', '.join(given)}")
+        return self
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The encoders that were given, by the name of their input, in order."""
+        return {name: text for name in models.INPUTS if (text := getattr(self, name))}
 
 
 class SplitConfig(_Section):
@@ -213,6 +247,13 @@ def shipped(name: str) -> dict[str, Any]:
 SHORT = {
     "a": "data.a",
     "b": "data.b",
+    "c": "data.c",
+    "d": "data.d",
+    "e": "data.e",
+    "f": "data.f",
+    "g": "data.g",
+    "h": "data.h",
+    "inputs": "data.inputs",
     "corpus": "data.corpus",
     "pooling": "data.pooling",
     "split": "split.name",
@@ -317,4 +358,7 @@ def dump(config: Config) -> str:
     values["options"] = config.model_options().model_dump(mode="json")
     if not config.metrics:  # as in the files that were written before there was this key
         del values["metrics"]
+    for name in models.INPUTS[2:]:
+        if values["data"][name] is None:
+            del values["data"][name]
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

@@ -22,7 +22,7 @@ class Part:
     """Clips that are trained on, watched by early stopping, or tested; rows of all three fields belong together.
 
     Attributes:
-        arrays: `{"a": (N, D_a)}` or with "b", float32.
+        arrays: `{"a": (N, D_a), ...}`, one per input of the model, float32.
         labels: `(N,)` class numbers, int64.
         ids: `(N,)` clip ids.
     """
@@ -43,10 +43,10 @@ class Dataset:
         corpus: name.
         info: what the store knows of it (`speaker_kind`, `synthetic`, ...).
         clips: one row per clip with `id, emotion, speaker, text, fold, audio`, sorted by id.
-        arrays: `{"a": (N, D_a)}` or with "b", float32, rows as in `clips`.
+        arrays: `{"a": (N, D_a), ...}`, one per input of the model, float32, rows as in `clips`.
         keys: the embedding key of each array.
-        left_out: clips of the corpus that lack an embedding (they were skipped as unusable): `clip`, `name` ("a" or
-            "b") and `reason`.
+        left_out: clips of the corpus that lack an embedding (they were skipped as unusable): `clip`, `name` (of the
+            input) and `reason`.
     """
 
     corpus: str
@@ -143,12 +143,11 @@ def load_dataset(config: Config, store: EmbeddingStore) -> Dataset:
         StoreError: the store holds no such corpus or embedding, several that fit, or one with missing clips.
     """
     model = models.get(config.model)
-    wanted = {"a": config.data.a, "b": config.data.b}
-    given = {side: text for side, text in wanted.items() if text}
-    if sorted(given) != ["a", "b"][: model.inputs]:
-        need = "one encoder: --a NAME" if model.inputs == 1 else "two encoders: --a NAME --b NAME"
+    given = config.data.inputs
+    if not model.takes(len(given)):
+        need = " ".join(f"--{side} NAME" for side in models.INPUTS[: model.inputs])
         have = ", ".join(f"--{side} {text}" for side, text in given.items()) or "none"
-        raise ConfigError(f"The model {config.model!r} takes {need}; received {have}.")
+        raise ConfigError(f"The model {config.model!r} takes {model.inputs_wanted}: {need}; received {have}.")
     corpus = config.data.corpus or _only_corpus(store)
     keys = {}
     for side, text in given.items():

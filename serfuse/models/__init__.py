@@ -5,7 +5,7 @@ of the group `serfuse.models` (docs/extending.md).
 """
 
 from ..registry import Registry
-from .base import Model, Options
+from .base import INPUTS, MAX_INPUTS, Model, Options
 
 MODELS: Registry[Model] = Registry(
     "model",
@@ -32,4 +32,4 @@ def describe(name: str) -> str:
     return get(name).summary
 
 
-__all__ = ["MODELS", "Model", "Options", "describe", "get", "names"]
+__all__ = ["INPUTS", "MAX_INPUTS", "MODELS", "Model", "Options", "describe", "get", "names"]

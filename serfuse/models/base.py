@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+INPUTS = "abcdefgh"
+"""The names of a model's inputs, in their order."""
+MAX_INPUTS = len(INPUTS)
+
+
 class Options(BaseModel):
     """Base of a model's own settings: unknown keys are an error, values are checked."""
 
@@ -18,11 +23,11 @@ class Options(BaseModel):
 
 @dataclass(frozen=True)
 class Model:
-    """A classifier of one representation, or of two that it fuses.
+    """A classifier of one representation, or of several that it fuses.
 
     Attributes:
         name: registry name.
-        inputs: 1 (one representation, input "a") or 2 (inputs "a" and "b").
+        inputs: the fewest representations that it takes: 1 (input "a"), 2 (inputs "a" and "b"), ...
         summary: one line for `serfuse list models`.
         options: the pydantic class of its settings.
         build: `build(arrays, classes, options, seed)`, see below.
@@ -33,8 +38,9 @@ class Model:
             ones of Keras, such as `"my_package.layers:Gate"` (registered with Keras for saving), `"keras.layers:
             MultiHeadAttention"` or `"keras.initializers:HeNormal"`. A model file may name nothing else: `serfuse train`
             refuses a network with more.
+        max_inputs: the most representations that it takes, up to `MAX_INPUTS`; `None`: as many as `inputs`.
 
-    `build` gets the *training part* of each input, `{"a": (N, D_a), "b": (N, D_b)}` in float32, because some models
+    `build` gets the *training part* of each input, `{"a": (N, D_a), ...}` in float32, because some models
     set constants from it (the scale of the exponential map, a reference set, the input statistics), the number of
     classes, the options and a seed. It returns an uncompiled `keras.Model` from a dict of inputs to class
     probabilities whose penultimate layer is called "penultimate"; or, for scikit-learn, an unfitted estimator.
@@ -49,3 +55,20 @@ class Model:
     published_as: tuple[tuple[str, str], ...] = ()
     batch_dependent: Callable[[Any], bool] = field(default=lambda options: False)
     layers: tuple[str, ...] = ()
+    max_inputs: int | None = None
+
+    @property
+    def most_inputs(self) -> int:
+        """The most representations that it takes."""
+        return self.max_inputs or self.inputs
+
+    def takes(self, count: int) -> bool:
+        """Whether it can be made of so many representations."""
+        return self.inputs <= count <= self.most_inputs
+
+    @property
+    def inputs_wanted(self) -> str:
+        """How many representations it takes, in words: "1 representation", "2 to 8 representations"."""
+        if self.most_inputs == self.inputs:
+            return f"{self.inputs} representation{'s' if self.inputs > 1 else ''}"
+        return f"{self.inputs} to {self.most_inputs} representations"

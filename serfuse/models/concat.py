@@ -1,4 +1,4 @@
-"""Concatenation of two branches: the baseline fusion of both papers."""
+"""Concatenation of branches: the baseline fusion of both papers, which has two."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from . import branch
-from .base import Model
+from .base import MAX_INPUTS, Model
 from .fcn import FcnOptions
 
 
@@ -23,7 +23,7 @@ class ConcatPooledOptions(ConcatOptions):
 
 
 def build(arrays: Mapping[str, np.ndarray], classes: int, options: ConcatOptions, seed: int, *, pooled: bool) -> Any:
-    """Two branches, flattened (and projected to 120 in PARROT's form), concatenated, Dense(128), softmax.
+    """Build two or more branches, flattened (and projected to 120 in PARROT's form), concatenated, Dense(128), softmax.
 
     HYFuse section 4.2: "the same architecture as HYFuse up to feature flattening and subsequently a FCN". PARROT
     section 4.2: PARROT without its two fusion branches, "the rest modeling same", so the projection stays.
@@ -52,16 +52,18 @@ def build(arrays: Mapping[str, np.ndarray], classes: int, options: ConcatOptions
 CONCAT = Model(
     "concat",
     2,
-    "two CNN branches concatenated (HYFuse's baseline)",
+    "CNN branches concatenated (HYFuse's baseline)",
     ConcatOptions,
     partial(build, pooled=False),
     published_as=(("hyfuse", "concat"),),
+    max_inputs=MAX_INPUTS,
 )
 CONCAT_POOLED = Model(
     "concat-pooled",
     2,
-    "two pooled CNN branches, projected to 120 and concatenated (PARROT's baseline)",
+    "pooled CNN branches, projected to 120 and concatenated (PARROT's baseline)",
     ConcatPooledOptions,
     partial(build, pooled=True),
     published_as=(("parrot", "concat"),),
+    max_inputs=MAX_INPUTS,
 )

@@ -185,7 +185,7 @@ def test_configure_is_what_the_command_line_makes_of_the_same_words() -> None:
 
 
 def test_configure_names_what_it_does_not_know() -> None:
-    with pytest.raises(ConfigError, match=r"Unknown settings: epoch, kappa\. Choose from a, b, corpus"):
+    with pytest.raises(ConfigError, match=r"Unknown settings: epoch, kappa\. Choose from a, b, c"):
         configs.configure("hyfuse", kappa=1.0, epoch=3)
     with pytest.raises(UnknownNameError, match="Did you mean 'parrot'"):
         configs.configure("parot", a="wavlm")
@@ -199,3 +199,30 @@ def test_a_model_needs_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert configs.configure("fcn", a="hubert") == configs.Config(model="fcn", data={"a": "hubert"})
     with pytest.raises(UnknownNameError, match="Choose one of"):
         configs.shipped("../fcn")
+
+
+def test_inputs_are_said_one_by_one_or_as_a_list_and_mean_the_same() -> None:
+    one_by_one = configs.configure("concat", a="prosody", b="logmel", c="hubert@layer=6")
+    listed = configs.configure("concat", inputs=["prosody", "logmel", "hubert@layer=6"])
+    assert one_by_one == listed
+    assert listed.data.inputs == {"a": "prosody", "b": "logmel", "c": "hubert@layer=6"}
+    assert configs.from_dict(configs.parse_yaml(configs.dump(listed), "a dump")) == listed
+
+
+def test_a_file_of_two_inputs_says_nothing_of_a_third() -> None:
+    data = configs.parse_yaml(configs.dump(configs.configure("concat", a="prosody", b="logmel")), "a dump")["data"]
+    assert data == {"corpus": None, "a": "prosody", "b": "logmel", "pooling": None}
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"inputs": ["x"], "b": "y"}, "not both"),
+        ({"inputs": "x"}, "must list 1 to 8 encoders, received 'x'"),
+        ({"inputs": list("abcdefghi")}, "must list 1 to 8 encoders"),
+        ({"a": "x", "c": "y"}, "without gaps, received a, c"),
+    ],
+)
+def test_inputs_that_cannot_be_meant(data: dict, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        configs.from_dict({"model": "concat", "data": data})
