@@ -162,7 +162,11 @@ def _advice(preset: EncoderPreset) -> str:
         get = f"Get them from https://huggingface.co/{preset.source}{revision}."
     else:
         get = f"Get them from {preset.source}."
-    return f"{get} Put {names or 'them'} into {weights_root() / preset.name}."
+    by_hand = f"{get} Put {names or 'them'} into {weights_root() / preset.name}."
+    command = f"serfuse weights get {preset.name}"
+    if preset.published or _HUB_NAME.fullmatch(preset.source):
+        return f"Get them with: {command}. Or by hand: {by_hand}"
+    return f"No command can fetch them ({command} says this too). {by_hand}"
 
 
 def _match(preset: EncoderPreset, folder: Path) -> tuple[dict[str, Path] | None, list[str]]:
