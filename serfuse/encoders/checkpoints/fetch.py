@@ -9,11 +9,14 @@ import sys
 import tempfile
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.message import Message
+from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any, BinaryIO
+from urllib.error import HTTPError
 
 from ...atomic_io import make_folder, write_atomic
 from ...errors import WeightsError
@@ -54,7 +57,7 @@ def fetch(preset: EncoderPreset) -> Path:
 def _keep(preset: EncoderPreset, file: PublishedFile, stream: IO[bytes], folder: Path) -> None:
     def copy(target: BinaryIO) -> None:
         digest, size = hashlib.sha256(), 0
-        while block := stream.read(_BLOCK):
+        while block := _read(preset, file, stream):
             size += len(block)
             if size > file.limit:
                 raise _not_had(preset, file, f"it has more than the {file.limit:,} bytes that it may have")
@@ -71,6 +74,13 @@ def _keep(preset: EncoderPreset, file: PublishedFile, stream: IO[bytes], folder:
     write_atomic(folder / file.name, copy)
 
 
+def _read(preset: EncoderPreset, file: PublishedFile, stream: IO[bytes]) -> bytes:
+    try:
+        return stream.read(_BLOCK)
+    except (OSError, HTTPException, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise _not_had(preset, file, f"It breaks off: {error}") from error
+
+
 @contextmanager
 def _opened(preset: EncoderPreset, file: PublishedFile) -> Iterator[IO[bytes]]:
     if not file.address.startswith("https://"):
@@ -78,7 +88,9 @@ def _opened(preset: EncoderPreset, file: PublishedFile) -> Iterator[IO[bytes]]:
     try:
         with urllib.request.build_opener(_OnlyHttps).open(file.address, timeout=_CONNECT_SECONDS) as response:
             yield response
-    except OSError as error:  # URLError, HTTPError, a timeout, a connection that breaks off
+    except HTTPError as error:
+        raise _not_had(preset, file, f"{file.address}: {error}") from error
+    except (OSError, HTTPException) as error:  # URLError, which has a reason; a timeout; no answer in HTTP
         raise _not_had(preset, file, f"{file.address}: {getattr(error, 'reason', None) or error}") from error
 
 
