@@ -44,6 +44,9 @@ def get(names: tuple[str, ...], as_json: bool) -> None:
     rows, failed = [], False
     for name in dict.fromkeys(names):
         try:
+            before = weights.status(name)
+            if not before.here and before.how.startswith("serfuse"):
+                click.echo(f"{name}: from {before.source} ...", err=True)
             status = weights.get(name)
         except SerfuseError as error:  # the others are still wanted
             click.echo(f"Error: {error}", err=True)

@@ -17,7 +17,7 @@ from .checks import check_batch
 from .resolve import open_request
 
 if TYPE_CHECKING:
-    import torch
+    from .speech_embedding_model import Network
 
 COLUMNS, COLUMN_STEP = 76, 8
 """Columns of the spectrogram under one frame, and from one frame to the next."""
@@ -34,8 +34,7 @@ class SpeechEmbedding(Encoder):
     def __init__(
         self,
         preset: EncoderPreset,
-        spectrogram: "torch.nn.Module",
-        convolutions: "torch.nn.Module",
+        model: "Network",
         *,
         weights_id: str,
         device: str = "cpu",
@@ -45,8 +44,8 @@ class SpeechEmbedding(Encoder):
         self.options = {}
         self.device = device
         # The spectrogram on the CPU whatever the device, so that the input of the network is the same.
-        self._spectrogram = spectrogram.eval().requires_grad_(False)
-        self._convolutions = convolutions.to(device).eval().requires_grad_(False)
+        self._spectrogram = model.spectrogram.eval()
+        self._convolutions = model.convolutions.to(device).eval().requires_grad_(False)
 
     def frames(self, waveform: np.ndarray) -> np.ndarray:
         return self.frames_batch([waveform])[0]
@@ -62,8 +61,9 @@ class SpeechEmbedding(Encoder):
             spectrogram = self._spectrogram(torch.from_numpy(samples))
             frames = (spectrogram.shape[1] - COLUMNS) // COLUMN_STEP + 1
             spectrogram = spectrogram[:, : COLUMNS + COLUMN_STEP * (frames - 1)]
-            output = self._convolutions(spectrogram.to(self.device))
-            return list(output.contiguous().cpu().numpy())
+            # On a CPU a batch is no faster than its clips, which then are what they are alone to the last digit.
+            together = spectrogram.split(1) if self.device == "cpu" else [spectrogram.to(self.device)]
+            return [clip for part in together for clip in self._convolutions(part).contiguous().cpu().numpy()]
 
 
 def load(preset: EncoderPreset, request: LoadRequest) -> SpeechEmbedding:
@@ -78,23 +78,26 @@ def load(preset: EncoderPreset, request: LoadRequest) -> SpeechEmbedding:
     opening = open_request(preset, request)
     weights = opening.weights
     with seeded(weights.seed or 0):
-        modules = build(preset)
+        model = build(preset)
     if not weights.random:
-        _fill(preset, modules, weights)
-    return SpeechEmbedding(preset, *modules, weights_id=weights.id, device=opening.device)
+        _fill(preset, model, weights)
+    return SpeechEmbedding(preset, model, weights_id=weights.id, device=opening.device)
 
 
-def build(preset: EncoderPreset) -> tuple["torch.nn.Module", "torch.nn.Module"]:
-    """Spectrogram and convolutions, with whatever weights torch's generator and default device give."""
-    from .speech_embedding_model import Convolutions, Spectrogram
+def build(preset: EncoderPreset) -> "Network":
+    """The architecture, with whatever weights torch's generator and default device give."""
+    from .speech_embedding_model import Network
 
-    return Spectrogram(preset.config["bins"], preset.config["bands"]), Convolutions(preset.config["layers"])
+    return Network(**preset.config)
 
 
-def _fill(preset: EncoderPreset, modules: Sequence["torch.nn.Module"], weights: Weights) -> None:
+def _fill(preset: EncoderPreset, model: "Network", weights: Weights) -> None:
     import torch
 
-    for module, name, sort in zip(modules, (_SPECTROGRAM, _EMBEDDING), (_spectrogram, _convolutions), strict=True):
+    for module, name, sort in (
+        (model.spectrogram, _SPECTROGRAM, _spectrogram),
+        (model.convolutions, _EMBEDDING, _convolutions),
+    ):
         tensors = _read(preset, name, weights)
         try:
             state = {key: torch.from_numpy(value.copy()) for key, value in sort(preset, tensors).items()}

@@ -21,9 +21,10 @@ class Spectrogram(torch.nn.Module):
 
     def __init__(self, bins: int, bands: int) -> None:
         super().__init__()
-        self.cosine = torch.nn.Parameter(torch.randn(bins, 1, WINDOW) / WINDOW**0.5)
-        self.sine = torch.nn.Parameter(torch.randn(bins, 1, WINDOW) / WINDOW**0.5)
-        self.bands = torch.nn.Parameter(torch.rand(bins, bands) / bins)
+        # Constants of a transform, not learned; the file holds them as it holds weights.
+        self.register_buffer("cosine", torch.randn(bins, 1, WINDOW) / WINDOW**0.5)
+        self.register_buffer("sine", torch.randn(bins, 1, WINDOW) / WINDOW**0.5)
+        self.register_buffer("bands", torch.rand(bins, bands) / bins)
 
     def forward(self, samples: torch.Tensor) -> torch.Tensor:
         """`(B, samples)` in the range of 16-bit integers to `(B, T, bands)`."""
@@ -64,3 +65,12 @@ class Convolutions(torch.nn.Module):
             if pool != (1, 1):
                 x = functional.max_pool2d(x, pool)
         return x.squeeze(3).transpose(1, 2)
+
+
+class Network(torch.nn.Module):
+    """Both, to be run one after the other."""
+
+    def __init__(self, bins: int, bands: int, layers: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        self.spectrogram = Spectrogram(bins, bands)
+        self.convolutions = Convolutions(layers)

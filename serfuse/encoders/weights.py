@@ -11,7 +11,7 @@ from ..errors import WeightsError
 from . import names, preset
 from .base import EncoderPreset, LoadRequest
 from .checkpoints.fetch import fetch
-from .checkpoints.locate import find_weights, resolve, sha256, weights_root
+from .checkpoints.locate import find_weights, on_hub, resolve, sha256, weights_root
 
 __all__ = ["FileCheck", "WeightsStatus", "get", "names_with_weights", "path", "status", "verify"]
 
@@ -93,7 +93,7 @@ def get(name: str) -> WeightsStatus:
         return status(name)
     if data.published:
         fetch(data)
-    elif _on_hub(data):
+    elif on_hub(data):
         resolve(data, LoadRequest())
     else:
         raise WeightsError(f"The weights of {name} are on no hub. {advice}")
@@ -149,19 +149,15 @@ def _hash_of_hub(file: Path) -> str:
     return target if file.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", target) else ""
 
 
-def _on_hub(data: EncoderPreset) -> bool:
-    return not data.source.startswith("http") and data.source.count("/") == 1
-
-
 def _source(data: EncoderPreset) -> str:
     if data.published:
         return ", ".join(
             dict.fromkeys(f"wheel {file.wheel}" if file.wheel else file.address for file in data.published)
         )
-    if _on_hub(data):
+    if on_hub(data):
         return f"hub {data.source}" + (f"@{data.revision}" if data.revision else "")
     return data.source
 
 
 def _how(data: EncoderPreset, advice: str) -> str:
-    return f"serfuse weights get {data.name}" if data.published or _on_hub(data) else advice
+    return f"serfuse weights get {data.name}" if data.published or on_hub(data) else advice
