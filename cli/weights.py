@@ -28,7 +28,7 @@ def command() -> None:
     """
 
 
-@command.command()
+@command.command(short_help="Fetch weights and check them.")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @_json
 def get(names: tuple[str, ...], as_json: bool) -> None:
@@ -64,7 +64,7 @@ def get(names: tuple[str, ...], as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-@command.command("list")
+@command.command("list", short_help="Show which are here.")
 @_json
 def list_(as_json: bool) -> None:
     """Show which weights are here, their licences, and where they come from."""
@@ -82,7 +82,7 @@ def list_(as_json: bool) -> None:
         click.echo(f"{'':<{width}}  {row.licence}; {row.source}")
 
 
-@command.command()
+@command.command(short_help="Hash them again and compare.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @_json
 def verify(names: tuple[str, ...], as_json: bool) -> None:
@@ -111,7 +111,7 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-@command.command()
+@command.command(short_help="Print a folder of weights.")
 @click.argument("name", required=False)
 @_json
 def path(name: str | None, as_json: bool) -> None:
