@@ -20,7 +20,8 @@ from serfuse import encoders
 from serfuse.encoders import LoadRequest
 from serfuse.encoders.pooling import vector_size
 
-THIRTEEN = [name for name in encoders.names() if name not in {"soundstream-lyra", "logmel", "prosody"}]
+OTHERS = {"ge2e", "speech-embedding", "soundstream-lyra", "logmel", "prosody"}  # in no paper's table
+THIRTEEN = [name for name in encoders.names() if name not in OTHERS]
 SECONDS = (5.0, 9.0)
 TARGET = Path(__file__).with_suffix(".md")
 

@@ -23,7 +23,7 @@ def command(what: str, names: tuple[str, ...], store: Path | None, as_json: bool
     """Show encoders, corpora, models, splits, metrics, or what the store holds.
 
     \b
-    serfuse list encoders     family, vector sizes, rate, parameters, licence, and whether the weights are here
+    serfuse list encoders     family, vector sizes, rate, parameters, licence, whether the weights are here, citation
     serfuse list corpora      what can be read, and how much of it was published
     serfuse list models       classifiers and fusions for `serfuse cv`
     serfuse list splits       how `serfuse cv --split` divides the clips, and what each keeps apart
@@ -262,10 +262,11 @@ def _show_encoders(rows: list[dict[str, Any]]) -> None:
         "",
     ]
     places = [""]
+    citations = ["", *(f"{row['name']}: {row['citation']}" for row in rows if row["citation"])]
     for row in rows:
         if row["where"] != "needs none":
             places.append(f"{row['name']}: {'weights in ' if row['weights_here'] else ''}{row['where']}")
-    _print(sizes, *notes, terms, *places)
+    _print(sizes, *notes, terms, *places, *citations)
 
 
 def _show_corpora(rows: list[dict[str, Any]]) -> None:

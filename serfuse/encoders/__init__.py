@@ -31,6 +31,8 @@ ENCODERS: Registry[EncoderEntry] = Registry(
         ("speechtokenizer", "serfuse.encoders.speechtokenizer:SPEECHTOKENIZER"),
         ("soundstream", "serfuse.encoders.soundstream:SOUNDSTREAM"),
         ("soundstream-lyra", "serfuse.encoders.lyra:LYRA"),
+        ("ge2e", "serfuse.encoders.ge2e:GE2E_ENTRY"),
+        ("speech-embedding", "serfuse.encoders.speech_embedding:SPEECH_EMBEDDING"),
         ("logmel", "serfuse.encoders.logmel:LOGMEL"),
         ("prosody", "serfuse.encoders.prosody:PROSODY"),
     ],
@@ -108,7 +110,7 @@ def table_row(name: str) -> dict[str, Any]:
 
     Returns:
         name, family, vector size per pooling (`time`, `paper`, `mean-std`), sample_rate (Hz), frame_rate
-        (frames per second or None), parameters, paper_parameters, licence, weights_here, where.
+        (frames per second or None), parameters, paper_parameters, licence, citation, weights_here, where.
     """
     data = preset(name)
     here, where = weights_status(name)
@@ -123,6 +125,7 @@ def table_row(name: str) -> dict[str, Any]:
         "parameters": data.parameters,
         "paper_parameters": data.paper_parameters,
         "licence": data.licence,
+        "citation": data.citation,
         "weights_here": here,
         "where": where,
     }

