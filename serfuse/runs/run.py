@@ -207,6 +207,10 @@ class Run:
         """What each input of a fusion contributes."""
         return sentences.contributions(self._sides, self.metrics)
 
+    def choices(self) -> list[str]:
+        """What `training.search` chose in the folds."""
+        return sentences.choices(self.metrics)
+
     @property
     def _sides(self) -> Mapping[str, str]:
         return {side: key.encoder for side, key in self.description.embeddings.items()}
