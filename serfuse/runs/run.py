@@ -218,6 +218,8 @@ class Run:
     @property
     def published(self) -> list[Published]:
         """What the papers print for this corpus, model and encoders."""
+        if len(self.encoders) > 2:  # the papers fuse two
+            return []
         try:
             return published.find(self.corpus, self.model, *self.encoders)
         except (UnknownNameError, ConfigError):  # a model of a later version

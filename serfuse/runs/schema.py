@@ -178,6 +178,15 @@ class Split(_Part):
     folder: str | None = None
 
 
+class Member(_Part):
+    """A finished run that went into a fusion of finished runs."""
+
+    run: str
+    model: str
+    inputs: list[str]
+    seed: Count
+
+
 class Digests(_Part):
     """Hashes of the data that a run was made with, see `Dataset.digests`; runs before 0.2 have none."""
 
@@ -205,6 +214,7 @@ class Description(_Part):
     backend: str = "-"
     threads: Count | list[Count] | None = None
     digests: Digests = Digests()
+    made_of: list[Member] = []
 
     @property
     def encoders(self) -> list[str]:
@@ -232,7 +242,7 @@ class Description(_Part):
         return self.model_dump(mode="json", exclude_unset=True)
 
 
-RECORDED = ("embeddings", "corpus", "versions", "backend", "threads", "digests", "environment")
+RECORDED = ("embeddings", "corpus", "versions", "backend", "threads", "digests", "made_of", "environment")
 """Keys of `Description` that are no settings."""
 
 
