@@ -32,7 +32,7 @@ def test_each_fold_says_what_it_chose_and_the_same_again(dataset: Dataset) -> No
     dataset = replace(dataset, arrays={"a": dataset.arrays["a"]}, keys={"a": dataset.keys["a"]})
     found = cross_validation.cross_validate(config(), dataset)
     chosen = [one["settings"]["options.C"] for one in found.metrics["chosen"]]
-    assert len(chosen) == 4 and set(chosen) <= {1.0, 10.0}, "so small a C finds nothing"
+    assert len(chosen) == 4 and set(chosen) <= set(GRID["options.C"])
     again = cross_validation.cross_validate(config(), dataset)
     assert again.metrics["chosen"] == found.metrics["chosen"]
     assert again.predictions.equals(found.predictions)
@@ -110,12 +110,12 @@ def test_every_named_grid_holds_valid_settings_the_default_first() -> None:
         found = search.candidates(config(models.get(name, "late"), name))
         assert len(found) == len({str(one) for one, _ in found}) > 1
         assert found[0][1].model_options() == config(models.get(name, "late"), name).model_options()
-    with pytest.raises(ConfigError, match="options.dropout: unknown key"):
+    with pytest.raises(ConfigError, match=r"options\.dropout: unknown key"):
         search.candidates(config("svm", "dropout"))
 
 
 def test_a_tie_goes_to_the_first(dataset: Dataset) -> None:
     dataset = replace(dataset, arrays={"a": dataset.arrays["a"]}, keys={"a": dataset.keys["a"]})
-    grid = {"options.C": [1e-6, 1e-7]}  # neither finds anything
+    grid = {"options.C": [1e-6, 1e-7]}  # every clip is a support vector of the same weight
     found = cross_validation.cross_validate(config(grid=grid), dataset)
     assert {one["settings"]["options.C"] for one in found.metrics["chosen"]} == {1e-6}

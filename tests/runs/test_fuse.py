@@ -1,4 +1,4 @@
-"""Late fusion of finished runs: equal to `late`, a run like any other, refused where it would not be about one thing."""
+"""Late fusion of finished runs: equal to `late`, a run like any other, refused where runs do not belong together."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_refused(cv: Callable[..., Run], make_store, tmp_pa
     one = cv("svm", "hubert")
     with pytest.raises(RunError, match="1 run"):
         serfuse.fuse([one])
-    with pytest.raises(RunError, match="different splits cannot be fused: loso in .*, random in"):
+    with pytest.raises(RunError, match=r"different splits cannot be fused: loso in .*, random in"):
         serfuse.fuse([one, cv("svm", "soundstream", split="random")])
     random = [cv("svm", name, split="random", seed=seed) for seed, name in enumerate(SIZES)]
     with pytest.raises(RunError, match="not tested in the same folds"):
