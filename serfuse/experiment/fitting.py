@@ -78,7 +78,7 @@ def fit(
 
     if config.training.search is None:
         return fit_one(config, training, validation)
-    fitted, chosen = search.fit(config, training, validation, classes, seed, fit_one)
+    fitted, chosen = search.fit(config, training, validation, classes, seed, fit_one=fit_one)
     fitted.chosen = chosen
     return fitted
 

@@ -39,7 +39,7 @@ def candidates(config: Config) -> list[tuple[dict[str, Any], Config]]:
 
 
 def fit(
-    config: Config, training: Part, validation: Part, classes: int, seed: int, fit_one: Fit
+    config: Config, training: Part, validation: Part, classes: int, seed: int, *, fit_one: Fit
 ) -> tuple[Expert, dict[str, Any]]:
     """Choose the settings on inner folds of the training part, and fit the model with them on all of it.
 
