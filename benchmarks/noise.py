@@ -63,7 +63,7 @@ def predictions(model: str, dataset: Dataset, seed: int) -> pd.DataFrame:
 def study(
     models: Sequence[str], seed: int, *, inputs: int = 3, informative: int = 1, speakers: int = 8, clips: int = 4
 ) -> dict[str, dict[str, float]]:
-    """Whether each model claims a gain over the single run on the first input, which is the informative one if any is."""
+    """Whether each model claims a gain over the run on the first input alone, which is the informative one if any."""
     dataset = corpus(np.random.default_rng(seed), inputs, informative, speakers, clips, size=10)
     single = predictions("svm", only(dataset, "a"), seed)
     found = {}

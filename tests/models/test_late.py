@@ -63,11 +63,11 @@ def test_networks_are_fitted_as_their_own_runs_fit_them(store: EmbeddingStore) -
     single = [probabilities(run(store, "fcn", name, **quick)) for name in ENCODERS[:2]]
     expected = np.sqrt(single[0] * single[1])
     expected /= expected.sum(axis=1, keepdims=True)
-    fused = run(store, "late", *ENCODERS[:2], options__head="fcn", options__head_options={}, **quick)
+    fused = run(store, "late", *ENCODERS[:2], options__head="fcn", **quick)
     np.testing.assert_allclose(probabilities(fused), expected, rtol=0, atol=1e-12)
     history = fused.folds[0].history
     assert list(history["network"]) == ["a", "a", "b", "b"] and list(history["epoch"]) == [1, 2, 1, 2]
-    mixed = run(store, "late", *ENCODERS[:2], options__head=["svm", "fcn"], options__head_options=[{}, {}], **quick)
+    mixed = run(store, "late", *ENCODERS[:2], options__head=["svm", "fcn"], **quick)
     expected = np.sqrt(probabilities(run(store, "svm", "hubert")) * single[1])
     expected /= expected.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(probabilities(mixed), expected, rtol=0, atol=1e-12)
@@ -96,9 +96,7 @@ def test_bad_options_are_named(options: dict, message: str) -> None:
         serfuse.configure({"model": "late", "options": options})
 
 
-@pytest.mark.parametrize(
-    "options", [{"options__weights": [1, 2, 3]}, {"options__head": ["svm"] * 3, "options__head_options": [{}] * 3}]
-)
+@pytest.mark.parametrize("options", [{"options__weights": [1, 2, 3]}, {"options__head": ["svm"] * 3}])
 def test_lists_must_fit_the_inputs(store: EmbeddingStore, options: dict) -> None:
     with pytest.raises(ConfigError, match=r"3 (numbers|models) for 2 inputs"):
         run(store, "late", *ENCODERS[:2], **options)

@@ -227,7 +227,7 @@ def test_a_fusion_of_two_padded_poolings(make_run, store, tiny_corpus, tmp_path:
 def test_models_that_cannot_stand_alone_are_refused(make_run, store) -> None:
     for made, says in (
         (
-            make_run("late", "options.head=fcn", "options.head_options={}", b="logmel@pooling=mean-std"),
+            make_run("late", "options.head=fcn", b="logmel@pooling=mean-std"),
             "networks as heads, which has no file format yet",
         ),
         (make_run("parrot", "options.points=batch", b="logmel@pooling=mean-std"), "new audio comes alone"),
