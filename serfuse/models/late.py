@@ -155,7 +155,7 @@ def _refuse(task: Task) -> Expert:
 
 FUSED = Model(
     "fused",
-    1,
+    2,
     "late fusion of finished runs of several kinds, which `serfuse fuse` makes without any training",
     FusedOptions,
     None,

@@ -1,11 +1,13 @@
 """Folds within a training part: every clip is held out once, and no group stands on both sides."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serfuse.errors import SplitError
+from serfuse.splits import folds as outer
 from serfuse.splits.nested import inner_folds
 
 
@@ -47,3 +49,22 @@ def test_fewer_folds_where_there_are_fewer_groups_or_clips() -> None:
 def test_what_cannot_be_held_out_is_refused(labels: list[int], groups: dict) -> None:
     with pytest.raises(SplitError, match="fewer than 2 clips of some emotion"):
         inner_folds(np.array(labels), groups, 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("method", "apart"),
+    [("random", ()), ("speaker", ("speaker",)), ("loso", ("speaker",)), ("speaker-text", ("speaker", "text"))],
+)
+def test_a_fold_tells_what_its_split_keeps_apart(method: str, apart: tuple[str, ...]) -> None:
+    rows = [
+        {"id": f"{s}{t}{e}{n}", "emotion": e, "speaker": s, "text": t}
+        for s in "uvwx"
+        for t in "klmn"
+        for e in ("anger", "sadness")
+        for n in range(2)
+    ]
+    table = pd.DataFrame(rows)
+    assert {fold.apart for fold in outer.split(table, method, folds=2)} == {apart}
+    assert outer.whole(table, method, folds=2).apart == apart
+    halves = table.assign(fold=np.where(table["speaker"] < "w", "1", "2"))
+    assert {fold.apart for fold in outer.split(halves, "given")} == {("speaker",)}, "found out from the folds"
