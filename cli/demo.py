@@ -10,6 +10,7 @@ from .progress import Progress
 _RUNS: list[tuple[str, str, str | None, str, dict[str, float]]] = [
     ("svm", "prosody", None, "random", {}),
     ("svm", "logmel", None, "random", {}),
+    ("late", "prosody", "logmel", "random", {}),
     ("concat", "prosody", "logmel", "random", {"training.learning_rate": 1e-4}),
     ("hyfuse-symmetric", "prosody", "logmel", "random", {"training.learning_rate": 1e-4}),
     ("parrot", "prosody", "logmel", "random", {}),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .report.writing import write_report
     from .runs.compare import compare
     from .runs.execution import cross_validate
+    from .runs.fuse import fuse
     from .runs.run import Run
     from .store import EmbeddingStore as Store
 
@@ -36,6 +37,7 @@ _FACE = {
     "extract": "extraction.extract:extract",
     "configure": "experiment.config:configure",
     "cross_validate": "runs.execution:cross_validate",
+    "fuse": "runs.fuse:fuse",
     "Run": "runs.run:Run",
     "compare": "runs.compare:compare",
     "write_report": "report.writing:write_report",
@@ -54,6 +56,7 @@ __all__ = [
     "configure",
     "cross_validate",
     "extract",
+    "fuse",
     "read_corpus",
     "register",
     "train",

@@ -17,7 +17,7 @@ def test_the_demo_runs_from_nothing_and_calls_its_speech_synthetic(tmp_path: Pat
     assert "synthetic" in done.output
     assert list(Path("here/speech").rglob("*.wav")), "real files on disk"
     runs = sorted(path.parent for path in Path("here/runs").glob("*/metrics.json"))
-    assert {path.name.split("-")[0] for path in runs} == {"svm", "concat", "hyfuse", "parrot"}
+    assert {path.name.split("-")[0] for path in runs} == {"svm", "late", "concat", "hyfuse", "parrot"}
     for run in runs:
         assert (run / "confusion.png").exists() and (run / "tsne.png").exists()
         accuracy = json.loads((run / "metrics.json").read_text("utf-8"))["mean"]["accuracy"]

@@ -226,7 +226,10 @@ def test_a_fusion_of_two_padded_poolings(make_run, store, tiny_corpus, tmp_path:
 @pytest.mark.slow
 def test_models_that_cannot_stand_alone_are_refused(make_run, store) -> None:
     for made, says in (
-        (make_run("svm"), "no file format that is safe to load from anybody"),
+        (
+            make_run("late", "options.head=fcn", b="logmel@pooling=mean-std"),
+            "networks as heads, which has no file format yet",
+        ),
         (make_run("parrot", "options.points=batch", b="logmel@pooling=mean-std"), "new audio comes alone"),
     ):
         with pytest.raises(RunError, match=says):
