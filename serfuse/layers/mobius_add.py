@@ -19,8 +19,8 @@ class MobiusAdd(MergeLayer):
     ball's usable part. The order matters: near the boundary `1 - ||x||^2` is nearly 0 and `y` nearly disappears. So
     does the bracketing: three points are added as `(x (+) y) (+) z`.
 
-    Shapes: a list of two or more tensors `(batch, ..., features)` of one shape, to one tensor of that shape. A position is
-    masked where it is masked in any input.
+    Shapes: a list of two or more tensors `(batch, ..., features)` of one shape, to one tensor of that shape. A position
+    is masked where it is masked in any input.
 
     Raises:
         ValueError: the inputs are not two or more tensors of the same shape.

@@ -35,8 +35,8 @@ class HyfuseOptions(FcnOptions):
     )
     log_scale: float | Literal["inverse"] = Field(
         2.0,
-        description="factor of the logarithmic map; 2 as printed, 'inverse' is 1/kappa (of several, their geometric mean), "
-        "the exact inverse of the exponential map, which brings the features back to the size they had",
+        description="factor of the logarithmic map; 2 as printed, 'inverse' is 1/kappa (of several, their geometric "
+        "mean), the exact inverse of the exponential map, which brings the features back to the size they had",
     )
     align: Literal["pad", "project"] = Field(
         "pad",

@@ -28,6 +28,7 @@ from ..encoders.pooling import POOLINGS
 from ..errors import ConfigError, ModelFileError, StoreError
 from ..experiment import backend, fitting
 from ..experiment.config import explain
+from ..models import MAX_INPUTS
 from ..store.key import EmbeddingKey
 from . import keras_file
 
@@ -99,7 +100,7 @@ class Card(_Part):
     training: dict[str, Any]
     seed: int = Field(ge=0, lt=2**32)
     classes: Annotated[list[Label], Field(min_length=2, max_length=1000), AfterValidator(_distinct)]
-    inputs: dict[Name, Input] = Field(min_length=1, max_length=2)
+    inputs: dict[Name, Input] = Field(min_length=1, max_length=MAX_INPUTS)
     trained_on: TrainedOn
     evaluation: Evaluation
     versions: dict[Name, Name]

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ..errors import RunError
 from ..experiment.config import explain
+from ..models import MAX_INPUTS
 from . import sentences
 
 # Not only a number: Python's JSON reader lets NaN and infinity through.
@@ -156,6 +157,12 @@ class Data(_Part):
     corpus: str | None = None
     a: str | None = None
     b: str | None = None
+    c: str | None = None
+    d: str | None = None
+    e: str | None = None
+    f: str | None = None
+    g: str | None = None
+    h: str | None = None
     pooling: str | None = None
 
 
@@ -189,7 +196,7 @@ class Description(_Part):
     split: Split
     training: dict[str, Any]
     seed: Count
-    embeddings: Annotated[dict[str, Key], Field(min_length=1, max_length=2)]
+    embeddings: Annotated[dict[str, Key], Field(min_length=1, max_length=MAX_INPUTS)]
     corpus: Corpus
     versions: dict[str, Any]
     backend: str = "-"

@@ -68,7 +68,12 @@ def test_several_corpora_are_listed(serfuse, store, make_store) -> None:
         (["--fusion", "concat", "--head", "cnn"], "not both"),
         (["--fusion", "cnn", "--a", "hubert"], "use --head cnn"),
         (["--head", "concat", "--a", "hubert"], "use --fusion concat"),
-        (["--fusion", "concat", "--a", "hubert"], "two encoders"),
+        (
+            ["--fusion", "concat", "--a", "hubert"],
+            "takes 2 to 8 representations: --a NAME --b NAME; received --a hubert",
+        ),
+        (["--fusion", "concat", "--a", "hubert", "--c", "soundstream"], "without gaps, received a, c"),
+        (["--head", "svm", "--a", "hubert", "--b", "soundstream"], "takes 1 representation: --a NAME; received"),
         (["--head", "svm", "--a", "wavlm"], "serfuse extract"),
         (["--head", "svm", "--a", "hubert", "--split", "sideways"], "random"),
         (["--head", "svm", "--a", "hubert", "--folds", "1"], "split.folds"),

@@ -49,7 +49,7 @@ def test_every_axis_can_be_narrowed(sweep_values) -> None:
     with pytest.raises(ConfigError, match="Choose one of: Emo-DB, emodb"):
         count("corpus=emo-db")
     single = spec.validate(sweep_values(blocks=[{"rows": ["hubert"]}]), "a test")
-    with pytest.raises(ConfigError, match="b=hubert: this sweep has no second representations"):
+    with pytest.raises(ConfigError, match="b=hubert: this sweep has no rows with a representation 'b'"):
         grid.expand(single, ["b=hubert"])
     with pytest.raises(ConfigError, match="block=one: this sweep has no blocks with a title"):
         grid.expand(single, ["block=one"])
@@ -82,8 +82,8 @@ def test_settings_reach_the_configuration_in_order(sweep_values) -> None:
         ({"colour": "red"}, "colour: unknown key"),
         ({"models": {"svm": {"lr": 1}}}, "models.svm.lr: unknown key"),
         ({"models": {"cnnn": {}}}, "Unknown model 'cnnn'"),
-        ({"models": {"concat": {}}}, "takes 2 representation"),
-        ({"blocks": [{"rows": [["a", "b", "c"]]}]}, "a row is one encoder or a pair"),
+        ({"models": {"concat": {}}}, "takes 2 to 8 representations, but the row"),
+        ({"blocks": [{"rows": [list("abcdefghi")]}]}, "a row is one encoder or a list of up to 8"),
         ({"seeds": [0, 0]}, "a seed stands there twice"),
         ({"seeds": [-1]}, "seeds are from 0"),
         ({"seeds": list(range(40_000))}, "asks for 120000 cross-validations; at most 100000"),
