@@ -91,7 +91,7 @@ def _rows(name: str) -> list[dict[str, str]]:
 def find(corpus: str, model: str, *encoders: str) -> list[Published]:
     """The printed results of a serfuse model; the order of two encoders does not matter.
 
-    A model such as `fcn` stands in both papers, so there may be two; of more than two encoders the papers print nothing.
+    A model such as `fcn` stands in both papers, so there may be two. There is none of more than two encoders.
     """
     if len(encoders) > 2:
         return []
