@@ -48,6 +48,11 @@ def test_every_axis_can_be_narrowed(sweep_values) -> None:
     assert {column.corpus for column in narrowed.columns} == {"mesd"}
     with pytest.raises(ConfigError, match="Choose one of: Emo-DB, emodb"):
         count("corpus=emo-db")
+    three = sweep_values(models={"concat": {}}, blocks=[{"rows": [["hubert", "wavlm", "dac"], ["dac", "wavlm"]]}])
+    (one,) = grid.expand(spec.validate(three, "a test"), ["c=dac"]).experiments
+    assert one.config.data.inputs == {"a": "hubert", "b": "wavlm", "c": "dac"}
+    assert one.row.label == "hubert + wavlm + dac" and "-hubert-wavlm-dac-seed0-" in one.name
+    assert len(grid.expand(spec.validate(three, "a test"), ["encoder=dac"]).experiments) == 2
     single = spec.validate(sweep_values(blocks=[{"rows": ["hubert"]}]), "a test")
     with pytest.raises(ConfigError, match="b=hubert: this sweep has no rows with a representation 'b'"):
         grid.expand(single, ["b=hubert"])
