@@ -172,7 +172,7 @@ def results_table(out: Path) -> str:
     for name, arguments in RESULTS.items():
         found = metrics(out / name)
         words = shlex.split(arguments)
-        inputs = " + ".join(words[place + 1] for place, word in enumerate(words) if word in ("--a", "--b"))
+        inputs = " + ".join(words[place + 1] for place, word in enumerate(words) if re.fullmatch("--[a-h]", word))
         interval = found["intervals"]["accuracy"]
         lines.append(
             f"| {words[1]} | {inputs} | {words[-1]} | {percent(found['mean']['accuracy'])} "

@@ -1,7 +1,9 @@
 """`serfuse cv`: cross-validate one configuration and show what came out."""
 
+import functools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +15,39 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from serfuse.experiment.dataset import Dataset
+    from serfuse.models import Model
     from serfuse.runs.run import Run
 
 _IN_THE_TABLE = ("accuracy", "macro_f1", "uar")
 
 
+_INPUTS = "abcdefgh"  # `serfuse.models.INPUTS`, which takes a while to import
+_INPUT_HELP = {
+    "a": "First encoder; with selectors: hubert@pooling=time,layer=6.",
+    "b": "Second encoder, for --fusion.",
+    "c": "Third encoder, and so on to --h.",
+}
+
+
+def _input_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add an option for each input, and hand them over as one argument `inputs`: `{"a": ENCODER, ...}`."""
+
+    @functools.wraps(function)
+    def command_of_inputs(**given: Any) -> None:
+        inputs = {name: given.pop(name) for name in _INPUTS}
+        function(inputs={name: text for name, text in inputs.items() if text is not None}, **given)
+
+    for name in reversed(_INPUTS):
+        help_text = _INPUT_HELP.get(name)
+        add = click.option(f"--{name}", metavar="ENCODER", help=help_text, hidden=help_text is None)
+        command_of_inputs = add(command_of_inputs)
+    return command_of_inputs
+
+
 @click.command()
-@click.option("--fusion", metavar="MODEL", help="A model of two representations: hyfuse-symmetric, parrot, concat ...")
+@click.option("--fusion", metavar="MODEL", help="A model of two representations or more: hyfuse-symmetric, concat ...")
 @click.option("--head", metavar="MODEL", help="A model of one representation: cnn, fcn, svm ...")
-@click.option("--a", metavar="ENCODER", help="First encoder; with selectors: hubert@pooling=time,layer=6.")
-@click.option("--b", metavar="ENCODER", help="Second encoder, for --fusion.")
+@_input_options
 @click.option(
     "--config",
     "config_file",
@@ -31,7 +56,7 @@ _IN_THE_TABLE = ("accuracy", "macro_f1", "uar")
 )
 @click.option("--store", type=click.Path(path_type=Path), help="Embedding store [$SERFUSE_STORE or serfuse-store].")
 @click.option("--corpus", help="Corpus of the store; needed when it holds several.")
-@click.option("--pool", help="Pooling of both embeddings; needed when the store holds several.")
+@click.option("--pool", help="Pooling of all embeddings; needed when the store holds several.")
 @click.option("--split", help="random (the papers'), speaker, loso, text ...  [random]")
 @click.option("--folds", type=int, help="Number of folds.  [5]")
 @click.option("--repeats", type=int, help="Times the whole split is drawn anew.  [1]")
@@ -46,8 +71,7 @@ _IN_THE_TABLE = ("accuracy", "macro_f1", "uar")
 def command(
     fusion: str | None,
     head: str | None,
-    a: str | None,
-    b: str | None,
+    inputs: dict[str, str],
     config_file: Path | None,
     store: Path | None,
     corpus: str | None,
@@ -69,12 +93,14 @@ def command(
     \b
     serfuse cv --fusion hyfuse-symmetric --a prosody --b soundstream-lyra
     serfuse cv --fusion parrot --a audiomamba-base --b hubert --split loso
+    serfuse cv --fusion concat --a hubert --b prosody --c logmel
     serfuse cv --head svm --a logmel --json
 
     The settings come from configs/<model>.yaml, or --config FILE; options given here go before the file's. The run
     folder keeps the configuration, folds, predictions, metrics, figures and models. An interrupted run goes on where
     it stopped when the same command is given again.
     """
+    from serfuse import models
     from serfuse.errors import FolderInUseError
     from serfuse.experiment import backend, fitting
     from serfuse.experiment import config as configs
@@ -82,8 +108,7 @@ def command(
     config = configs.configure(
         _start(fusion, head, config_file),
         configs.parse_assignments(assignments),
-        a=a,
-        b=b,
+        **inputs,
         corpus=corpus,
         pooling=pool,
         split=split,
@@ -93,6 +118,7 @@ def command(
         seed=seed,
         metrics=list(further) or None,
     )
+    _check_count(models.get(config.model), len(config.data.inputs), fusion is not None, head is not None)
     if fitting.trained_with(config) == "keras":
         backend.set_up_backend()
     from serfuse.experiment.dataset import load_dataset
@@ -143,7 +169,9 @@ def _start(fusion: str | None, head: str | None, config_file: Path | None) -> st
 
     named = fusion or head
     if fusion and head:
-        raise click.UsageError("Give --fusion MODEL for a pair, or --head MODEL for one representation, not both.")
+        raise click.UsageError(
+            "Give --fusion MODEL for two representations or more, or --head MODEL for one, not both."
+        )
     if config_file is not None:
         from serfuse.runs.run import settings_of
 
@@ -156,10 +184,18 @@ def _start(fusion: str | None, head: str | None, config_file: Path | None) -> st
             f"Give --fusion or --head. Models: {', '.join(models.names())} (see `serfuse list models`)."
         )
     model = models.get(named)
-    if model.inputs != (2 if fusion else 1):
-        right = "--fusion" if model.inputs == 2 else "--head"
-        raise click.UsageError(f"{named!r} takes {model.inputs} representation(s): use {right} {named}.")
+    if (fusion and model.most_inputs == 1) or (head and model.inputs > 1):
+        right = "--head" if fusion else "--fusion"
+        raise click.UsageError(f"{named!r} takes {model.inputs_wanted}: use {right} {named}.")
     return named
+
+
+def _check_count(model: "Model", count: int, fusion: bool, head: bool) -> None:
+    """Refuse a fusion of one representation, and a head of several, of a model that would take either."""
+    if head and count > 1 and model.takes(count):
+        raise click.UsageError(f"--head is for one representation, received {count}: use --fusion {model.name}.")
+    if fusion and count == 1 and model.takes(count):
+        raise click.UsageError(f"--fusion is for two representations or more: add --b, or use --head {model.name}.")
 
 
 def show(finished: "Run") -> None:

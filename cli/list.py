@@ -113,11 +113,12 @@ def corpora(names: Sequence[str] = ()) -> list[dict[str, Any]]:
 
 
 def models(names: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Name, number of representations it takes, and what it is."""
+    """Name, how few and how many representations it takes, and what it is."""
     from serfuse import models
 
     def row(name: str) -> dict[str, Any]:
-        return {"name": name, "inputs": models.get(name).inputs, "what": models.describe(name)}
+        model = models.get(name)
+        return {"name": name, "inputs": model.inputs, "max_inputs": model.most_inputs, "what": model.summary}
 
     return _rows("models", names, row)
 
@@ -278,9 +279,11 @@ def _show_corpora(rows: list[dict[str, Any]]) -> None:
 
 
 def _show_models(rows: list[dict[str, Any]]) -> None:
-    table = _table({"model": "left", "use with": "left", "what": "left"})
+    table = _table({"model": "left", "use with": "left", "inputs": "left", "what": "left"})
     for row in rows:
-        table.add_row(row["name"], "--head" if row["inputs"] == 1 else "--fusion", row["what"])
+        least, most = row["inputs"], row["max_inputs"]
+        flags = [flag for flag, fits in (("--head", least == 1), ("--fusion", most > 1)) if fits]
+        table.add_row(row["name"], ", ".join(flags), str(least) if least == most else f"{least} to {most}", row["what"])
     _print(table)
 
 

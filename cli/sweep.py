@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +14,7 @@ from .signals import terminated_like_interrupted
 if TYPE_CHECKING:
     from serfuse.store import EmbeddingStore
     from serfuse.sweep.driver import Progress as State
+    from serfuse.sweep.execution import Workers
     from serfuse.sweep.grid import Grid
     from serfuse.sweep.ledger import Ledger
     from serfuse.sweep.plan import Plan
@@ -83,7 +84,7 @@ def command(
         sweep_status.all_sweeps(out or Path("sweeps"), as_json)
         return
     from serfuse.store import EmbeddingStore, default_root
-    from serfuse.sweep import driver, grid, spec
+    from serfuse.sweep import driver, execution, grid, spec
     from serfuse.sweep import memory as memories
     from serfuse.sweep.ledger import Ledger
 
@@ -108,25 +109,14 @@ def command(
         else:
             sweep_view.show_state(progress, ledger, history=status)
         return
-    limit = memories.parse_size(memory) if memory else None
+    if memory is not None:
+        memories.parse_size(memory)
     ledger.create()
-    sweep_status.remember(ledger, sweep, only, assignments, planned.store.root)
-    progress = _run(
-        planned,
-        ledger,
-        jobs=jobs,
-        threads=threads,
-        limit=limit,
-        engine=engine,
-        address=address,
-        retries=retries,
-        quiet=quiet or as_json,
-    )
-    found = whole = _table(planned, ledger, quiet or as_json)
-    if len(grid.of_seeds(only)) < len(only):  # the files hold every row and column, those of earlier calls too
-        everything = grid.expand(content, grid.of_seeds(only), assignments)
-        whole = _table(_plan(everything, planned.store, quiet or as_json), ledger, quiet or as_json)
-    _write_tables(whole, ledger)
+    execution.remember(ledger, sweep, only, assignments, planned.store.root)
+    workers = execution.Workers(jobs, threads, memory, engine, address, retries)
+    progress = _run(planned, ledger, workers, quiet or as_json)
+    with Progress(quiet=quiet or as_json, patience=_PATIENCE) as shown:
+        found = execution.tables(planned, ledger, only, assignments, shown)
     if as_json:
         click.echo(json.dumps({"folder": str(ledger.folder), **driver.summary(progress)}, indent=2))
     else:
@@ -140,61 +130,23 @@ def command(
     ctx.exit(1 if progress.failed else 0)
 
 
-def _run(
-    planned: "Plan",
-    ledger: "Ledger",
-    *,
-    jobs: int | None,
-    threads: int | None,
-    limit: int | None,
-    engine: str,
-    address: str | None,
-    retries: int,
-    quiet: bool,
-) -> "State":
+def _run(planned: "Plan", ledger: "Ledger", workers: "Workers", quiet: bool) -> "State":
     """Start the engine, run, and show how it goes."""
-    from serfuse.experiment import threads as processors
-    from serfuse.sweep import driver
-    from serfuse.sweep import engine as engines
-    from serfuse.sweep import memory as memories
+    from serfuse.sweep import driver, execution
 
-    budget = memories.Budget(limit)
-    progress = driver.look(planned, ledger)
-    for unit in planned.units:
-        if unit.name in progress.done:
-            budget.learn(unit.planned.kind, progress.done[unit.name].peak_bytes)
-    if len(progress.done) == progress.total:
-        jobs, engine = 1, "processes"  # nothing to run: no cluster for that
-    if engine == "processes":
-        jobs = jobs or max(1, len(engines.gpus()))
-    cores = processors.cores()
-    chosen = threads or max(1, cores // (jobs or cores))
-    if threads:
-        ledger.set_threads(threads)
-    chosen = ledger.threads(chosen)
-    if engine == "processes" and not quiet and jobs > 1 and jobs * chosen > cores:
-        click.echo(
-            f"{jobs} processes of {chosen} threads each, as in the first call, share {cores} cores. "
-            f"--threads {max(1, cores // jobs)} is faster, but changes the last digits of what is to come.",
-            err=True,
-        )
+    def warn(sentence: str) -> None:
+        if not quiet:
+            click.echo(sentence, err=True)
+
     with terminated_like_interrupted():
         try:
-            if engine == "ray":
-                from serfuse.sweep.ray_engine import RayEngine
-
-                workers: Any = RayEngine(planned.store.root, jobs, chosen, address, budget)
-            else:
-                from serfuse.sweep.processes import ProcessEngine
-
-                log = ledger.folder / "workers.log"
-                workers = ProcessEngine(planned.store.root, jobs or 1, chosen, budget, log)
+            engine = execution.start(planned, ledger, workers, warn)
             with sweep_view.LiveView(quiet) as view:
-                return driver.run(planned, ledger, workers, retries=retries, report=view.report)
+                return driver.run(planned, ledger, engine, retries=workers.retries, report=view.report)
         except KeyboardInterrupt:
-            done = len(driver.look(planned, ledger).done)
+            progress = driver.look(planned, ledger)
             click.echo(
-                f"\nStopped: {done} of {progress.total} units are finished and safe in {ledger.folder}. "
+                f"\nStopped: {len(progress.done)} of {progress.total} units are finished and safe in {ledger.folder}. "
                 "The same command goes on.",
                 err=True,
             )
@@ -213,12 +165,3 @@ def _table(planned: "Plan", ledger: "Ledger", quiet: bool) -> "Table":
 
     with Progress(quiet=quiet, patience=_PATIENCE) as shown:
         return table.make(planned, ledger, shown)
-
-
-def _write_tables(found: "Table", ledger: "Ledger") -> None:
-    from serfuse.atomic_io import write_text
-    from serfuse.sweep import render
-    from serfuse.sweep.ledger import TABLES
-
-    for form, name in TABLES.items():
-        write_text(ledger.folder / name, render.render(found, form))

@@ -51,12 +51,6 @@ def show(progress: "Progress", ledger: "Ledger", console: "Console") -> None:
         console.print(f"... and {len(found.failed) - _SHOWN_FAILURES} more, see log.jsonl.")
 
 
-def remember(ledger: "Ledger", sweep: str, only: tuple[str, ...], assignments: tuple[str, ...], store: Path) -> None:
-    """Note what a call asks for, so that `all_sweeps` can tell how far it is."""
-    place = str(Path(sweep).resolve()) if Path(sweep).is_file() else sweep
-    ledger.log("call", sweep=place, only=list(only), set=list(assignments), store=str(store.resolve()))
-
-
 def all_sweeps(folder: Path, as_json: bool) -> None:
     """One line for each sweep whose results lie in `folder`.
 

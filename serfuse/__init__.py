@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .runs.fuse import fuse
     from .runs.run import Run
     from .store import EmbeddingStore as Store
+    from .sweep.execution import Workers, run_sweep
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,8 @@ _FACE = {
     "Run": "runs.run:Run",
     "compare": "runs.compare:compare",
     "write_report": "report.writing:write_report",
+    "run_sweep": "sweep.execution:run_sweep",
+    "Workers": "sweep.execution:Workers",
     "train": "prediction.training:train",
     "Predictor": "prediction.predictor:Predictor",
     "Observer": "progress:Observer",
@@ -52,6 +55,7 @@ __all__ = [
     "Predictor",
     "Run",
     "Store",
+    "Workers",
     "compare",
     "configure",
     "cross_validate",
@@ -59,6 +63,7 @@ __all__ = [
     "fuse",
     "read_corpus",
     "register",
+    "run_sweep",
     "train",
     "write_report",
 ]

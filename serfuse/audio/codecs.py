@@ -43,7 +43,7 @@ _LONGEST = 24 * 3600.0
 
 
 def known(head: bytes) -> tuple[str, str] | None:
-    """FFmpeg's name and the common one of the container that begins with `head` (192 bytes are enough)."""
+    """Name the container that begins with `head` (192 bytes are enough): as FFmpeg does, and as people do."""
     for pattern, name, words in _KNOWN:
         if pattern.match(head):
             return name, words
@@ -92,7 +92,7 @@ class AvDecoder:
             )
 
     def blocks(self, first: int, count: int) -> Iterator[np.ndarray]:
-        """Blocks of float32 `(frames, channels)` from frame `first` on, `count` frames in all.
+        """Decode blocks of float32 `(frames, channels)` from frame `first` on, `count` frames in all.
 
         Raises:
             AudioError: the decoder fails.
@@ -107,7 +107,7 @@ class AvDecoder:
                 return
 
     def _header(self) -> tuple[int, int, float | None]:
-        """Rate, channels and the length in seconds that the container states."""
+        """Read rate, channels and the length in seconds that the container states."""
         try:
             with self._open() as container:
                 if not container.streams.audio:

@@ -109,7 +109,7 @@ def _read(file: BinaryIO, offset: int, count: int) -> bytes:
 
 
 def _find(file: BinaryIO, pattern: re.Pattern[bytes], start: int, end: int) -> Iterator[int]:
-    """Where a pattern begins between two offsets, block by block, as far as is looked."""
+    """Find where a pattern begins between two offsets, block by block, as far as is looked."""
     end = min(end, start + _LOOKED_THROUGH)
     while start < end:
         data = _read(file, start, min(_CHUNK + _LONGEST_BEGINNING, end - start))
@@ -122,7 +122,7 @@ def _find(file: BinaryIO, pattern: re.Pattern[bytes], start: int, end: int) -> I
 
 
 def _behind_tags(file: BinaryIO, at: int) -> int:
-    """The offset behind the ID3v2 tags at `at`."""
+    """Find the offset behind the ID3v2 tags at `at`."""
     while (head := _read(file, at, 10))[:3] == b"ID3" and len(head) == 10 and max(head[6:]) < 128:
         at += 10 + (head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]) + (10 if head[5] & 16 else 0)
     return at
@@ -147,7 +147,7 @@ def _wave(file: BinaryIO, at: int, size: int, magic: bytes) -> Layout:
 
 
 def _wave_part(file: BinaryIO, start: int, at: int, size: int, magic: bytes) -> tuple[Part, list[str], str]:
-    """The recording whose header is at `at`, what is odd about it, and why it is cut off if it is."""
+    """Read the recording whose header is at `at`, what is odd about it, and why it is cut off if it is."""
     order = "<" if magic == b"RIFF" else ">"
     whole = struct.unpack(f"{order}I", _read(file, at + 4, 4).ljust(4, b"\0"))[0]
     align, data, promised = 1, None, 0
@@ -185,7 +185,7 @@ def _wave_part(file: BinaryIO, start: int, at: int, size: int, magic: bytes) -> 
 
 
 def _chunks(file: BinaryIO, at: int, end: int, order: str) -> Iterator[tuple[bytes, int, int]]:
-    """Name, offset of the content, and length of each chunk."""
+    """List name, offset of the content, and length of each chunk."""
     for _ in range(MAX_PARTS):
         head = _read(file, at, 8)
         if at >= end or len(head) < 8:
@@ -196,7 +196,7 @@ def _chunks(file: BinaryIO, at: int, end: int, order: str) -> Iterator[tuple[byt
 
 
 def _behind_chunks(file: BinaryIO, at: int, end: int, order: str) -> int:
-    """How many bytes up to `end` are no chunks."""
+    """Count the bytes up to `end` that are no chunks."""
     for name, offset, length in _chunks(file, at, end, order):
         # A program that does not fill up odd chunks is one byte off: the audio is the same.
         if not all(32 <= byte < 127 for byte in name) or offset + length > end + 1:
@@ -240,7 +240,7 @@ def _ogg(file: BinaryIO, at: int, size: int) -> Layout:
 
 
 def _ogg_part(start: int, end: int, last: bytes, notes: list[str]) -> Part:
-    """A recording up to its last page, which gets the mark of an end if it has none: decoders rely on it."""
+    """Cut a recording behind its last page, which gets the mark of an end if it has none: decoders rely on it."""
     if last[5] & 4:
         return Part(start, end)
     notes.append("has no mark of its end (it may have been cut off there): all audio that is there is read")
@@ -252,7 +252,7 @@ def _ogg_part(start: int, end: int, last: bytes, notes: list[str]) -> Part:
 
 
 def _ogg_checksum(page: bytes) -> int:
-    """CRC of a page: polynomial 0x04C11DB7, most significant bit first, from 0 (RFC 3533, section 6)."""
+    """Compute the CRC of a page: polynomial 0x04C11DB7, most significant bit first, from 0 (RFC 3533, section 6)."""
     value = 0
     for byte in page:
         value = (value << 8 & 0xFFFFFFFF) ^ _CRC[value >> 24 ^ byte]
@@ -294,7 +294,7 @@ class _Mpeg:
 
     @property
     def kind(self) -> tuple[int, int, int]:
-        """What does not change within a recording."""
+        """Give what does not change within a recording."""
         return self.layer, self.version, self.rate
 
     @classmethod
@@ -387,7 +387,7 @@ def counted(file: BinaryIO, part: Part) -> Part:
 
 
 def _next_frame(file: BinaryIO, at: int, size: int) -> int | None:
-    """The next offset at which two frames follow each other, or a tag begins."""
+    """Find the next offset at which two frames follow each other, or a tag begins."""
     for found in _find(file, re.compile(rb"\xff[\xe2-\xff]|ID3[\x02-\x04]"), at, size):
         if _read(file, found, 3) == b"ID3":
             if _behind_tags(file, found) > found:

@@ -58,7 +58,7 @@ class Decoder(Protocol):
     notes: tuple[str, ...]
 
     def blocks(self, first: int, count: int) -> Iterator[np.ndarray]:
-        """Blocks of float32 `(frames, channels)` from frame `first` on, `count` frames in all.
+        """Decode blocks of float32 `(frames, channels)` from frame `first` on, `count` frames in all.
 
         Raises:
             AudioError: the decoder fails, or the audio ends before `count` frames.
@@ -66,7 +66,7 @@ class Decoder(Protocol):
 
 
 def decoder(path: Any, file: BinaryIO, size: int) -> Decoder:
-    """The decoder of an open file, after every check that needs the headers only.
+    """Choose the decoder of an open file, after every check that needs the headers only.
 
     Args:
         path: the file's name, for messages.
@@ -176,7 +176,7 @@ class _SndfileDecoder:
             yield sound
 
     def _source(self, part: Part) -> Any:
-        """What libsndfile opens: never a name, whose extension (.raw, .gsm) it and soundfile would trust."""
+        """Give what libsndfile opens: never a name, whose extension (.raw, .gsm) it and soundfile would trust."""
         if part.start == 0 and part.end == self._size and not part.head and not part.tail:
             self._file.seek(0)
             try:
@@ -263,7 +263,7 @@ def _never() -> bool:
 
 
 def _whole(path: Any, file: BinaryIO, part: Part, sound: "SoundFile") -> str:
-    """A remark on a wrong length, or "".
+    """Remark on a wrong length, or give "".
 
     libsndfile mends a length that is too large silently and gives the audio that is there; its header log is where
     it says so. It keeps silent about Sphere files. WAV and Ogg are looked at by `containers`, and FLAC and MP3 show it
@@ -326,7 +326,7 @@ class _Window(io.RawIOBase):
         return done
 
     def _piece(self, count: int) -> bytes:
-        """Up to `count` bytes from here on, out of the head, the file, or the tail."""
+        """Read up to `count` bytes from here on, out of the head, the file, or the tail."""
         offset = self._at - len(self._head)
         if offset < 0:
             return self._head[self._at : self._at + count]

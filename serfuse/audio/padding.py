@@ -10,7 +10,7 @@ from . import MAX_SECONDS
 
 
 def pad(waveform: np.ndarray, samples: int) -> np.ndarray:
-    """The waveform with zeros added on the right, or cut there, to exactly `samples` samples.
+    """Add zeros on the right of a waveform, or cut it there, to exactly `samples` samples.
 
     Raises:
         ValueError: the waveform is not of shape `(n,)`, or `samples` is negative.
@@ -43,7 +43,7 @@ class PadPolicy:
 
     @classmethod
     def parse(cls, text: str) -> "PadPolicy":
-        """A policy from "none", "max", or a number of seconds such as "5.0". Also takes what `name` gives.
+        """Read a policy from "none", "max", or a number of seconds such as "5.0". Also takes what `name` gives.
 
         Raises:
             ConfigError: anything else, or seconds that are not in (0, 600].
@@ -64,7 +64,7 @@ class PadPolicy:
         return cls(kind, seconds)
 
     def resolve(self, longest: float) -> "PadPolicy":
-        """This policy for a corpus whose longest clip lasts `longest` seconds (rounded up to a millisecond)."""
+        """Settle this policy for a corpus whose longest clip lasts `longest` seconds (rounded up to a millisecond)."""
         if self.kind != "max":
             return self
         # The small subtraction keeps 5.005 from becoming 5.006 through its binary representation.
@@ -89,7 +89,7 @@ class PadPolicy:
         return f"{'max:' if self.kind == 'max' else ''}{self.seconds:.3f}"
 
     def samples(self, n: int, sample_rate: int) -> int:
-        """Length in samples of a clip of `n` samples once padded (or cut) for an encoder at `sample_rate` Hz.
+        """Count the samples of a clip of `n` samples once padded (or cut) for an encoder at `sample_rate` Hz.
 
         `max` never cuts: a clip that is longer than the resolved length keeps its own.
 

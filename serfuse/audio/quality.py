@@ -48,7 +48,7 @@ class Remark:
 
 
 def inspect(waveform: np.ndarray, sample_rate: int) -> tuple[Remark, ...]:
-    """Remarks on a finite mono waveform `(samples,)` whose full scale is 1, at `sample_rate` Hz.
+    """Remark on a finite mono waveform `(samples,)` whose full scale is 1, at `sample_rate` Hz.
 
     Where the audio comes from a file, `serfuse.audio.read_recording` gives them, from its samples before resampling.
     """
@@ -60,7 +60,7 @@ def inspect(waveform: np.ndarray, sample_rate: int) -> tuple[Remark, ...]:
 
 
 def counts(remarks: Mapping[str, Sequence[Remark]] | Iterable[Sequence[Remark]]) -> dict[str, int]:
-    """How many clips have a remark of each kind, in the order of `KINDS`, without those that none has.
+    """Count the clips that have a remark of each kind, in the order of `KINDS`, without those that none has.
 
     Args:
         remarks: of each clip.
@@ -96,7 +96,7 @@ class Meter:
         self._low, self._high = min(low, self._low), max(high, self._high)
 
     def _count(self, side: str, extreme: float, before: float, block: np.ndarray) -> None:
-        """Samples that stay at the clip's extreme for some time."""
+        """Count samples that stay at the clip's extreme for some time."""
         beyond = extreme < before if side == "low" else extreme > before
         if beyond:
             self._flat[side] = 0
@@ -112,7 +112,7 @@ class Meter:
             self._flat[side] += int(np.count_nonzero(held))
 
     def remarks(self, waveform: np.ndarray, sample_rate: int) -> tuple[Remark, ...]:
-        """All remarks, once every block was added.
+        """Give all remarks, once every block was added.
 
         Args:
             waveform: the clip `(samples,)`, at any rate.
@@ -148,7 +148,7 @@ class Meter:
 
 
 def _frames(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Frames `(frames, samples)` of 32 ms without their mean, so that an offset is no sound."""
+    """Cut into frames `(frames, samples)` of 32 ms without their mean, so that an offset is no sound."""
     size = min(len(waveform), max(1, round(_FRAME * sample_rate)))
     count = len(waveform) // size
     frames = waveform[: count * size].reshape(count, size)
@@ -156,7 +156,7 @@ def _frames(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def _missing_speech(frames: np.ndarray, level: np.ndarray, sample_rate: int, seconds: float) -> str:
-    """Why this is no speech, or ""."""
+    """Say why this is no speech, or ""."""
     if seconds < _SHORTEST:
         return ""
     soft, loud = np.percentile(level, (5, 95))

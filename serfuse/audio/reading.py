@@ -60,7 +60,7 @@ class Recording:
 
 
 def info(path: str | os.PathLike[str]) -> AudioInfo:
-    """Length, rate and channels of a file, from its header: nothing is decoded.
+    """Read length, rate and channels of a file, from its header: nothing is decoded.
 
     Raises:
         AudioError: the file is missing, not a file, empty, not audio, damaged or truncated.
@@ -77,7 +77,7 @@ def read(
     end: float | None = None,
     max_seconds: float = MAX_SECONDS,
 ) -> np.ndarray:
-    """One file, or a segment of one, as a mono waveform at `sample_rate`.
+    """Read one file, or a segment of one, as a mono waveform at `sample_rate`.
 
     The format is told from the content, never from the extension. Channels are averaged; resampling is soxr's
     high quality. The samples keep the file's scale (full scale of an integer format is 1).
@@ -111,7 +111,7 @@ def read_recording(
     end: float | None = None,
     max_seconds: float = MAX_SECONDS,
 ) -> Recording:
-    """One file, or a segment of one, as `read` gives it, with what was noticed in decoding it once.
+    """Read one file, or a segment of one, as `read` gives it, with what was noticed in decoding it once.
 
     Raises:
         AudioError, ValueError: as in `read`.
@@ -161,7 +161,7 @@ def read_recording(
 
 
 def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """A mono waveform at another rate (soxr, high quality), float32 `(samples,)`."""
+    """Resample a mono waveform to another rate (soxr, high quality), float32 `(samples,)`."""
     import soxr
 
     waveform = np.asarray(waveform, dtype=np.float32)
@@ -171,7 +171,7 @@ def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
 
 
 def content_hash(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of the bytes of a file, as 64 hexadecimal digits. The file is streamed, not held in memory.
+    """Compute the SHA-256 of the bytes of a file, as 64 hexadecimal digits. The file is streamed, not held in memory.
 
     Raises:
         AudioError: the file is missing, not a file or unreadable.
@@ -184,7 +184,7 @@ def content_hash(path: str | os.PathLike[str]) -> str:
 
 
 def sampled_hash(path: str | os.PathLike[str]) -> str:
-    """What identifies a file that is no audio: `content_hash`, or for a large file that of its size and its two ends.
+    """Identify a file that is no audio, by `content_hash`, or for a large file that of its size and its two ends.
 
     Raises:
         AudioError: the file is missing, not a file or unreadable.
@@ -205,7 +205,7 @@ def sampled_hash(path: str | os.PathLike[str]) -> str:
 
 @contextmanager
 def _regular_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """The file, opened, once it is known to be an ordinary file (opening a pipe would wait for ever)."""
+    """Open the file, once it is known to be an ordinary file (opening a pipe would wait for ever)."""
     try:
         _check_ordinary(path, os.stat(path).st_mode)
         # Should a pipe have taken its place meanwhile, opening it does not wait either.
@@ -230,7 +230,7 @@ def _check_ordinary(path: str | os.PathLike[str], mode: int) -> None:
 
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[Decoder]:
-    """The decoder of a file, after every check that needs the header only."""
+    """Choose the decoder of a file, after every check that needs the header only."""
     with _regular_file(path) as file:
         yield decoder(path, file, os.fstat(file.fileno()).st_size)
 
@@ -241,7 +241,7 @@ def _segment(
     start: float | None,
     end: float | None,
 ) -> tuple[int, int]:
-    """First frame and number of frames to decode."""
+    """Compute the first frame and the number of frames to decode."""
     seconds = sound.frames / sound.sample_rate
     for name, value in (("start", start), ("end", end)):
         if value is not None and not (math.isfinite(value) and value >= 0):

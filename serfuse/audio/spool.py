@@ -34,7 +34,7 @@ class Spooled(os.PathLike[str]):
 
 @contextmanager
 def spooled(stream: BinaryIO, name: str) -> Iterator[Spooled]:
-    """What is left of a binary stream, as a file for `serfuse.audio.read` and `info` inside the block.
+    """Give what is left of a binary stream as a file for `serfuse.audio.read` and `info` inside the block.
 
     The stream is read to its end and not closed; it need not be seekable.
 
@@ -60,7 +60,7 @@ def spooled(stream: BinaryIO, name: str) -> Iterator[Spooled]:
 
 @contextmanager
 def spooled_waveform(waveform: np.ndarray, sample_rate: int, name: str) -> Iterator[Spooled]:
-    """A waveform as a file for `serfuse.audio.read` and `info` inside the block; its samples stay what they are.
+    """Give a waveform as a file for `serfuse.audio.read` and `info` inside the block; its samples stay what they are.
 
     Args:
         waveform: `(samples,)` or `(samples, channels)`. Floating point with full scale 1, or int16, int32, int8 or
@@ -146,7 +146,7 @@ def _write(file: BinaryIO, block: bytes, name: str) -> None:
 
 @contextmanager
 def _memory(name: str) -> Iterator[tuple[BinaryIO, str]]:
-    """An unbuffered file in memory and a path to it; a temporary file where the system has none in memory."""
+    """Open an unbuffered file in memory, and a path to it; a temporary file where the system has none in memory."""
     try:
         if hasattr(os, "memfd_create"):
             number = os.memfd_create("serfuse")

@@ -9,10 +9,19 @@ import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from .. import models
 from ..errors import ConfigError
@@ -25,7 +34,23 @@ _SHOWN_PROBLEMS = 20
 
 
 class _Section(BaseModel):
+    """A part of a configuration.
+
+    Attributes:
+        later: keys that came after version 0.1. At their default they are left out where the values are written: files
+            stay as they were, and what is called by a hash of them, as the folders of a sweep, keeps its name.
+    """
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    later: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values = handler(self)
+        for name in self.later:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                values.pop(name, None)
+        return values
 
 
 class DataConfig(_Section):
@@ -33,6 +58,8 @@ class DataConfig(_Section):
 
     The inputs are called "a", "b", "c" ... in their order. A file may say them one by one, or as a list `inputs`.
     """
+
+    later = tuple(models.INPUTS[2:])
 
     corpus: str | None = Field(None, description="a corpus of the store; may be left out when it holds one")
     a: str | None = Field(None, description="first encoder, optionally with selectors: 'hubert@pooling=time,layer=6'")
@@ -136,6 +163,8 @@ class SearchConfig(_Section):
 class TrainingConfig(_Section):
     """How a neural model is trained. Both papers: Adam, cross-entropy, batch 32, 50 epochs, early stopping."""
 
+    later = ("search",)
+
     optimizer: Literal["adam"] = "adam"
     learning_rate: float = Field(1e-3, gt=0, le=10)
     batch_size: int = Field(32, ge=1, le=65536)
@@ -163,6 +192,8 @@ _SEARCH_KEYS = SearchConfig.model_fields.keys()
 
 class Config(_Section):
     """Everything that decides the result of a cross-validation, next to the stored embeddings themselves."""
+
+    later = ("metrics",)
 
     model: str
     options: dict[str, Any] = Field(default_factory=dict, description="the model's own settings")
@@ -352,9 +383,25 @@ def configure(model: str | Mapping[str, Any], overrides: Mapping[str, Any] | Non
             f"Unknown settings: {', '.join(sorted(unknown))}. Choose from {', '.join(SHORT)}, or give the whole key "
             'in overrides, such as {"options.kappa": 1.0}.'
         )
-    values = shipped(model) if isinstance(model, str) else dict(model)
+    values = _named_inputs(
+        shipped(model) if isinstance(model, str) else dict(model), settings.get("inputs") is not None
+    )
     values = assign(values, dict(overrides or {}))
     return from_dict(assign(values, {SHORT[name]: value for name, value in settings.items() if value is not None}))
+
+
+def _named_inputs(values: dict[str, Any], replaced: bool) -> dict[str, Any]:
+    """A file's values with its inputs one by one, so that each may be replaced; without them where all are."""
+    data = values.get("data")
+    if not isinstance(data, Mapping):
+        return values
+    if replaced:
+        return {**values, "data": {key: value for key, value in data.items() if key not in (*models.INPUTS, "inputs")}}
+    listed = data.get("inputs")
+    if not isinstance(listed, list) or len(listed) > models.MAX_INPUTS or any(data.get(x) for x in models.INPUTS):
+        return values
+    rest = {key: value for key, value in data.items() if key not in (*models.INPUTS, "inputs")}
+    return {**values, "data": {**rest, **dict(zip(models.INPUTS, listed, strict=False))}}
 
 
 def _plain(value: str) -> Any:
@@ -422,11 +469,4 @@ def dump(config: Config) -> str:
     """The configuration as YAML, every default written out."""
     values = config.model_dump(mode="json")
     values["options"] = config.model_options().model_dump(mode="json")
-    if not config.metrics:  # as in the files that were written before there was this key
-        del values["metrics"]
-    if config.training.search is None:
-        del values["training"]["search"]
-    for name in models.INPUTS[2:]:
-        if values["data"][name] is None:
-            del values["data"][name]
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

@@ -21,7 +21,7 @@ def permutation_importance(
 
     Args:
         fitted: a trained fusion.
-        test: N clips, with all inputs.
+        test: N clips, with all its inputs.
         predicted: `(N,)` class numbers predicted from the unshuffled inputs.
         seed: of the permutations.
         batch_size: as in the predictions themselves.

@@ -1,6 +1,7 @@
 """What the layers share: precision that does not follow the policy, and checks of what comes in."""
 
-from typing import Any
+from functools import reduce
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -97,42 +98,49 @@ class VectorLayer(PreciseLayer):
         return keras.KerasTensor(self.compute_output_shape(shapes_of(inputs)), dtype=self.compute_dtype)
 
 
-class PairLayer(PreciseLayer):
-    """A map of two tensors of one shape `(..., D)` to one tensor of that shape; a subclass says which in `merged`."""
+class MergeLayer(PreciseLayer):
+    """A map of tensors of one shape `(..., D)` to one tensor of that shape; a subclass says which in `merged`.
+
+    Attributes:
+        most: how many tensors it takes at most; it needs two.
+    """
+
+    most: ClassVar[int | None] = None
 
     def build(self, input_shape: Any) -> None:
         self._merged(input_shape)
 
     def call(self, inputs: Any) -> Any:
         self._merged(shapes_of(inputs))  # after the first call, too: the operations themselves would broadcast
-        x, y = inputs
-        return self.returned(self.merged(self.precise(x), self.precise(y)))
+        return self.returned(self.merged(*(self.precise(x) for x in inputs)))
 
-    def merged(self, x: Any, y: Any) -> Any:
-        """Merge two tensors, in float32 or float64."""
+    def merged(self, *tensors: Any) -> Any:
+        """Merge the tensors, in float32 or float64."""
         raise NotImplementedError
 
     def _merged(self, shapes: Any) -> tuple[int | None, ...]:
-        name = type(self).__name__
+        name, number = type(self).__name__, "two" if self.most == 2 else "two or more"
         listed = isinstance(shapes, tuple | list) and not _is_shape(shapes)
-        if not listed or len(shapes) != 2 or not all(_is_shape(shape) for shape in shapes):
-            raise ValueError(f"{name} expects a list of two tensors of the same shape. Received: input_shape={shapes}")
-        first, second = shapes
-        ranks_agree = len(first) == len(second) >= 2
-        if not ranks_agree or any(None not in (m, n) and m != n for m, n in zip(first, second, strict=True)):
+        count = len(shapes) if listed else 0
+        if count < 2 or (self.most and count > self.most) or not all(_is_shape(shape) for shape in shapes):
             raise ValueError(
-                f"{name} expects a list of two tensors of the same shape (batch, ..., features). "
+                f"{name} expects a list of {number} tensors of the same shape. Received: input_shape={shapes}"
+            )
+        ranks_agree = len({len(shape) for shape in shapes}) == 1 and len(shapes[0]) >= 2
+        if not ranks_agree or any(len({*sizes} - {None}) > 1 for sizes in zip(*shapes, strict=True)):
+            raise ValueError(
+                f"{name} expects a list of {number} tensors of the same shape (batch, ..., features). "
                 f"Received: input_shape={shapes}. Bring them to one length first (zero padding or a Dense layer)."
             )
-        if not first[-1] or not second[-1]:
+        if not all(shape[-1] for shape in shapes):
             raise ValueError(f"{name} expects a known number of features, at least 1. Received: input_shape={shapes}")
-        return tuple(n if m is None else m for m, n in zip(first, second, strict=True))
+        return tuple(next((n for n in sizes if n is not None), None) for sizes in zip(*shapes, strict=True))
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
-        """Return the common shape of the two inputs.
+        """Return the common shape of the inputs.
 
         Raises:
-            ValueError: the inputs are not two tensors of the same shape.
+            ValueError: the inputs are not tensors of the same shape, or not as many as the layer takes.
         """
         return self._merged(input_shape)
 
@@ -141,11 +149,9 @@ class PairLayer(PreciseLayer):
         return keras.KerasTensor(self.compute_output_shape(shapes_of(inputs)), dtype=self.compute_dtype)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        """Let a position count where it counts in both inputs."""
+        """Let a position count where it counts in every input."""
         masks = [mask for mask in (previous_mask or []) if mask is not None]
-        if len(masks) < 2:
-            return masks[0] if masks else None
-        return ops.logical_and(*masks)
+        return reduce(ops.logical_and, masks) if masks else None
 
 
 def _is_shape(value: Any) -> bool:

@@ -4,11 +4,11 @@ from typing import Any
 
 import keras
 
-from .base import PairLayer
+from .base import MergeLayer
 
 
 @keras.saving.register_keras_serializable(package="serfuse")
-class Hadamard(PairLayer):
+class Hadamard(MergeLayer):
     """Elementwise product `R_p * R_q` (PARROT section 3.1).
 
     Shapes: a list of two tensors `(batch, ..., features)` of one shape, to one tensor of that shape. A position is
@@ -18,6 +18,8 @@ class Hadamard(PairLayer):
         ValueError: the inputs are not two tensors of the same shape. Unlike `keras.layers.Multiply` it does not
             broadcast, which would hide two branches of unequal length.
     """
+
+    most = 2
 
     def merged(self, x: Any, y: Any) -> Any:
         """Multiply."""

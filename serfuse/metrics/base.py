@@ -29,7 +29,7 @@ class Counts:
 
     @classmethod
     def of(cls, confusion: np.ndarray) -> "Counts":
-        """From (..., C, C) counts, true classes in rows."""
+        """Count in matrices `(..., C, C)`, true classes in rows."""
         right = np.diagonal(confusion, axis1=-2, axis2=-1)
         support, given = confusion.sum(axis=-1), confusion.sum(axis=-2)
         present = support > 0
@@ -63,7 +63,7 @@ class Tested:
     classes: tuple[str, ...]
 
     def rows(self, chosen: np.ndarray) -> "Tested":
-        """Some of the clips, by position; a clip may come more than once."""
+        """Take some of the clips, by position; a clip may come more than once."""
         rows = None if self.probabilities is None else self.probabilities[chosen]
         return Tested(self.labels[chosen], self.predicted[chosen], rows, self.classes)
 
@@ -103,15 +103,15 @@ class Metric:
 
     @property
     def heading(self) -> str:
-        """Of a narrow column."""
+        """Give the heading of a narrow column."""
         return self.short or self.title
 
     def scaled(self, value: float | None) -> float | None:
-        """The value as it is shown: in per cent, or as it is."""
+        """Give the value as it is shown: in per cent, or as it is."""
         return 100 * value if value is not None and self.unit == "percent" else value
 
     def shown(self, value: object, sign: bool = False) -> str:
-        """A value for people, `0.8066` -> `80.7` in per cent and `0.807` plain; a dash where there is none."""
+        """Word a value for people, `0.8066` -> `80.7` in per cent and `0.807` plain; a dash where there is none."""
         if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
             return "-"
         mark = "+" if sign else ""

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 def value(metric: Metric, tested: Tested) -> float:
-    """The figure; NaN where it is not defined, needs probabilities that are not there, or fails.
+    """Measure the figure; NaN where it is not defined, needs probabilities that are not there, or fails.
 
     A metric of another package that fails is a warning and no error: the other figures of a long run are worth more.
     """
@@ -39,7 +39,7 @@ def value(metric: Metric, tested: Tested) -> float:
 
 
 def quick_value(metric: Metric, tested: Tested) -> float:
-    """The figure by the form for many draws where there is one: what is compared is measured as its draws are."""
+    """Measure by the form for many draws where there is one: what is compared is measured as its draws are."""
     if metric.of_counts is None:
         return value(metric, tested)
     from .confusion import confusion_by_cluster

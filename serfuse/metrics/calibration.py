@@ -12,7 +12,7 @@ BINS = 15
 def calibration_error(
     labels: Sequence[str], probabilities: np.ndarray, classes: Sequence[str], bins: int = BINS
 ) -> float:
-    """Expected calibration error: mean distance between confidence and accuracy.
+    """Measure the expected calibration error: mean distance between confidence and accuracy.
 
     The clips are put into `bins` bins of equal width by the probability of their most probable class; the
     distance of each bin counts with its share of the clips (Guo et al. 2017, equation 3).

@@ -19,7 +19,7 @@ def evaluate(
     classes: Sequence[str],
     further: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Figures of one set of predictions.
+    """Measure one set of predictions.
 
     Args:
         labels: (N,) true classes.
@@ -64,7 +64,7 @@ def evaluate(
 def tested_on(
     labels: Sequence[str], predicted: Sequence[str], probabilities: np.ndarray | None, classes: Sequence[str]
 ) -> Tested:
-    """Predictions, checked. Arguments and errors as for `evaluate`."""
+    """Check predictions. Arguments and errors as for `evaluate`."""
     labels, predicted = np.asarray(labels, str), np.asarray(predicted, str)
     names = tuple(str(name) for name in classes)
     _check(labels, predicted, names)
@@ -83,5 +83,5 @@ def _check(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) ->
 
 
 def defined(value: float) -> float | None:
-    """The value, or `None` where it is not finite."""
+    """Give the value, or `None` where it is not finite."""
     return float(value) if np.isfinite(value) else None

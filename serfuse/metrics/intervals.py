@@ -37,7 +37,7 @@ class Clusters:
 
     @classmethod
     def of(cls, values: Sequence[str | None] | None, clips: Sequence[str], kind: str = "speaker") -> "Clusters":
-        """Clusters of `values` (speakers), or of `clips` (ids) where a speaker is missing or there is only
+        """Make clusters of `values` (speakers), or of `clips` (ids) where a speaker is missing or there is only
         one."""
         known = values is not None and all(value is not None and value == value for value in values)
         if known and len(set(map(str, values))) > 1:
@@ -88,12 +88,12 @@ def per_cluster(codes: np.ndarray, number: int, cells: np.ndarray, shape: tuple[
 
 
 def standard_error(draws: np.ndarray, clusters: int) -> np.ndarray:
-    """Bootstrap standard error along axis 0, corrected for drawing from G instead of G - 1."""
+    """Compute the bootstrap standard error along axis 0, corrected for drawing from G instead of G - 1."""
     return np.std(draws, axis=0, ddof=1) * np.sqrt(clusters / (clusters - 1))
 
 
 def student(confidence: float, clusters: int) -> float:
-    """Two-sided Student quantile with one degree of freedom per cluster but one."""
+    """Compute the two-sided Student quantile with one degree of freedom per cluster but one."""
     from scipy import stats
 
     return float(stats.t.ppf((1 + confidence) / 2, clusters - 1))
@@ -102,7 +102,7 @@ def student(confidence: float, clusters: int) -> float:
 def bounded(
     estimate: float, draws: np.ndarray, clusters: int, size: int, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Interval of a figure between 0 and 1.
+    """Compute the interval of a figure between 0 and 1.
 
     Args:
         estimate: the figure on all observations.
@@ -139,7 +139,7 @@ def _from_log_odds(value: float, size: int) -> float:
 
 
 def positive(estimate: float, draws: np.ndarray, clusters: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of a figure above 0 (log loss): on the log scale. Arguments as in `bounded`."""
+    """Compute the interval of a figure above 0 (log loss): on the log scale. Arguments as in `bounded`."""
     if clusters < 2 or not np.isfinite(estimate) or estimate <= 0 or np.min(draws) <= 0:
         return float("nan"), float("nan")
     reach = student(confidence, clusters) * float(standard_error(np.log(draws), clusters))
@@ -147,7 +147,7 @@ def positive(estimate: float, draws: np.ndarray, clusters: int, confidence: floa
 
 
 def unbounded(estimate: float, draws: np.ndarray, clusters: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of a figure that may be any number. Arguments as in `bounded`; NaN where the draws do not differ."""
+    """Compute the interval of any number. Arguments as in `bounded`; NaN where the draws do not differ."""
     if clusters < 2 or len(draws) < 2 or not np.isfinite(estimate):
         return float("nan"), float("nan")
     error = float(standard_error(draws, clusters))

@@ -27,7 +27,7 @@ def summarize(
     seed: int = 0,
     further: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Figures of a cross-validation.
+    """Measure a cross-validation.
 
     Args:
         predictions: one row per held-out clip (and repeat): `clip`, `label`, `predicted`; `repeat`, `fold`,
@@ -96,7 +96,7 @@ def summarize(
 
 
 def interval_note(clusters: intervals.Clusters, confidence: float, speaker_kind: str = "speaker") -> str:
-    """One sentence that says what an interval is."""
+    """Say in one sentence what an interval is."""
     level = f"{100 * confidence:g} % intervals"
     if clusters.unit == "clip":
         return (

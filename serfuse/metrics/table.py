@@ -31,7 +31,7 @@ METRICS: Registry[Metric] = Registry(
 
 
 def measured(further: Iterable[str] = ()) -> list[Metric]:
-    """What every set of predictions is measured by: serfuse's own, those registered in this process, and `further`.
+    """List what every set of predictions is measured by: serfuse's own, those registered here, and `further`.
 
     Those of installed packages are measured where they are named: what a result holds does not depend on what happens
     to be installed.
@@ -44,7 +44,7 @@ def measured(further: Iterable[str] = ()) -> list[Metric]:
 
 
 def of_file(name: str) -> Metric:
-    """The metric behind a name in a file; one that is not installed here, or is broken, is shown as it is."""
+    """Find the metric behind a name in a file; one that is not installed here, or is broken, is shown as it is."""
     if name in METRICS:
         with suppress(ExtensionError):
             return METRICS.get(name)

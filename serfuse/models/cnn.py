@@ -16,7 +16,7 @@ class CnnOptions(FcnOptions):
 
 
 def build(arrays: Mapping[str, np.ndarray], classes: int, options: CnnOptions, seed: int, *, pooled: bool) -> Any:
-    """`(B, D)` -> Conv1D(64) -> Conv1D(128) -> flatten -> Dense(128) -> softmax; `pooled` as in PARROT.
+    """Build `(B, D)` -> Conv1D(64) -> Conv1D(128) -> flatten -> Dense(128) -> softmax; `pooled` as in PARROT.
 
     Raises:
         ConfigError: the embedding is too short for the convolutions.

@@ -18,7 +18,7 @@ class FcnOptions(Options):
 
 
 def build(arrays: Mapping[str, np.ndarray], classes: int, options: FcnOptions, seed: int) -> Any:
-    """`(B, D)` -> Dense(128, relu) -> softmax."""
+    """Build `(B, D)` -> Dense(128, relu) -> softmax."""
     import keras
 
     inputs = branch.inputs(arrays)

@@ -1,18 +1,22 @@
-"""HYFuse: fusion of two representations by Moebius addition in the Poincare ball, as printed and symmetric."""
+"""HYFuse: fusion of representations by Moebius addition in the Poincare ball, as printed and symmetric."""
 
+import math
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Literal
+from itertools import permutations
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from ..errors import ConfigError
 from . import branch
-from .base import Model
+from .base import MAX_INPUTS, Model
 from .fcn import FcnOptions
 
 _PROBE_CLIPS = 128  # enough for a median of norms to a few per cent
 _LEAST, _LARGEST = 1e-12, 1e12  # what the layers take
+_MOST_ORDERED = 4  # inputs of which all orders are summed: there are 24 of four, 120 of five
 
 
 class HyfuseOptions(FcnOptions):
@@ -31,8 +35,8 @@ class HyfuseOptions(FcnOptions):
     )
     log_scale: float | Literal["inverse"] = Field(
         2.0,
-        description="factor of the logarithmic map; 2 as printed, 'inverse' is 1/kappa (of two, their geometric mean), "
-        "the exact inverse of the exponential map, which brings the features back to the size they had",
+        description="factor of the logarithmic map; 2 as printed, 'inverse' is 1/kappa (of several, their geometric "
+        "mean), the exact inverse of the exponential map, which brings the features back to the size they had",
     )
     align: Literal["pad", "project"] = Field(
         "pad",
@@ -54,6 +58,9 @@ class HyfuseOptions(FcnOptions):
             raise ValueError(f"log_scale must be 'inverse' or a positive number up to 1e12, received {self.log_scale}")
 
 
+_Weight = Annotated[float, Field(ge=1e-6, le=1e6)]  # what the layer takes
+
+
 class HyfuseSymmetricOptions(HyfuseOptions):
     """Settings of `hyfuse-symmetric`."""
 
@@ -62,8 +69,26 @@ class HyfuseSymmetricOptions(HyfuseOptions):
     log_scale: float | Literal["inverse"] = Field("inverse", description="as for `hyfuse`")
     form: Literal["both-orders", "midpoint"] = Field(
         "both-orders",
-        description="'both-orders' is logmap0(x (+) y) + logmap0(y (+) x); 'midpoint' the logmap0 of the gyromidpoint",
+        description="'both-orders' is logmap0(x (+) y) + logmap0(y (+) x), and twice the mean over all orders of three "
+        "or four; 'midpoint' the logmap0 of the gyromidpoint of all",
     )
+    weights: Literal["learned"] | Annotated[list[_Weight], Field(min_length=2, max_length=MAX_INPUTS)] | None = Field(
+        None,
+        description="for form='midpoint', how much each input weighs: null for all alike, a list with a number for "
+        "each, or 'learned', which trains them from equal ones",
+    )
+
+    def model_post_init(self, context: Any) -> None:
+        super().model_post_init(context)
+        if self.weights is not None and self.form != "midpoint":
+            raise ValueError(f"weights are for form='midpoint', received weights={self.weights} with {self.form!r}")
+
+    @model_serializer(mode="wrap")
+    def _without_weights(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values = handler(self)
+        if self.weights is None:  # as in the files that were written before there was this key
+            values.pop("weights", None)
+        return values
 
 
 def _aligned(flat: dict[str, Any], options: HyfuseOptions) -> dict[str, Any]:
@@ -112,14 +137,20 @@ def _kappas(
 
 
 def build(arrays: Mapping[str, np.ndarray], classes: int, options: HyfuseOptions, seed: int, *, symmetric: bool) -> Any:
-    """Build two branches -> expmap0 -> Moebius addition -> logmap0 -> Dense(128) -> softmax (HYFuse section 3.1).
+    """Build branches -> expmap0 -> Moebius addition -> logmap0 -> Dense(128) -> softmax (HYFuse section 3.1).
+
+    The paper has two branches. More are added from left to right, `(x (+) y) (+) z`; or, symmetric, see `_symmetric`.
 
     Raises:
-        ConfigError: an embedding is too short for the convolutions.
+        ConfigError: an embedding is too short for the convolutions, or the symmetric form cannot be made of so many
+            inputs or weights.
     """
     import keras
 
-    from ..layers import ClipNorm, ExpMap0, GyroMidpoint, LogMap0, MobiusAdd
+    from ..layers import ClipNorm, ExpMap0, LogMap0, MobiusAdd
+
+    if symmetric:
+        _check_symmetric(len(arrays), options)
 
     inputs = branch.inputs(arrays)
     convolved = {}
@@ -137,20 +168,48 @@ def build(arrays: Mapping[str, np.ndarray], classes: int, options: HyfuseOptions
             name: ClipNorm(options.bound / kappas[name], name=f"bound_{name}")(tensor)
             for name, tensor in aligned.items()
         }
-    x, y = (ExpMap0(kappas[name], name=f"exp_{name}")(tensor) for name, tensor in aligned.items())
-    scale = (kappas["a"] * kappas["b"]) ** -0.5 if options.log_scale == "inverse" else options.log_scale
-    if not symmetric:
-        fused = LogMap0(scale, name="log")(MobiusAdd(name="mobius")([x, y]))
-    elif options.form == "midpoint":
-        fused = LogMap0(scale, name="log")(GyroMidpoint(name="midpoint")([x, y]))
+    points = {name: ExpMap0(kappas[name], name=f"exp_{name}")(tensor) for name, tensor in aligned.items()}
+    inverse = math.prod(kappas.values()) ** (-1 / len(kappas))
+    scale = inverse if options.log_scale == "inverse" else options.log_scale
+    if symmetric:
+        fused = _symmetric(points, options, scale)
     else:
-        fused = keras.layers.Add(name="both_orders")(
-            [
-                LogMap0(scale, name="log_xy")(MobiusAdd(name="mobius_xy")([x, y])),
-                LogMap0(scale, name="log_yx")(MobiusAdd(name="mobius_yx")([y, x])),
-            ]
-        )
+        fused = LogMap0(scale, name="log")(MobiusAdd(name="mobius")(list(points.values())))
     return keras.Model(inputs, branch.head(fused, classes, options.dropout), name="hyfuse")
+
+
+def _check_symmetric(count: int, options: HyfuseSymmetricOptions) -> None:
+    if options.form == "both-orders" and count > _MOST_ORDERED:
+        raise ConfigError(
+            f"hyfuse-symmetric of {count} inputs would add them in {math.factorial(count):,} orders; it does so for at "
+            f"most {_MOST_ORDERED} inputs. Take their midpoint instead: --set options.form=midpoint."
+        )
+    if isinstance(options.weights, list) and len(options.weights) != count:
+        raise ConfigError(f"options.weights has {len(options.weights)} numbers for {count} inputs; give one for each.")
+
+
+def _symmetric(points: dict[str, Any], options: HyfuseSymmetricOptions, scale: float) -> Any:
+    """Fuse points of the ball so that no input is the first or the last: `(B, D)` each, to tangent vectors `(B, D)`.
+
+    Moebius addition is neither commutative nor associative, so of three points the sums in the cyclic orders
+    (xyz, yzx, zxy) are others than those in the reversed ones: only all N! orders together do not depend on the order
+    of the inputs. Their mean is taken twice, which is the sum of both orders for two points, and of the same size for
+    more: about twice the sum of all, where that is small.
+    """
+    import keras
+
+    from ..layers import GyroMidpoint, LogMap0, MobiusAdd
+
+    if options.form == "midpoint":
+        return LogMap0(scale, name="log")(GyroMidpoint(options.weights, name="midpoint")(list(points.values())))
+    orders = list(permutations(points))
+    called = {"a": "x", "b": "y"} if len(points) == 2 else {}  # the names that these layers have had in files
+    logs = []
+    for order in orders:
+        word = "".join(called.get(name, name) for name in order)
+        added = MobiusAdd(name=f"mobius_{word}")([points[name] for name in order])
+        logs.append(LogMap0(scale * (2 / len(orders)), name=f"log_{word}")(added))
+    return keras.layers.Add(name="both_orders" if len(points) == 2 else "all_orders")(logs)
 
 
 HYFUSE = Model(
@@ -160,11 +219,13 @@ HYFUSE = Model(
     HyfuseOptions,
     partial(build, symmetric=False),
     published_as=(("hyfuse", "hyfuse"),),
+    max_inputs=MAX_INPUTS,
 )
 HYFUSE_SYMMETRIC = Model(
     "hyfuse-symmetric",
     2,
-    "Moebius addition in both orders, so that both representations weigh the same",
+    "Moebius addition in all orders, or the midpoint, so that all representations weigh the same",
     HyfuseSymmetricOptions,
     partial(build, symmetric=True),
+    max_inputs=MAX_INPUTS,
 )

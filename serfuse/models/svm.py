@@ -25,7 +25,7 @@ class SvmOptions(Options):
 
 
 def build(arrays: Mapping[str, np.ndarray], classes: int, options: SvmOptions, seed: int) -> Any:
-    """An unfitted scikit-learn pipeline of `StandardScaler` and `SVC`."""
+    """Build an unfitted scikit-learn pipeline of `StandardScaler` and `SVC`."""
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC

@@ -5,6 +5,8 @@ others. Points are kept within `1 - margin(dtype)` of the origin: nearer to the 
 left in that dtype. Use float32 or float64; the layers convert half precision before they come here.
 """
 
+from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 from keras import backend, ops
@@ -132,3 +134,29 @@ def gyromidpoint(x: Any, y: Any) -> Any:
     product = s * t
     denominator = s + t - product + ops.sqrt(product * (_squared(x - y) + product))
     return _projected(x * (t / denominator) + y * (s / denominator))
+
+
+def weighted_midpoint(points: Sequence[Any], weights: Sequence[Any]) -> Any:
+    """Find the gyromidpoint of N points with positive weights: N tensors `(..., D) -> (..., D)`.
+
+    Ungar's `1/2 (*) sum(w_k g_k^2 x_k) / sum(w_k (g_k^2 - 1/2))`, which on the hyperboloid is the weighted mean of the
+    points brought back to it: it moves with every isometry of the ball, does not depend on the order or on the sum of
+    the weights, and is `gyromidpoint` for two equal ones. geoopt has it as `weighted_midpoint`.
+
+    With `s_k = 1 - ||x_k||^2` and `W = sum(w_k)` it is computed as `2 sum(w_k x_k / s_k) / (sum(w_k (2 - s_k) / s_k) +
+    sqrt(W^2 + 4 sum_(j<k) w_j w_k ||x_j - x_k||^2 / (s_j s_k)))`, in which nothing cancels: the root is the
+    Minkowski length of that mean, whose printed form is a difference of nearly equal numbers near the boundary.
+
+    Args:
+        points: one or more points of the ball, projected first.
+        weights: as many positive numbers, or tensors that broadcast with the points.
+    """
+    points = [project(x) for x in points]
+    shares = [1.0 - _squared(x) for x in points]
+    heavy = [w / s for w, s in zip(weights, shares, strict=True)]
+    moment = sum(x * h for x, h in zip(points, heavy, strict=True))
+    mass = sum(h * (2.0 - s) for h, s in zip(heavy, shares, strict=True))
+    length = sum(weights) ** 2 + ops.zeros_like(mass)
+    for (x, g), (y, h) in combinations(list(zip(points, heavy, strict=True)), 2):
+        length = length + 4.0 * g * h * _squared(x - y)
+    return _projected(moment * (2.0 / (mass + ops.sqrt(length))))

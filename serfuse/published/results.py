@@ -88,12 +88,14 @@ def _rows(name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(text.splitlines()))
 
 
-def find(corpus: str, model: str, encoder_a: str, encoder_b: str | None = None) -> list[Published]:
+def find(corpus: str, model: str, *encoders: str) -> list[Published]:
     """The printed results of a serfuse model; the order of two encoders does not matter.
 
-    A model such as `fcn` stands in both papers, so there may be two.
+    A model such as `fcn` stands in both papers, so there may be two. There is none of more than two encoders.
     """
-    pair = {encoder_a, encoder_b or ""}
+    if len(encoders) > 2:
+        return []
+    pair = {*encoders, ""} if len(encoders) < 2 else {*encoders}
     published_as = models.get(model).published_as
     return [
         row

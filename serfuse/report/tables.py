@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Callable
 
+from ..models import INPUTS
 from . import escaping, fold_tables
 from .runs import ReportedRun
 from .sentences import data, gaps, interval, percent, printed, printed_note
@@ -50,7 +51,8 @@ def comma_separated(runs: list[ReportedRun]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     figures = dict.fromkeys(metric.name for run in runs for metric in fold_tables.figures(run))
-    heads = ["run", "corpus", "synthetic", "model", "a", "b", "random_weights"]
+    sides = INPUTS[: max(2, *(len(run.encoders) for run in runs))]
+    heads = ["run", "corpus", "synthetic", "model", *sides, "random_weights"]
     heads += ["split", "folds", "repeats", "seed", "clips"]
     heads += [f"{name}_{what}" for name in figures for what in ("mean", "std", "pooled", "low", "high")]
     classes = sorted({name for run in runs for name in run.classes})
@@ -58,8 +60,8 @@ def comma_separated(runs: list[ReportedRun]) -> str:
     heads += ["printed_accuracy", "printed_macro_f1", "printed_in"]
     writer.writerow([escaping.spreadsheet(head) for head in heads])
     for run in runs:
-        keys = run.encoders
-        cells = [run.name, run.corpus, run.synthetic, run.model, keys[0], keys[1] if len(keys) > 1 else ""]
+        keys = run.encoders + [""] * (len(sides) - len(run.encoders))
+        cells = [run.name, run.corpus, run.synthetic, run.model, *keys]
         cells += [" ".join(run.random_weights), run.split]
         cells += [len(run.metrics["folds"]), run.description.split.repeats, run.description.seed]
         cells.append(run.metrics["pooled"]["clips"])

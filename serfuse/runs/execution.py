@@ -20,6 +20,7 @@ from . import fold_files, run_folder
 from .run import Run
 
 FINISHED_FOLDS = ".folds"
+_MOST_NAMED = 150  # characters of a folder's name that are the encoders': a name has at most 255 bytes
 
 
 def fingerprint(config: Config, dataset: Dataset, threads: Iterable[int] = ()) -> str:
@@ -143,8 +144,8 @@ def free_folder(root: Path, config: Config, dataset: Dataset) -> Path:
     Taken is a folder with a finished run, with finished folds of a run of other settings that was interrupted, or in
     which another process is at work. One with finished folds of this very run is where it goes on.
     """
-    parts = [dataset.corpus, config.model, *(key.encoder for key in dataset.keys.values()), config.split.name]
-    base = "-".join(parts) + f"-seed{config.seed}"
+    encoders = "-".join(key.encoder for key in dataset.keys.values())[:_MOST_NAMED]
+    base = "-".join([dataset.corpus, config.model, encoders, config.split.name]) + f"-seed{config.seed}"
     mark = fingerprint(config, dataset, [processors.threads(fitting.library(config))])
     candidate, number = root / base, 2
     while (candidate / "metrics.json").exists() or _marks(candidate) - {mark} or in_use(candidate):

@@ -166,6 +166,12 @@ class Data(_Part):
     corpus: str | None = None
     a: str | None = None
     b: str | None = None
+    c: str | None = None
+    d: str | None = None
+    e: str | None = None
+    f: str | None = None
+    g: str | None = None
+    h: str | None = None
     pooling: str | None = None
 
 

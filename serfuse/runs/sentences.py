@@ -48,7 +48,7 @@ def warnings(
     Args:
         synthetic: whether the speech was generated.
         random: encoders that were never trained.
-        encoders: of each input ("a", "b").
+        encoders: of each input ("a", "b" ...).
         metrics: what `metrics.json` holds.
     """
     found = [synthetic_speech()] if synthetic else []

@@ -2,5 +2,5 @@
 
 `spec` reads a sweep file, `grid` expands it into the table's cells, `plan` joins the cells with what the store holds,
 `driver` runs what is missing on an engine (`processes` or `ray_engine`), `ledger` and `claims` are the folder on
-disk, `table` and `render` show the result in the layout of the paper.
+disk, `execution` is all of it in one call, `table` and `render` show the result in the layout of the paper.
 """

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from .. import models
 from ..errors import ConfigError
 from ..experiment import config as configs
 from ..experiment.config import Config
 from ..experiment.dataset import parse_input
 from .spec import SweepFile
 
-AXES = ("corpus", "model", "encoder", "a", "b", "row", "block", "seed")
+AXES = ("corpus", "model", "encoder", *models.INPUTS, "row", "block", "seed")
 """What `--only` can narrow. `encoder` fits a row in which it stands anywhere."""
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._]+")
@@ -27,7 +28,7 @@ class Row:
     Attributes:
         block: number of its block.
         label: as the paper prints it, "W2 + SS".
-        inputs: encoders with their selectors, one or two.
+        inputs: encoders with their selectors, one or more.
         names: how the sweep file calls them ("W2", "SS").
         model: key of the model, where models are blocks; else `None`.
     """
@@ -132,9 +133,8 @@ def expand(spec: SweepFile, only: Sequence[str] = (), assignments: Sequence[str]
     experiments = []
     for row, column, seed in _chosen(spec, wanted, blocks, rows, columns):
         key = row.model or column.model
-        data = {"data.corpus": column.corpus, "data.a": row.inputs[0], "seed": seed}
-        if len(row.inputs) == 2:
-            data["data.b"] = row.inputs[1]
+        data = {"data.corpus": column.corpus, "seed": seed}
+        data |= {f"data.{side}": text for side, text in zip(models.INPUTS, row.inputs, strict=False)}
         values = configs.override(configs.assign(bases[key], data), list(assignments))
         where = f"the sweep, {row.label}, {column.corpus}, {key}"
         experiments.append(Experiment(row, column, key, configs.from_dict(values, where)))
@@ -220,7 +220,7 @@ def _names_of(
         return {row.label}
     if axis == "block":
         return {blocks[row.block] or ""}
-    sides = {"a": [0], "b": [1], "encoder": [0, 1]}[axis]
+    sides = range(len(row.inputs)) if axis == "encoder" else [models.INPUTS.index(axis)]
     found = set()
     for side in sides:
         if side < len(row.inputs):
@@ -259,6 +259,6 @@ def _check_values(
             if value not in known:
                 choices = ", ".join(filter(None, known))
                 if not choices:
-                    what = "second representations" if axis == "b" else "blocks with a title"
+                    what = "blocks with a title" if axis == "block" else f"rows with a representation {axis!r}"
                     raise ConfigError(f"--only {axis}={value}: this sweep has no {what}. Leave it out.")
                 raise ConfigError(f"--only {axis}={value}: this sweep has no such {axis}. Choose one of: {choices}.")

@@ -11,7 +11,7 @@ import numpy as np
 from ..encoders import ENCODERS
 from ..errors import SerfuseError, SplitError, StoreError, UnknownNameError
 from ..experiment import cross_validation
-from ..experiment.config import Config
+from ..experiment.config import Config, DataConfig
 from ..experiment.dataset import Dataset, load_dataset, parse_input
 from ..progress import Observer
 from ..runs import execution, fold_files
@@ -76,12 +76,11 @@ class Datasets:
     def __init__(self, store: EmbeddingStore, keep: int | None = None) -> None:
         self.store = store
         self._keep = keep
-        self._found: dict[tuple[Any, ...], Dataset] = {}
+        self._found: dict[DataConfig, Dataset] = {}
 
     def get(self, config: Config) -> Dataset:
         """As `load_dataset`."""
-        data = config.data
-        place = (data.corpus, data.a, data.b, data.pooling)
+        place = config.data
         if place in self._found:
             self._found[place] = self._found.pop(place)
         else:

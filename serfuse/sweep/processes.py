@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SerfuseError
+from ..experiment.config import DataConfig
 from . import engine, memory, worker
 from .plan import CachedStore, Datasets, Unit
 from .worker import Outcome, Task
@@ -27,7 +28,7 @@ class _Worker:
     process: Any
     pipe: connection.Connection
     unit: Unit | None = None
-    data: tuple[Any, ...] = ()
+    data: DataConfig | None = None
     growth: memory.Growth = field(default_factory=memory.Growth)
 
 
@@ -67,8 +68,7 @@ class ProcessEngine:
         busy = [one for one in self._alive if one.unit is not None]
         if busy and any(one.unit.name in self._alone for one in (*busy, _Worker(None, None, unit))):
             return False  # its process died before, maybe for want of memory: now it runs with nothing beside it
-        data = unit.planned.experiment.config.data
-        place = (data.corpus, data.a, data.b)
+        place = unit.planned.experiment.config.data
         idle = sorted((one for one in self._alive if one.unit is None), key=lambda one: one.data != place)
         if busy and not self._fits(unit, busy, idle):
             for one in idle[1:]:  # what they hold may be what is lacking

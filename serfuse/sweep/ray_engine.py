@@ -171,8 +171,7 @@ class RayEngine:
 
     def _data(self, unit: Unit) -> Any:
         """The unit's data set in the cluster's object store."""
-        data = unit.planned.experiment.config.data
-        place = (data.corpus, data.a, data.b, data.pooling)
+        place = unit.planned.experiment.config.data
         if place not in self._shared:
             self._shared[place] = self._ray.put(self._datasets.get(unit.planned.experiment.config))
             while len(self._shared) > _KEPT_DATASETS + self.workers:  # those at work hold on to theirs

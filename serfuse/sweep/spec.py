@@ -45,17 +45,17 @@ class ModelEntry(_Section):
 
 
 class Block(_Section):
-    """Rows that belong together; each is one encoder, or a list of two."""
+    """Rows that belong together; each is one encoder, or a list of several that are fused."""
 
     title: str | None = None
     rows: list[str | list[str]] = Field(min_length=1)
 
     @field_validator("rows")
     @classmethod
-    def _one_or_two(cls, rows: list[str | list[str]]) -> list[str | list[str]]:
+    def _few(cls, rows: list[str | list[str]]) -> list[str | list[str]]:
         for row in rows:
-            if isinstance(row, list) and len(row) not in (1, 2):
-                raise ValueError(f"a row is one encoder or a pair of two, received {row}")
+            if isinstance(row, list) and not 1 <= len(row) <= models.MAX_INPUTS:
+                raise ValueError(f"a row is one encoder or a list of up to {models.MAX_INPUTS}, received {row}")
         return rows
 
 
@@ -72,7 +72,7 @@ class SweepFile(_Section):
     )
     blocks: list[Block] = Field(min_length=1)
     rows_heading: str = "Representation"
-    separator: str = Field(" + ", description="between the two names of a pair's row")
+    separator: str = Field(" + ", description="between the names of a row of several")
     seeds: list[int] = Field(default_factory=lambda: [0], min_length=1)
     metrics: list[Annotated[str, AfterValidator(_known)]] = Field(
         default_factory=lambda: ["accuracy", "macro_f1"], min_length=1, description="names of `serfuse.metrics.METRICS`"
@@ -140,10 +140,10 @@ def validate(values: Mapping[str, Any], where: str) -> SweepFile:
         for block in spec.blocks:
             for row in block.rows:
                 given = 1 if isinstance(row, str) else len(row)
-                if given != model.inputs:
+                if not model.takes(given):
                     raise ConfigError(
-                        f"The sweep {where}: the model {key!r} takes {model.inputs} representation(s), but the row "
-                        f"{row!r} has {given}."
+                        f"The sweep {where}: the model {key!r} takes {model.inputs_wanted}, but the row {row!r} has "
+                        f"{given}."
                     )
     rows = sum(len(block.rows) for block in spec.blocks)
     experiments = rows * len(spec.corpora) * len(spec.models) * len(spec.seeds)

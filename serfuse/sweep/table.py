@@ -230,12 +230,11 @@ def _printed(grid: Grid, row: Row, column: Column) -> results.Published | None:
     if where is None:
         return None
     names = models.get(grid.spec.model_name(row.model or column.model)).published_as
-    a, b = row.encoders[0], row.encoders[1] if len(row.encoders) > 1 else ""
     for result in results.results():
         if (
             (result.paper, result.table, result.corpus) == (where.paper, where.table, column.corpus)
             and (result.paper, result.model) in names
-            and (result.encoder_a, result.encoder_b) == (a, b)
+            and tuple(filter(None, (result.encoder_a, result.encoder_b))) == row.encoders
         ):
             return result
     return None

@@ -4,14 +4,18 @@ import json
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from serfuse import models
 from serfuse.atomic_io import locked
 from serfuse.cli import main
+from serfuse.cli.cv import command
 from serfuse.cli.progress import Progress
 from serfuse.corpora.base import Clip, Corpus
 from serfuse.store import AudioFacts, EmbeddingStore, Skipped
@@ -68,7 +72,12 @@ def test_several_corpora_are_listed(serfuse, store, make_store) -> None:
         (["--fusion", "concat", "--head", "cnn"], "not both"),
         (["--fusion", "cnn", "--a", "hubert"], "use --head cnn"),
         (["--head", "concat", "--a", "hubert"], "use --fusion concat"),
-        (["--fusion", "concat", "--a", "hubert"], "two encoders"),
+        (
+            ["--fusion", "concat", "--a", "hubert"],
+            "takes 2 to 8 representations: --a NAME --b NAME; received --a hubert",
+        ),
+        (["--fusion", "concat", "--a", "hubert", "--c", "soundstream"], "without gaps, received a, c"),
+        (["--head", "svm", "--a", "hubert", "--b", "soundstream"], "takes 1 representation: --a NAME; received"),
         (["--head", "svm", "--a", "wavlm"], "serfuse extract"),
         (["--head", "svm", "--a", "hubert", "--split", "sideways"], "random"),
         (["--head", "svm", "--a", "hubert", "--folds", "1"], "split.folds"),
@@ -85,6 +94,26 @@ def test_bad_input_is_an_error_in_words(serfuse, store, arguments: list[str], sa
     assert done.exit_code in (1, 2), done.output
     assert says in done.output
     assert "Traceback" not in done.output and not isinstance(done.exception, KeyError)
+
+
+def test_the_command_has_an_option_for_each_input_and_shows_three() -> None:
+    shown = [option for option in command.params if isinstance(option, click.Option) and len(option.name) == 1]
+    assert "".join(option.name for option in shown) == models.INPUTS
+    assert [option.name for option in shown if not option.hidden] == ["a", "b", "c"]
+
+
+def test_a_model_that_takes_any_number_is_a_head_of_one_and_a_fusion_of_more(serfuse, store) -> None:
+    either = replace(models.get("svm"), name="either", max_inputs=3)
+    models.MODELS.register("either", either)
+    try:
+        one, two = ["--a", "hubert"], ["--a", "hubert", "--b", "soundstream"]
+        wrong = serfuse("cv", "--head", "either", *two)
+        assert wrong.exit_code == 2 and "received 2: use --fusion either" in wrong.output
+        wrong = serfuse("cv", "--fusion", "either", *one)
+        assert wrong.exit_code == 2 and "add --b, or use --head either" in wrong.output
+        assert serfuse("cv", "--head", "either", *one, "--folds", "2").exit_code == 0
+    finally:
+        models.MODELS.unregister("either")
 
 
 def test_an_empty_store_says_how_to_fill_it(serfuse) -> None:

@@ -71,9 +71,10 @@ def test_splits_say_what_they_need_and_keep_apart() -> None:
 def test_models_say_how_they_are_called() -> None:
     rows = {row["name"]: row for row in json.loads(run("models", "--json"))}
     assert list(rows) == models.names()
-    assert rows["cnn"]["inputs"] == 1 and rows["parrot"]["inputs"] == 2
+    assert rows["cnn"]["inputs"] == rows["cnn"]["max_inputs"] == 1
+    assert (rows["parrot"]["inputs"], rows["parrot"]["max_inputs"]) == (2, 8)
     lines = run("models").splitlines()
-    assert next(line for line in lines if line.startswith("hyfuse ")).split()[1] == "--fusion"
+    assert next(line for line in lines if line.startswith("hyfuse ")).split()[1:5] == ["--fusion", "2", "to", "8"]
     assert next(line for line in lines if line.startswith("svm ")).split()[1] == "--head"
 
 

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from serfuse.cli import main
 from serfuse.store import EmbeddingStore
+from serfuse.sweep import grid, spec
 
 BEFORE = Path(__file__).resolve().parent / "version_0_1"
 FIRST = [25.745878219604492, 22.93097686767578]
@@ -32,6 +33,12 @@ def test_the_store_opens_with_every_row(store: EmbeddingStore) -> None:
     assert arrays["a"].shape == (12, 26) and np.isfinite(arrays["a"]).all()
     # The mean pitch of the first two clips, in semitones, as that version read it.
     np.testing.assert_allclose(arrays["a"][:2, 0], FIRST, rtol=1e-6)
+
+
+def test_the_cells_of_its_sweep_have_the_folders_that_they_had() -> None:
+    content, _ = spec.read(str(BEFORE / "sweep.yaml"))
+    names = {experiment.name for experiment in grid.expand(content).experiments}
+    assert names == {path.name for path in (BEFORE / "sweep" / "runs").iterdir()}
 
 
 def test_the_sweep_opens_and_its_runs_compare(tmp_path: Path) -> None:

@@ -214,6 +214,15 @@ def test_a_file_of_two_inputs_says_nothing_of_a_third() -> None:
     assert data == {"corpus": None, "a": "prosody", "b": "logmel", "pooling": None}
 
 
+def test_an_input_replaces_that_of_a_file_also_of_a_list_and_a_list_replaces_all() -> None:
+    file = {"model": "concat", "data": {"inputs": ["prosody", "logmel", "hubert"], "pooling": "time"}}
+    assert configs.configure(file, b="wavlm").data.inputs == {"a": "prosody", "b": "wavlm", "c": "hubert"}
+    assert configs.configure(file, {"data.d": "dac"}).data.inputs["d"] == "dac"
+    replaced = configs.configure({"model": "concat", "data": {"a": "x", "b": "y", "c": "z"}}, inputs=["dac", "lyra"])
+    assert replaced.data.inputs == {"a": "dac", "b": "lyra"}
+    assert file["data"]["inputs"][1] == "logmel", "the file's values are not touched"
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [

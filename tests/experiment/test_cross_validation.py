@@ -12,7 +12,7 @@ from serfuse.experiment import cross_validation, fitting
 from serfuse.experiment.dataset import Dataset, load_dataset, parse_input
 from serfuse.progress import Observer
 from serfuse.splits.leakage import Audit
-from serfuse.store import EmbeddingStore
+from serfuse.store import EmbeddingStore, Skipped
 from serfuse.store.key import EmbeddingKey
 
 MakeStore = Callable[..., EmbeddingStore]
@@ -41,6 +41,30 @@ def test_parse_input() -> None:
 def test_the_number_of_inputs_must_fit(make_store: MakeStore, model: str, a: str, b: str | None) -> None:
     with pytest.raises(ConfigError, match="takes"):
         load_dataset(make(model, a=a, b=b), make_store())
+
+
+def test_inputs_that_cover_other_clips_are_joined_by_clip_id(make_store: MakeStore) -> None:
+    """Each of three encoders lacks clips of its own, and stored the others in another order."""
+    store = make_store({"hubert": 4})
+    ids = list(store.clips("standin")["id"])
+    audio = dict(zip(ids, store.clips("standin")["audio"], strict=True))
+    lacking = {"wavlm": ids[:2], "dac": [ids[1], ids[5]], "prosody": [ids[-1]]}
+    rng = np.random.default_rng(0)
+    for encoder, lost in lacking.items():
+        order = [str(name) for name in rng.permutation(ids) if name not in lost]
+        rows = np.array([[ids.index(name), len(encoder)] for name in order], "float32")
+        store.append("standin", EmbeddingKey(encoder), order, [audio[name] for name in order], rows)
+        skipped = [Skipped(name, audio[name], "silent") for name in lost]
+        store.record_skipped("standin", EmbeddingKey(encoder), skipped)
+    config = configs.configure("concat", inputs=["wavlm", "dac", "prosody"])
+    found = load_dataset(config, store)
+    expected = [name for name in ids if name not in {ids[0], ids[1], ids[5], ids[-1]}]
+    assert list(found.clips["id"]) == expected
+    for side, encoder in zip("abc", lacking, strict=True):
+        assert found.arrays[side].tolist() == [[ids.index(name), len(encoder)] for name in expected]
+    assert {(item["clip"], item["name"]) for item in found.left_out} == {
+        (name, side) for side, lost in zip("abc", lacking.values(), strict=True) for name in lost
+    }
 
 
 def test_missing_encoder_lists_what_there_is(make_store: MakeStore) -> None:

@@ -56,6 +56,29 @@ def test_the_literal_kappa_all_but_ignores_the_second_input_and_both_others_do_n
     assert symmetric > 0.7
 
 
+def test_three_points_are_added_from_left_to_right_and_have_one_middle():
+    x, y, z = (ExpMap0()(vectors(1.0, seed)) for seed in range(3))
+    two = MobiusAdd()
+    np.testing.assert_array_equal(array(MobiusAdd()([x, y, z])), array(two([two([x, y]), z])))
+    assert np.abs(array(MobiusAdd()([x, y, z])) - array(two([x, two([y, z])]))).max() > 0.01, "brackets matter"
+    middle = array(GyroMidpoint()([x, y, z]))
+    np.testing.assert_allclose(array(GyroMidpoint()([z, x, y])), middle, atol=1e-7)
+    np.testing.assert_allclose(array(GyroMidpoint([2, 2, 2])([x, y, z])), middle, atol=1e-7)
+    np.testing.assert_allclose(array(GyroMidpoint("learned")([x, y, z])), middle, atol=1e-7)
+    near_z = array(GyroMidpoint([1, 1, 50])([x, y, z]))
+    assert np.linalg.norm(near_z - array(z)) < 0.2 * np.linalg.norm(middle - array(z))
+
+
+def test_learned_weights_are_trained():
+    x, y, z = (array(ExpMap0()(vectors(1.0, seed))) for seed in range(3))
+    given = [keras.Input((40,)) for _ in range(3)]
+    network = keras.Model(given, GyroMidpoint("learned", name="middle")(given))
+    network.compile(keras.optimizers.Adam(0.1), "mse", run_eagerly=True)
+    network.fit([x, y, z], y, epochs=5, verbose=0)
+    (logits,) = network.get_layer("middle").get_weights()
+    assert logits.argmax() == 1 and logits[1] > 0.1
+
+
 def test_the_order_matters_to_the_sum_and_not_to_the_midpoint():
     x, y = ExpMap0()(vectors(1.0, 0)), ExpMap0()(vectors(1.0, 1))
     there, back = array(MobiusAdd()([x, y])), array(MobiusAdd()([y, x]))

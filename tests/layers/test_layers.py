@@ -30,6 +30,10 @@ CASES = {
     "LogMap0": (lambda **k: LogMap0(1.5, **k), (B, N, D)),
     "MobiusAdd": (MobiusAdd, [(B, D), (B, D)]),
     "GyroMidpoint": (GyroMidpoint, [(B, N, D), (B, N, D)]),
+    "sum of three": (MobiusAdd, [(B, D), (B, D), (B, D)]),
+    "midpoint of three": (GyroMidpoint, [(B, D), (B, D), (B, D)]),
+    "midpoint with weights": (lambda **k: GyroMidpoint([1, 2.5, 0.5], **k), [(B, D), (B, D), (B, D)]),
+    "midpoint with learned weights": (lambda **k: GyroMidpoint("learned", **k), [(B, D), (B, D), (B, D)]),
     "Hadamard": (Hadamard, [(B, D), (B, D)]),
     "sets": (lambda **k: SinkhornTransport(0.3, 4, **k), [(B, N, D), (B, M, D)]),
     "sets, literal": (lambda **k: SinkhornTransport(0.01, 4, map="literal", **k), [(B, N, D), (B, N, D)]),
@@ -117,7 +121,7 @@ def test_large_half_precision_vectors_stay_on_the_edge():
     assert np.isfinite(log).all() and np.linalg.norm(log) > 4
 
 
-@pytest.mark.parametrize("name", [name for name, (_, shapes) in CASES.items() if len(shapes) == 2])
+@pytest.mark.parametrize("name", [name for name, (_, shapes) in CASES.items() if len(shapes) < 4])
 def test_a_file_restores_the_layer(name, tmp_path):
     make, shapes = CASES[name]
     pair = isinstance(shapes, list)
@@ -148,6 +152,9 @@ def test_a_pair_counts_where_both_count(layer):
     np.testing.assert_array_equal(make.compute_mask([x, y], [one, other]), [[True, False, False]])
     assert make.compute_mask([x, y], [one, None]) is one
     assert make.compute_mask([x, y], None) is None
+    if layer is not Hadamard:
+        third = np.array([[False, True, True]])
+        np.testing.assert_array_equal(make.compute_mask([x, y, x], [one, None, third]), [[False, True, False]])
 
 
 @pytest.mark.parametrize(
@@ -160,6 +167,9 @@ def test_a_pair_counts_where_both_count(layer):
         (lambda: LogMap0(-2.0), "scale=-2.0"),
         (lambda: LogMap0(None), "scale=None"),
         (lambda: ClipNorm([1.0]), r"max_norm=\[1.0\]"),
+        (lambda: GyroMidpoint([1.0, 0.0]), "weights=0.0"),
+        (lambda: GyroMidpoint([1.0]), r"two or more numbers. Received: \[1.0\]"),
+        (lambda: GyroMidpoint("equal"), "'learned'.*Received: 'equal'"),
         (lambda: SinkhornTransport(epsilon=0), "epsilon=0"),
         (lambda: SinkhornTransport(epsilon=1e-9), "from 1e-06 to .* epsilon=1e-09"),
         (lambda: SinkhornTransport(iterations=0), "iterations=0"),
@@ -203,7 +213,9 @@ def test_arguments_out_of_range(make, words):
         (LogMap0, (2, None), r"\(2, None\)"),
         (MobiusAdd, (2, 3), r"list of two.*\(2, 3\)"),
         (MobiusAdd, [(2, 3), (2, 4)], r"\(2, 4\).*zero padding"),
-        (MobiusAdd, [(2, 3), (2, 3), (2, 3)], "two tensors"),
+        (MobiusAdd, [(2, 3), (2, 3), (2, 4)], r"two or more tensors of the same shape.*\(2, 4\).*zero padding"),
+        (Hadamard, [(2, 3), (2, 3), (2, 3)], "list of two tensors"),
+        (lambda: GyroMidpoint([1, 2, 3]), [(2, 3), (2, 3)], "as many tensors as it has weights, 3"),
         (GyroMidpoint, [(2, 3), (2, 3, 3)], r"\(2, 3, 3\)"),
         (Hadamard, [(2, 1), (2, 3)], r"\(2, 1\)"),
         (Hadamard, [(2, None), (2, None)], "known number"),
@@ -276,7 +288,8 @@ def test_no_clips_give_no_results(name):
     if isinstance(shapes, tuple):
         given, expected = values[:0], [(0, *shapes[1:])]
     else:
-        given = [x[:0] if number < 2 else x for number, x in enumerate(values)]
+        sets = name.startswith("reference")  # whose two last inputs have no clips
+        given = [x if sets and number > 1 else x[:0] for number, x in enumerate(values)]
         expected = [(0, *shape[1:]) for shape in shapes[:2]]
     found = make()(given)
     if isinstance(found, tuple):

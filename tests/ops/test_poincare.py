@@ -243,6 +243,60 @@ class TestGyromidpoint:
         np.testing.assert_allclose(run(poincare.gyromidpoint, x, y), expected, atol=20 * np.finfo(dtype).eps)
 
 
+def weighted(*points, weights):
+    return poincare.weighted_midpoint(points, weights)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dimension", DIMENSIONS)
+class TestWeightedMidpoint:
+    WEIGHTS = (1.0, 0.25, 3.0)
+
+    def points(self, dimension, dtype):
+        rng = np.random.default_rng(dimension)
+        return [rng.permutation(ball(seed, dimension, dtype, lowest=0.0, highest=0.95)) for seed in range(3)]
+
+    def test_two_equal_weights_are_the_gyromidpoint(self, dimension, dtype):
+        x, y, _ = self.points(dimension, dtype)
+        expected = run(poincare.gyromidpoint, x, y)
+        found = run(partial(weighted, weights=[0.7, 0.7]), x, y)
+        np.testing.assert_allclose(found, expected, atol=8 * np.finfo(dtype).eps)
+
+    def test_order_and_equal_points(self, dimension, dtype):
+        x, y, z = self.points(dimension, dtype)
+        one = run(partial(weighted, weights=self.WEIGHTS), x, y, z)
+        other = run(partial(weighted, weights=(3.0, 1.0, 0.25)), z, x, y)
+        np.testing.assert_allclose(one, other, atol=8 * np.finfo(dtype).eps)
+        np.testing.assert_allclose(run(partial(weighted, weights=self.WEIGHTS), x, x, x), x, atol=4e-7)
+
+    def test_against_ungars_formula(self, dimension, dtype):
+        points = self.points(dimension, dtype)
+        wide = [z.astype("longdouble") for z in points]
+        factors = [1 / (1 - (z * z).sum(-1, keepdims=True)) for z in wide]
+        above = sum(w * g * z for w, g, z in zip(self.WEIGHTS, factors, wide, strict=True))
+        mean = above / sum(w * (g - 0.5) for w, g in zip(self.WEIGHTS, factors, strict=True))
+        length = np.maximum(np.linalg.norm(mean, axis=-1, keepdims=True), 1e-30)
+        expected = np.tanh(np.arctanh(np.minimum(length, 1)) / 2) * mean / length
+        found = run(partial(weighted, weights=self.WEIGHTS), *points)
+        np.testing.assert_allclose(found, expected, atol=20 * np.finfo(dtype).eps)
+
+    def test_it_moves_with_the_points(self, dimension, dtype):
+        """`z (+) middle(x_k)` is `middle(z (+) x_k)`: no place of the ball is special."""
+        x, y, z = (0.7 * one for one in self.points(dimension, dtype))
+        middle = partial(weighted, weights=self.WEIGHTS)
+        moved = run(middle, *(run(poincare.mobius_add, z, one) for one in (x, y, x)))
+        there = run(poincare.mobius_add, z, run(middle, x, y, x))
+        np.testing.assert_allclose(moved, there, atol={"float32": 1e-5, "float64": 1e-13}[dtype])
+
+
+def test_weighted_midpoint_at_the_edge():
+    """Opposite points of the edge meet in the origin; the sum that is printed would divide 0 by 0 in float32."""
+    edge = ball(0, 12, "float32", lowest=1.0, highest=1.0)
+    middle = partial(weighted, weights=(1.0, 0.5, 0.5))
+    np.testing.assert_allclose(run(middle, edge, -edge, -edge), np.zeros_like(edge), atol=1e-6)
+    np.testing.assert_allclose(lengths(run(middle, edge, edge, edge)), 1 - poincare.margin("float32"), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("function", "inputs"),
     [
@@ -252,9 +306,19 @@ class TestGyromidpoint:
         (lambda x: poincare.project(20.0 * x), 1),
         (poincare.mobius_add, 2),
         (poincare.gyromidpoint, 2),
+        (partial(weighted, weights=(1.0, 0.25, 3.0)), 3),
         (lambda x, y: poincare.logmap0(poincare.mobius_add(poincare.expmap0(x), poincare.expmap0(y))), 2),
     ],
-    ids=["expmap0", "logmap0", "project inside", "project outside", "mobius_add", "gyromidpoint", "chain"],
+    ids=[
+        "expmap0",
+        "logmap0",
+        "project inside",
+        "project outside",
+        "mobius_add",
+        "gyromidpoint",
+        "weighted_midpoint",
+        "chain",
+    ],
 )
 def test_gradients_against_finite_differences(function, inputs):
     rng = np.random.default_rng(3)
@@ -370,6 +434,10 @@ def test_geoopt_live():
         (run(poincare.expmap0, x), manifold.expmap0(a)),
         (run(partial(poincare.logmap0, scale=1.0), x), manifold.logmap0(a)),
         (run(poincare.gyromidpoint, x, y), manifold.weighted_midpoint(torch.stack([a, b]), reducedim=[0])),
+        (
+            run(partial(weighted, weights=[0.5, 2.0]), x, y),
+            manifold.weighted_midpoint(torch.stack([a, b]), torch.tensor([[0.5], [2.0]]).double(), reducedim=[0]),
+        ),
     ):
         np.testing.assert_allclose(found, expected.detach().numpy(), atol=1e-10)
 

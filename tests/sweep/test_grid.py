@@ -48,8 +48,13 @@ def test_every_axis_can_be_narrowed(sweep_values) -> None:
     assert {column.corpus for column in narrowed.columns} == {"mesd"}
     with pytest.raises(ConfigError, match="Choose one of: Emo-DB, emodb"):
         count("corpus=emo-db")
+    three = sweep_values(models={"concat": {}}, blocks=[{"rows": [["hubert", "wavlm", "dac"], ["dac", "wavlm"]]}])
+    (one,) = grid.expand(spec.validate(three, "a test"), ["c=dac"]).experiments
+    assert one.config.data.inputs == {"a": "hubert", "b": "wavlm", "c": "dac"}
+    assert one.row.label == "hubert + wavlm + dac" and "-hubert-wavlm-dac-seed0-" in one.name
+    assert len(grid.expand(spec.validate(three, "a test"), ["encoder=dac"]).experiments) == 2
     single = spec.validate(sweep_values(blocks=[{"rows": ["hubert"]}]), "a test")
-    with pytest.raises(ConfigError, match="b=hubert: this sweep has no second representations"):
+    with pytest.raises(ConfigError, match="b=hubert: this sweep has no rows with a representation 'b'"):
         grid.expand(single, ["b=hubert"])
     with pytest.raises(ConfigError, match="block=one: this sweep has no blocks with a title"):
         grid.expand(single, ["block=one"])
@@ -82,8 +87,8 @@ def test_settings_reach_the_configuration_in_order(sweep_values) -> None:
         ({"colour": "red"}, "colour: unknown key"),
         ({"models": {"svm": {"lr": 1}}}, "models.svm.lr: unknown key"),
         ({"models": {"cnnn": {}}}, "Unknown model 'cnnn'"),
-        ({"models": {"concat": {}}}, "takes 2 representation"),
-        ({"blocks": [{"rows": [["a", "b", "c"]]}]}, "a row is one encoder or a pair"),
+        ({"models": {"concat": {}}}, "takes 2 to 8 representations, but the row"),
+        ({"blocks": [{"rows": [list("abcdefghi")]}]}, "a row is one encoder or a list of up to 8"),
         ({"seeds": [0, 0]}, "a seed stands there twice"),
         ({"seeds": [-1]}, "seeds are from 0"),
         ({"seeds": list(range(40_000))}, "asks for 120000 cross-validations; at most 100000"),
