@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .prediction.training import train
     from .progress import Observer
     from .registry import register
+    from .recommendation.recommend import recommend
     from .report.writing import write_report
     from .runs.compare import compare
     from .runs.execution import cross_validate
@@ -38,6 +39,7 @@ _FACE = {
     "cross_validate": "runs.execution:cross_validate",
     "Run": "runs.run:Run",
     "compare": "runs.compare:compare",
+    "recommend": "recommendation.recommend:recommend",
     "write_report": "report.writing:write_report",
     "train": "prediction.training:train",
     "Predictor": "prediction.predictor:Predictor",
@@ -55,6 +57,7 @@ __all__ = [
     "cross_validate",
     "extract",
     "read_corpus",
+    "recommend",
     "register",
     "train",
     "write_report",
