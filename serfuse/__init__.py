@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from .prediction.predictor import Predictor
     from .prediction.training import train
     from .progress import Observer
-    from .registry import register
     from .recommendation.recommend import recommend
+    from .registry import register
     from .report.writing import write_report
     from .runs.compare import compare
     from .runs.execution import cross_validate
