@@ -69,14 +69,13 @@ def sweep_file(path: Path, model: str, units: int) -> None:
 
 def bare(store: Path, sweep: Path) -> None:
     """The plain loop; prints a JSON line with the seconds of each unit. Runs in a process of its own."""
-    from serfuse import models
-    from serfuse.experiment import backend, cross_validation
+    from serfuse.experiment import backend, cross_validation, fitting
     from serfuse.experiment.dataset import load_dataset
     from serfuse.sweep import grid, spec
 
     content, _ = spec.read(str(sweep))
     configs = [experiment.config for experiment in grid.expand(content).experiments]
-    if models.get(configs[0].model).library == "keras":
+    if fitting.trained_with(configs[0]) == "keras":
         backend.set_up_backend()
     dataset = load_dataset(configs[0], EmbeddingStore(store))
     moments = []

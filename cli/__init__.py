@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": "A complete run on generated speech: extract, cross-validate, draw.",
     "extract": "Compute embeddings of a corpus once and keep them in the store.",
     "cv": "Cross-validate a classifier on one representation or on a fused pair.",
+    "fuse": "Join finished runs of equal folds by their probabilities, without any training.",
     "sweep": "Run a whole table of cross-validations, and print it beside the published one.",
     "compare": "Say whether one run is above another, with intervals and paired tests.",
     "recommend": "Try the sensible fusions on a corpus, and say what to use.",

@@ -75,9 +75,8 @@ def command(
     folder keeps the configuration, folds, predictions, metrics, figures and models. An interrupted run goes on where
     it stopped when the same command is given again.
     """
-    from serfuse import models
     from serfuse.errors import FolderInUseError
-    from serfuse.experiment import backend
+    from serfuse.experiment import backend, fitting
     from serfuse.experiment import config as configs
 
     config = configs.configure(
@@ -94,7 +93,7 @@ def command(
         seed=seed,
         metrics=list(further) or None,
     )
-    if models.get(config.model).library == "keras":
+    if fitting.trained_with(config) == "keras":
         backend.set_up_backend()
     from serfuse.experiment.dataset import load_dataset
     from serfuse.runs import execution
@@ -215,6 +214,7 @@ def remarks(finished: "Run") -> list[str]:
         )
     if metrics.get("parameters"):
         lines.append(f"Trainable parameters: {metrics['parameters']:,}. Time: {metrics['seconds']:.0f} s.")
+    lines += finished.choices()
     lines += finished.contributions()
     lines += [f"WARNING: {text}" for text in finished.warnings()]
     for row in finished.published:

@@ -41,8 +41,8 @@ def command(run: Path, out: Path | None, store: Path | None, overwrite: bool, as
     card = made.card
     click.echo(
         f"{card.model} on {' + '.join(key.encoder for key in card.keys().values())}: trained on "
-        f"{card.trained_on.clips} clips of {card.trained_on.corpus} in {duration(time.monotonic() - begun)}, "
-        f"{card.trained_on.epochs} epochs."
+        f"{card.trained_on.clips} clips of {card.trained_on.corpus} in {duration(time.monotonic() - begun)}"
+        f"{f', {card.trained_on.epochs} epochs' if card.trained_on.epochs else ''}."
     )
     for line in card.expectation():
         click.echo(line)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .report.writing import write_report
     from .runs.compare import compare
     from .runs.execution import cross_validate
+    from .runs.fuse import fuse
     from .runs.run import Run
     from .store import EmbeddingStore as Store
 
@@ -37,6 +38,7 @@ _FACE = {
     "extract": "extraction.extract:extract",
     "configure": "experiment.config:configure",
     "cross_validate": "runs.execution:cross_validate",
+    "fuse": "runs.fuse:fuse",
     "Run": "runs.run:Run",
     "compare": "runs.compare:compare",
     "recommend": "recommendation.recommend:recommend",
@@ -56,6 +58,7 @@ __all__ = [
     "configure",
     "cross_validate",
     "extract",
+    "fuse",
     "read_corpus",
     "recommend",
     "register",

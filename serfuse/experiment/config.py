@@ -5,13 +5,14 @@ the key. `configs/` holds one file per model; `serfuse cv` starts from the file 
 overridden on the command line.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .. import models
 from ..errors import ConfigError
@@ -79,6 +80,59 @@ class SplitConfig(_Section):
     folder: str | None = Field(None, description="for 'given': an EmoBox folder with fold_1, fold_2 ... of the corpus")
 
 
+GRIDS: dict[str, dict[str, list[Any]]] = {
+    "C": {"options.C": [1.0, 0.3, 3.0, 10.0]},
+    "head-C": {"options.head_options.C": [1.0, 0.3, 3.0, 10.0]},
+    "head-kernel": {"options.head_options.kernel": ["rbf", "linear"]},
+    "learning-rate": {"training.learning_rate": [1e-3, 3e-4, 1e-4]},
+    "dropout": {"options.dropout": [0.3, 0.1, 0.5]},
+    "head": {"options.head": ["svm", "fcn"]},
+}
+"""Grids of `training.search` that have a name; the default stands first, and wins among equals."""
+MAX_CANDIDATES = 64
+_SEARCHED = ("options.", "training.learning_rate", "training.batch_size", "training.epochs", "training.patience")
+
+
+class SearchConfig(_Section):
+    """Settings that are chosen anew in each fold, on inner folds of its training part; never on its test part.
+
+    The inner folds keep apart what the run's split does.
+    """
+
+    grid: str | dict[str, list[Any]] = Field(description="a named grid, or the values of each key: {options.C: [1, 3]}")
+    folds: int = Field(3, ge=2, le=20, description="inner folds")
+    metric: Literal["uar", "log_loss"] = Field("uar", description="of all clips that the inner folds hold out")
+
+    @field_validator("grid")
+    @classmethod
+    def _bounded(cls, value: str | dict[str, list[Any]]) -> str | dict[str, list[Any]]:
+        if isinstance(value, str):
+            if value not in GRIDS:
+                raise ValueError(
+                    f"no grid of that name; choose from {', '.join(GRIDS)}, or give the values of each key"
+                )
+            return value
+        for key, values in value.items():
+            if not key.startswith(_SEARCHED):
+                raise ValueError(f"{key!r} is not searched; keys begin with {', '.join(_SEARCHED)}")
+            if not values:
+                raise ValueError(f"{key!r} has no values")
+        size = math.prod(len(values) for values in value.values())
+        if not value or size > MAX_CANDIDATES:
+            raise ValueError(f"1 to {MAX_CANDIDATES} combinations, received {size if value else 0}")
+        return value
+
+    @property
+    def values(self) -> dict[str, list[Any]]:
+        """The values of each key."""
+        return GRIDS[self.grid] if isinstance(self.grid, str) else self.grid
+
+    @property
+    def size(self) -> int:
+        """How many combinations there are."""
+        return math.prod(len(values) for values in self.values.values())
+
+
 class TrainingConfig(_Section):
     """How a neural model is trained. Both papers: Adam, cross-entropy, batch 32, 50 epochs, early stopping."""
 
@@ -93,6 +147,18 @@ class TrainingConfig(_Section):
         lt=0.9,
         description="part of the training folds that early stopping looks at, never the test fold",
     )
+    search: SearchConfig | None = Field(None, description="settings that are chosen within each training part")
+
+    @field_validator("search", mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        """Take `search: C` and `search: {options.C: [1, 3]}` for a grid with the usual folds and metric."""
+        if isinstance(value, str) or (isinstance(value, Mapping) and value and not value.keys() & _SEARCH_KEYS):
+            return {"grid": value}
+        return value
+
+
+_SEARCH_KEYS = SearchConfig.model_fields.keys()
 
 
 class Config(_Section):
@@ -358,6 +424,8 @@ def dump(config: Config) -> str:
     values["options"] = config.model_options().model_dump(mode="json")
     if not config.metrics:  # as in the files that were written before there was this key
         del values["metrics"]
+    if config.training.search is None:
+        del values["training"]["search"]
     for name in models.INPUTS[2:]:
         if values["data"][name] is None:
             del values["data"][name]

@@ -36,7 +36,8 @@ class FoldResult:
         seconds: wall time of training and prediction.
         threads: of each operation; the last digits depend on it. 0 where that is not known.
         embeddings: what it was trained on and tested with, see `Dataset.embedding_digests`; empty where not known.
-        model: the trained `keras.Model`, `None` for scikit-learn.
+        model: the trained `keras.Model`, `None` for scikit-learn and for models of models.
+        chosen: the settings that `training.search` chose; empty without one.
     """
 
     fold: Fold
@@ -50,6 +51,7 @@ class FoldResult:
     threads: int = 0
     embeddings: dict[str, str] = field(default_factory=dict)
     model: Any = None
+    chosen: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -96,7 +98,7 @@ def plan(config: Config, dataset: Dataset) -> list[Fold]:
         speaker_kind=dataset.speaker_kind,
         folder=None if config.split.folder is None else Path(config.split.folder),
     )
-    if models.get(config.model).library == "scikit-learn":
+    if fitting.trained_with(config) == "scikit-learn":
         _check_single_clips(config, dataset, parts)
     return parts
 
@@ -120,7 +122,7 @@ def fold_seed(config: Config, fold: Fold) -> int:
 
 def learned_from(config: Config, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
     """Clip ids that weights and input statistics are fitted on, and those that early stopping looks at."""
-    if models.get(config.model).library == "scikit-learn":  # nothing is stopped early: those clips may be learned from
+    if fitting.trained_with(config) == "scikit-learn":  # nothing is stopped early: those clips may be learned from
         return np.concatenate([fold.train, fold.validation]), fold.validation[:0]
     return fold.train, fold.validation
 
@@ -130,7 +132,7 @@ def run_fold(config: Config, dataset: Dataset, fold: Fold, observer: Observer | 
     start = time.perf_counter()
     observer = observer or Observer()
     classes = dataset.classes
-    training, validation = (dataset.part(ids) for ids in learned_from(config, fold))
+    training, validation = (dataset.part(ids, fold.apart) for ids in learned_from(config, fold))
     test = dataset.part(fold.test)
     seed = fold_seed(config, fold)
     observer.fold_begun(fold)
@@ -170,6 +172,7 @@ def run_fold(config: Config, dataset: Dataset, fold: Fold, observer: Observer | 
         threads=processors.threads(fitting.library(config)),
         embeddings=dataset.embedding_digests,
         model=getattr(fitted, "model", None),
+        chosen=getattr(fitted, "chosen", {}),
     )
 
 
@@ -208,8 +211,8 @@ def cross_validate(
     )
     known = [recall(fold) if recall else None for fold in parts]
     observer.audit_known(audit, parts, sum(result is not None for result in known))
-    unit = "epoch" if models.get(config.model).library == "keras" else "fold"
-    items = config.training.epochs if unit == "epoch" else 1
+    unit = "epoch" if fitting.trained_with(config) == "keras" else "fold"
+    items = fitting.epochs(config) if unit == "epoch" else 1
     finished: list[FoldResult] = []
     with observer.working(f"{unit}s", items * len(parts), unit):
         for fold, before in zip(parts, known, strict=True):
@@ -256,6 +259,10 @@ def measure(result: Result) -> dict[str, Any]:
     found["audit"] = result.audit.to_dict()
     found["left_out"] = list(result.dataset.left_out)
     found["random_weights"] = [key.encoder for key in result.dataset.keys.values() if key.random]
+    if result.config.training.search is not None:
+        found["chosen"] = [
+            {"repeat": one.fold.repeat, "fold": one.fold.index, "settings": dict(one.chosen)} for one in result.folds
+        ]
     if result.folds[0].sensitivity:
         found["sensitivity"] = {
             side: {

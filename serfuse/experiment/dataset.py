@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,20 +19,44 @@ _SELECTORS = ("pooling", "layer", "pad", "weights", "dtype")
 
 @dataclass(frozen=True)
 class Part:
-    """Clips that are trained on, watched by early stopping, or tested; rows of all three fields belong together.
+    """Clips that are trained on, watched by early stopping, or tested; rows of all fields belong together.
 
     Attributes:
         arrays: `{"a": (N, D_a), ...}`, one per input of the model, float32.
         labels: `(N,)` class numbers, int64.
         ids: `(N,)` clip ids.
+        groups: `{"speaker": (N,), "text": (N,)}` as far as the split keeps them apart: folds within the part do so too.
     """
 
     arrays: Mapping[str, np.ndarray]
     labels: np.ndarray
     ids: np.ndarray
+    groups: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, rows: np.ndarray) -> "Part":
+        """Some of the clips, by their row numbers."""
+        return Part(
+            {name: array[rows] for name, array in self.arrays.items()},
+            self.labels[rows],
+            self.ids[rows],
+            {name: values[rows] for name, values in self.groups.items()},
+        )
+
+    def joined(self, other: "Part") -> "Part":
+        """These clips, and behind them those of another part."""
+        return Part(
+            {name: np.concatenate([array, other.arrays[name]]) for name, array in self.arrays.items()},
+            np.concatenate([self.labels, other.labels]),
+            np.concatenate([self.ids, other.ids]),
+            {name: np.concatenate([values, other.groups[name]]) for name, values in self.groups.items()},
+        )
+
+    def only(self, side: str) -> "Part":
+        """The same clips with one of the inputs, called "a" as in a run of that input alone."""
+        return Part({"a": self.arrays[side]}, self.labels, self.ids, self.groups)
 
 
 @dataclass(frozen=True)
@@ -107,13 +131,14 @@ class Dataset:
             left_out=tuple({**item, "name": called[item["name"]]} for item in self.left_out if item["name"] in called),
         )
 
-    def part(self, ids: Iterable[str]) -> Part:
-        """Embeddings and class numbers of some clips, in the order of their ids."""
+    def part(self, ids: Iterable[str], apart: Iterable[str] = ()) -> Part:
+        """Embeddings and class numbers of some clips, in the order of their ids; `apart` as in `splits.folds.Fold`."""
         rows = self.rows(ids)
         emotions = self.clips["emotion"].iloc[rows]
         codes = pd.Categorical(emotions, categories=self.classes).codes.astype("int64")
         arrays = {name: array[rows] for name, array in self.arrays.items()}
-        return Part(arrays, codes, self.clips["id"].to_numpy()[rows])
+        groups = {column: self.clips[column].to_numpy(dtype=object)[rows].astype(str) for column in apart}
+        return Part(arrays, codes, self.clips["id"].to_numpy()[rows], groups)
 
 
 def _digest_of_array(array: np.ndarray) -> str:

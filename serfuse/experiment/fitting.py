@@ -2,44 +2,44 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from .. import models
 from ..errors import RunError
+from ..models.task import Expert as Fitted
 from ..progress import Observer
+from . import search
 from .backend import backend_name, set_up_backend
 from .config import Config
 from .dataset import Part
+from .task import FitTask
 
 Arrays = Mapping[str, np.ndarray]
 _INFERENCE_BATCH = 128
 
 
-class Fitted(Protocol):
-    """A trained model, whichever library it came from."""
-
-    parameters: int
-    history: list[dict[str, float]]
-
-    def probabilities(self, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
-        """Class probabilities `(N, classes)`, float64, rows summing to 1."""
-        ...
-
-    def predict(self, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
-        """Class numbers `(N,)`."""
-        ...
-
-    def penultimate(self, arrays: Arrays) -> np.ndarray:
-        """What t-SNE draws: `(N, F)`."""
-        ...
+def trained_with(config: Config) -> str:
+    """What trains the model of a configuration: "keras" or "scikit-learn"; "keras" if a search tries any network."""
+    found = {models.get(one.model).trained_with(one.model_options()) for _, one in search.candidates(config)}
+    return "keras" if "keras" in found else "scikit-learn"
 
 
 def library(config: Config) -> str:
     """What trains the model of a configuration: "scikit-learn", or the backend of Keras."""
-    found = models.get(config.model).library
+    found = trained_with(config)
     return backend_name() if found == "keras" else found
+
+
+def epochs(config: Config) -> int:
+    """The most epochs that the networks of one fold are trained for."""
+    inputs, found = max(1, len(config.data.inputs)), []
+    for _, one in search.candidates(config):
+        found.append(models.get(one.model).trainings(one.model_options(), inputs) * one.training.epochs)
+    if config.training.search is None:
+        return found[0]
+    return config.training.search.folds * sum(found) + max(found)
 
 
 def fit(
@@ -47,20 +47,39 @@ def fit(
 ) -> Fitted:
     """Train the model of `config` on one training part.
 
+    Where there is a `training.search`, its settings are chosen within that part first; the fitted model then has an
+    attribute `chosen` that tells them.
+
     Args:
         training: what weights and input statistics are fitted on.
-        validation: the inner validation part, for early stopping only; may be empty.
+        validation: the inner validation part, for early stopping only; may be empty. What is trained without epochs
+            learns from it as well.
         classes: number of classes of the corpus, also those that are absent from this part.
         seed: decides initial weights, shuffling and dropout.
         observer: hears of each epoch.
 
     Raises:
+        ConfigError: settings that do not fit the number of inputs.
+        SplitError: inner folds cannot be drawn.
         RunError: the loss is no longer finite.
     """
-    model = models.get(config.model)
-    if model.library == "scikit-learn":
-        return _fit_sklearn(model, config, training, classes, seed)
-    return _fit_keras(config, training, validation, classes, seed, observer or Observer())
+    observer = observer or Observer()
+
+    def fit_one(one: Config, learned: Part, watched: Part) -> Fitted:
+        model = models.get(one.model)
+        if model.trained_with(one.model_options()) == "scikit-learn" and len(watched):
+            learned, watched = learned.joined(watched), watched.take(np.arange(0))
+        if model.fit is not None:
+            return model.fit(FitTask(one, learned, watched, classes, seed, fit_one))
+        if model.library == "scikit-learn":
+            return _fit_sklearn(model, one, learned, classes, seed)
+        return _fit_keras(one, learned, watched, classes, seed, observer)
+
+    if config.training.search is None:
+        return fit_one(config, training, validation)
+    fitted, chosen = search.fit(config, training, validation, classes, seed, fit_one)
+    fitted.chosen = chosen
+    return fitted
 
 
 @dataclass
@@ -175,15 +194,21 @@ class _SklearnFitted:
     history: list[dict[str, float]] = field(default_factory=list)
 
     def probabilities(self, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
-        full = np.zeros((len(arrays["a"]), self.classes))
-        full[:, self.columns] = self.calibrated.predict_proba(arrays["a"])
+        columns = side_by_side(arrays)
+        full = np.zeros((len(columns), self.classes))
+        full[:, self.columns] = self.calibrated.predict_proba(columns)
         return full
 
     def predict(self, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
-        return self.estimator.predict(arrays["a"])
+        return self.estimator.predict(side_by_side(arrays))
 
     def penultimate(self, arrays: Arrays) -> np.ndarray:
-        return np.asarray(self.estimator[:-1].transform(arrays["a"]))
+        return np.asarray(self.estimator[:-1].transform(side_by_side(arrays)))
+
+
+def side_by_side(arrays: Arrays) -> np.ndarray:
+    """The columns of all inputs `(N, D_a + D_b + ...)`, which is what an estimator is fitted on."""
+    return arrays["a"] if len(arrays) == 1 else np.concatenate([arrays[name] for name in sorted(arrays)], axis=1)
 
 
 def _fit_sklearn(model: models.Model, config: Config, training: Part, classes: int, seed: int) -> _SklearnFitted:
@@ -207,6 +232,7 @@ def _fit_sklearn(model: models.Model, config: Config, training: Part, classes: i
         )
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     calibrated = CalibratedClassifierCV(clone(estimator), method="sigmoid", cv=splitter, ensemble=False)
-    calibrated.fit(training.arrays["a"], training.labels)
-    estimator.fit(training.arrays["a"], training.labels)
+    columns = side_by_side(training.arrays)
+    calibrated.fit(columns, training.labels)
+    estimator.fit(columns, training.labels)
     return _SklearnFitted(estimator, calibrated, [int(c) for c in estimator.classes_], classes)

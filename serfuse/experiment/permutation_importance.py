@@ -1,11 +1,14 @@
 """Permutation importance of a fusion's inputs, and the dependence of its predictions on their batch."""
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 
 from .dataset import Part
 from .fitting import Fitted
 
 SHUFFLES = 5
+Arrays = Mapping[str, np.ndarray]
 
 
 def permutation_importance(
@@ -18,7 +21,7 @@ def permutation_importance(
 
     Args:
         fitted: a trained fusion.
-        test: N clips, with both inputs.
+        test: N clips, with all inputs.
         predicted: `(N,)` class numbers predicted from the unshuffled inputs.
         seed: of the permutations.
         batch_size: as in the predictions themselves.
@@ -27,16 +30,34 @@ def permutation_importance(
         For each input the mean over `SHUFFLES` permutations of `changed`, the share of predictions that differ, and
         `accuracy_drop`, the accuracy lost, both as fractions.
     """
+    if batch_size is None and hasattr(fitted, "opinions"):
+        # What an input says of a clip is the same wherever it stands: it need not be asked again.
+        return importance_of(fitted.opinions(test.arrays), fitted.decide, test.labels, predicted, seed)
+    return importance_of(test.arrays, lambda arrays: fitted.predict(arrays, batch_size), test.labels, predicted, seed)
+
+
+def importance_of(
+    inputs: Arrays, predict: Callable[[Arrays], np.ndarray], labels: np.ndarray, predicted: np.ndarray, seed: int
+) -> dict[str, dict[str, float]]:
+    """As `permutation_importance`, of whatever is predicted from.
+
+    Args:
+        inputs: by name, `(N, ...)`.
+        predict: from such inputs to class numbers `(N,)`.
+        labels: `(N,)` class numbers.
+        predicted: `(N,)` class numbers predicted from the unshuffled inputs.
+        seed: of the permutations.
+    """
     rng = np.random.default_rng(seed)
-    accuracy = float(np.mean(predicted == test.labels))
+    accuracy = float(np.mean(predicted == labels))
     found = {}
-    for name, values in test.arrays.items():
+    for name, values in inputs.items():
         changed, drops = [], []
         for _ in range(SHUFFLES):
-            order = rng.permutation(len(test))
-            again = fitted.predict({**test.arrays, name: values[order]}, batch_size)
+            order = rng.permutation(len(labels))
+            again = predict({**inputs, name: values[order]})
             changed.append(np.mean(again != predicted))
-            drops.append(accuracy - np.mean(again == test.labels))
+            drops.append(accuracy - np.mean(again == labels))
         found[name] = {"changed": float(np.mean(changed)), "accuracy_drop": float(np.mean(drops))}
     return found
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     import numpy as np
 
+    from .task import Expert, Task
 
 INPUTS = "abcdefgh"
 """The names of a model's inputs, in their order."""
@@ -31,7 +32,7 @@ class Model:
         summary: one line for `serfuse list models`.
         options: the pydantic class of its settings.
         build: `build(arrays, classes, options, seed)`, see below.
-        library: "keras" or "scikit-learn".
+        library: "keras" or "scikit-learn"; or what says which of them under some options, `library(options)`.
         published_as: `(paper, model)` pairs of the rows in the published tables that this model reproduces.
         batch_dependent: whether, under these options, a prediction depends on the clips predicted beside it.
         layers: `"module:Class"` of what its network is made of beside the layers of `serfuse.layers` and the most usual
@@ -39,23 +40,33 @@ class Model:
             MultiHeadAttention"` or `"keras.initializers:HeNormal"`. A model file may name nothing else: `serfuse train`
             refuses a network with more.
         max_inputs: the most representations that it takes, up to `MAX_INPUTS`; `None`: as many as `inputs`.
+        fit: `fit(task)`, for what is neither one network nor one estimator: it is called in the place of `build` and
+            gives a fitted model (`serfuse.models.task`).
+        trainings: `trainings(options, inputs)`, how many models are trained for one; counts the epochs of a fold.
 
     `build` gets the *training part* of each input, `{"a": (N, D_a), ...}` in float32, because some models
     set constants from it (the scale of the exponential map, a reference set, the input statistics), the number of
     classes, the options and a seed. It returns an uncompiled `keras.Model` from a dict of inputs to class
-    probabilities whose penultimate layer is called "penultimate"; or, for scikit-learn, an unfitted estimator.
+    probabilities whose penultimate layer is called "penultimate"; or, for scikit-learn, an unfitted estimator. An
+    estimator of several inputs is fitted on their columns side by side, in the order of the inputs.
     """
 
     name: str
     inputs: int
     summary: str
     options: type[Options]
-    build: Callable[[Mapping[str, "np.ndarray"], int, Any, int], Any]
-    library: str = "keras"
+    build: Callable[[Mapping[str, "np.ndarray"], int, Any, int], Any] | None
+    library: str | Callable[[Any], str] = "keras"
     published_as: tuple[tuple[str, str], ...] = ()
     batch_dependent: Callable[[Any], bool] = field(default=lambda options: False)
     layers: tuple[str, ...] = ()
     max_inputs: int | None = None
+    fit: Callable[["Task"], "Expert"] | None = None
+    trainings: Callable[[Any, int], int] = field(default=lambda options, inputs: 1)
+
+    def trained_with(self, options: Any) -> str:
+        """What trains it under these options: "keras" or "scikit-learn"."""
+        return self.library(options) if callable(self.library) else self.library
 
     @property
     def most_inputs(self) -> int:

@@ -1,7 +1,8 @@
 """A trained model with all that prediction on new audio needs, in one file.
 
 The file is a zip archive of `bundle.json` (what the model expects, what it was trained on, how it was evaluated) and
-`network.keras` (the network with its weights, its input statistics among them).
+`network.keras` (the network with its weights, its input statistics among them); or, in format 2, `model.safetensors`
+(support vector machines and what joins them, see `serfuse.prediction.plain_model`), which serfuse 0.1 refuses by name.
 """
 
 import json
@@ -28,13 +29,16 @@ from ..encoders.pooling import POOLINGS
 from ..errors import ConfigError, ModelFileError, StoreError
 from ..experiment import backend, fitting
 from ..experiment.config import explain
+from ..models import MAX_INPUTS
 from ..store.key import EmbeddingKey
-from . import keras_file
+from . import keras_file, plain_model
+from .plain_model import PlainModel
 
 FORMAT = 1
+PLAIN_FORMAT = 2
 MAX_CARD_BYTES = 2**20
 MAX_NETWORK_BYTES = 4 * 2**30
-_CARD, _NETWORK = "bundle.json", "network.keras"
+_CARD, _NETWORK, _PLAIN = "bundle.json", "network.keras", "model.safetensors"
 _MOST = 10**9  # of anything that is counted
 _WEIGHTS = re.compile(r"none|random:\d{1,10}|sha256:[0-9a-f]{64}|hub:[\w.-]{1,100}/[\w.-]{1,100}@[\w.-]{1,100}", re.A)
 _LAYER = re.compile(r"last|\d{1,4}", re.A)
@@ -75,7 +79,7 @@ class TrainedOn(_Part):
     speaker_kind: Text
     synthetic: bool
     seconds: tuple[Seconds, Seconds] | None = Field(description="shortest and longest clip, where the store knows them")
-    epochs: int = Field(ge=1, le=_MOST)
+    epochs: int = Field(ge=0, le=_MOST, description="0 for what is not trained in epochs")
 
 
 class Evaluation(_Part):
@@ -99,7 +103,7 @@ class Card(_Part):
     training: dict[str, Any]
     seed: int = Field(ge=0, lt=2**32)
     classes: Annotated[list[Label], Field(min_length=2, max_length=1000), AfterValidator(_distinct)]
-    inputs: dict[Name, Input] = Field(min_length=1, max_length=2)
+    inputs: dict[Name, Input] = Field(min_length=1, max_length=MAX_INPUTS)
     trained_on: TrainedOn
     evaluation: Evaluation
     versions: dict[Name, Name]
@@ -147,11 +151,11 @@ class Card(_Part):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A trained network and its card.
+    """A trained network, or another model, and its card.
 
     Attributes:
         card: what it expects and where it comes from.
-        network: `keras.Model`, `{name: (B, D)}` to class probabilities `(B, classes)`.
+        network: `keras.Model`, `{name: (B, D)}` to class probabilities `(B, classes)`; or a `PlainModel`.
         clips_at_once: most rows that go through the network together; they do not change each other's answers.
     """
 
@@ -173,6 +177,8 @@ class Bundle:
         expected = {name: (rows, part.size) for name, part in self.card.inputs.items()}
         if received != expected:
             raise ModelFileError(f"The model takes vectors of the shapes {expected}; received {received}.")
+        if isinstance(self.network, PlainModel):
+            return self.network.probabilities(arrays)
         with np.errstate(invalid="ignore", divide="ignore"):
             return fitting.probabilities(self.network, arrays, self.clips_at_once)
 
@@ -188,6 +194,16 @@ def save(bundle: Bundle, path: Path) -> None:
         _check_texts(bundle.card.model_dump())
     except ValueError as error:
         raise ModelFileError(f"{path}: such a model could not be read again: {error}") from None
+    if isinstance(bundle.network, PlainModel):
+        content = plain_model.write(bundle.network)
+
+        def write_plain(file: Any) -> None:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                archive.writestr(_CARD, bundle.card.model_dump_json(indent=2))
+                archive.writestr(_PLAIN, content)
+
+        write_atomic(path, write_plain)
+        return
     keras_file.check_declared(bundle.network, bundle.card.model)
     keras_file.clips_at_once(bundle.network, path)
     with tempfile.TemporaryDirectory() as folder:
@@ -232,6 +248,8 @@ class Checked:
         Raises:
             ModelFileError: a network that is refused, or does not fit its card.
         """
+        if self.card.format == PLAIN_FORMAT:
+            return Bundle(self.card, plain_model.read(self.unpacked, self.path))
         backend.set_up_backend()
         network, card = keras_file.load(self.unpacked, self.path, self.card.model), self.card
         takes = {tensor.name: tuple(tensor.shape) for tensor in network.inputs}
@@ -259,12 +277,20 @@ def opened(path: Path) -> Iterator[Checked]:
         card = _card(archive, path)
         try:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="serfuse-"))
-            unpacked = Path(archive.extract(_NETWORK, folder))  # compares its checksum
+            member = _PLAIN if card.format == PLAIN_FORMAT else _NETWORK
+            unpacked = Path(archive.extract(member, folder))  # compares its checksum
         except OSError as error:
             raise ModelFileError(
                 f"{path} cannot be unpacked into the folder for temporary files: {error.strerror or error}."
             ) from None
-        keras_file.check(unpacked, path)
+        if card.format == PLAIN_FORMAT:
+            sizes = {name: part.size for name, part in card.inputs.items()}
+            if not plain_model.fits(plain_model.read(unpacked, path), sizes, len(card.classes)):
+                raise ModelFileError(
+                    f"{path}: its model takes other inputs, or gives other classes, than its card says."
+                )
+        else:
+            keras_file.check(unpacked, path)
         checked = Checked(card, path, unpacked)
         stack = stack.pop_all()
     with stack:
@@ -303,6 +329,8 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
 
 def _check_members(members: list[zipfile.ZipInfo], path: Path) -> None:
     limits = {_CARD: MAX_CARD_BYTES, _NETWORK: MAX_NETWORK_BYTES}
+    if any(item.filename == _PLAIN for item in members):
+        limits = {_CARD: MAX_CARD_BYTES, _PLAIN: plain_model.MAX_BYTES}
     if sorted(item.filename for item in members) != sorted(limits):
         raise ModelFileError(
             f"{path} is no model that `serfuse train` wrote: it holds "
@@ -324,9 +352,11 @@ def _card(archive: zipfile.ZipFile, path: Path) -> Card:
     try:
         values = json.loads(content)
         json.dumps(values, allow_nan=False)  # 1e999 and NaN, which `predict --json` would hand on
-        if isinstance(values, dict) and values.get("format") != FORMAT:
+        expected = PLAIN_FORMAT if _PLAIN in archive.namelist() else FORMAT
+        if isinstance(values, dict) and values.get("format") != expected:
             raise ModelFileError(
-                f"{path} has the format {shown(str(values.get('format')))}; this version of serfuse reads {FORMAT}."
+                f"{path} has the format {shown(str(values.get('format')))}; this version of serfuse reads {FORMAT} "
+                f"with a network and {PLAIN_FORMAT} with {_PLAIN}."
             )
         _check_texts(values)
         card = Card.model_validate(values)

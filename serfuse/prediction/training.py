@@ -7,7 +7,7 @@ import pandas as pd
 from .. import models
 from ..atomic_io import make_folder
 from ..errors import ModelFileError, RunError
-from ..experiment import backend, fitting
+from ..experiment import backend, cross_validation, fitting, search
 from ..experiment.config import Config
 from ..experiment.dataset import Dataset, load_dataset
 from ..progress import Observer
@@ -15,8 +15,8 @@ from ..runs import run_folder
 from ..runs.run import Run
 from ..splits import folds
 from ..store import EmbeddingStore
-from . import keras_file
-from .bundle import FORMAT, Bundle, Card, Evaluation, Input, TrainedOn, save
+from . import keras_file, plain_model
+from .bundle import FORMAT, PLAIN_FORMAT, Bundle, Card, Evaluation, Input, TrainedOn, save
 
 
 def train(
@@ -88,10 +88,16 @@ def fit_whole(run: Path, config: Config, dataset: Dataset, observer: Observer | 
         SplitError: no validation part can be kept apart.
     """
     model = models.get(config.model)
-    if model.library != "keras":
+    plain = fitting.trained_with(config) == "scikit-learn"
+    if config.model == "fused":
         raise RunError(
-            f"{run} is a run of {config.model!r}, which has no file format that is safe to load from anybody. "
-            "Run and train the model 'fcn', or another network (`serfuse list models`), on the same representation."
+            f"{run} is a fusion of finished runs that no one configuration describes (models of several inputs, other "
+            "seeds or training), so there is none to train. Fuse runs of one representation each, or run 'late'."
+        )
+    if model.fit is not None and not plain:
+        raise RunError(
+            f"{run} is a run of {config.model!r} with networks as heads, which has no file format yet. Use the head "
+            "'svm', or a network that takes all representations itself (`serfuse list models`)."
         )
     if model.batch_dependent(config.model_options()):
         raise RunError(
@@ -107,12 +113,21 @@ def fit_whole(run: Path, config: Config, dataset: Dataset, observer: Observer | 
         speaker_kind=dataset.speaker_kind,
         folder=None if config.split.folder is None else Path(config.split.folder),
     )
-    _check_can_be_kept(config, dataset)
-    training, validation = dataset.part(part.train), dataset.part(part.validation)
+    if not plain:
+        _check_can_be_kept(config, dataset)
+    learned, watched = cross_validation.learned_from(config, part)
+    training, validation = dataset.part(learned, part.apart), dataset.part(watched, part.apart)
     observer = observer or Observer()
-    with observer.working("training", config.training.epochs, "epoch"):
+    unit, items = ("fold", 1) if plain else ("epoch", fitting.epochs(config))
+    with observer.working("training", items, unit):
         fitted = fitting.fit(config, training, validation, len(dataset.classes), config.seed, observer=observer)
-    return Bundle(_card(run, config, dataset, part, len(fitted.history)), fitting.without_optimizer(fitted.model))
+    if chosen := getattr(fitted, "chosen", {}):  # what the card says is what the model is
+        config = next(one for values, one in search.candidates(config) if values == chosen)
+    card = _card(run, config, dataset, len(watched), len(fitted.history))
+    if not plain:
+        return Bundle(card, fitting.without_optimizer(fitted.model))
+    sizes = {name: part.size for name, part in card.inputs.items()}
+    return Bundle(card.model_copy(update={"format": PLAIN_FORMAT}), plain_model.plain(fitted, len(card.classes), sizes))
 
 
 def _check_can_be_kept(config: Config, dataset: Dataset) -> None:
@@ -127,7 +142,7 @@ def _check_can_be_kept(config: Config, dataset: Dataset) -> None:
     keras_file.clips_at_once(network, f"The model {config.model!r}")
 
 
-def _card(run: Path, config: Config, dataset: Dataset, part: folds.Fold, epochs: int) -> Card:
+def _card(run: Path, config: Config, dataset: Dataset, validation_clips: int, epochs: int) -> Card:
     finished = Run.read(run)
     metrics = finished.metrics
     interval = metrics["intervals"]["accuracy"]
@@ -145,7 +160,7 @@ def _card(run: Path, config: Config, dataset: Dataset, part: folds.Fold, epochs:
         format=FORMAT,
         model=config.model,
         options=config.model_options().model_dump(mode="json"),
-        training=config.training.model_dump(mode="json"),
+        training=config.training.model_dump(mode="json", exclude=None if config.training.search else {"search"}),
         seed=config.seed,
         classes=dataset.classes,
         inputs={
@@ -154,7 +169,7 @@ def _card(run: Path, config: Config, dataset: Dataset, part: folds.Fold, epochs:
         trained_on=TrainedOn(
             corpus=dataset.corpus,
             clips=len(dataset.clips),
-            validation_clips=len(part.validation),
+            validation_clips=validation_clips,
             speakers=int(dataset.clips["speaker"].nunique()),
             speaker_kind=dataset.speaker_kind,
             synthetic=bool(dataset.info.get("synthetic", False)),
@@ -163,5 +178,5 @@ def _card(run: Path, config: Config, dataset: Dataset, part: folds.Fold, epochs:
         ),
         evaluation=evaluation,
         versions=run_folder.versions(),
-        backend=backend.backend_name(),
+        backend=fitting.library(config),
     )

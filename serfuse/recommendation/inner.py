@@ -33,12 +33,14 @@ class Block:
         learned: clip ids that are in the training or validation part of every one of them, sorted.
         validation: those of them that are in some fold's validation part, sorted.
         tested: clip ids of their test parts, sorted.
+        apart: what the split keeps apart, see `Fold`.
     """
 
     folds: tuple[int, ...]
     learned: np.ndarray
     validation: np.ndarray
     tested: np.ndarray
+    apart: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +89,7 @@ def blocks(folds: Sequence[Fold]) -> list[Block]:
             learned = np.intersect1d(learned, np.concatenate([fold.train, fold.validation]))
         validation = np.intersect1d(learned, np.concatenate([fold.validation for fold in some]))
         tested = np.unique(np.concatenate([fold.test for fold in some]))
-        found.append(Block(tuple(fold.index for fold in some), learned, validation, tested))
+        found.append(Block(tuple(fold.index for fold in some), learned, validation, tested, some[0].apart))
     return found
 
 
@@ -110,7 +112,7 @@ def between(one: Block, other: Block, index: int) -> Fold:
     train = np.setdiff1d(learned, validation)
     if not len(train):
         train, validation = learned, learned[:0]
-    return Fold(0, index, train, validation, np.setdiff1d(tested, learned))
+    return Fold(0, index, train, validation, np.setdiff1d(tested, learned), one.apart)
 
 
 def predict(config: Config, dataset: Dataset, fold: Fold, seed: int) -> Predictions:
@@ -119,7 +121,7 @@ def predict(config: Config, dataset: Dataset, fold: Fold, seed: int) -> Predicti
     Raises:
         RunError: the model cannot be trained on these clips.
     """
-    training, validation = (dataset.part(ids) for ids in learned_from(config, fold))
+    training, validation = (dataset.part(ids, fold.apart) for ids in learned_from(config, fold))
     test = dataset.part(fold.test)
     fitted: Any = fitting.fit(config, training, validation, len(dataset.classes), seed)
     return Predictions(test.ids, fitted.predict(test.arrays), fitted.probabilities(test.arrays))

@@ -93,7 +93,8 @@ def curves(run: ReportedRun) -> str | None:
     for number, (column, label) in enumerate(_CURVES):
         if column not in history:
             continue
-        for _, fold in history.groupby(["repeat", "fold"]):
+        # A late fusion of networks has several in a fold.
+        for _, fold in history.groupby(["repeat", "fold", *(["network"] if "network" in history else [])]):
             axes.plot(fold["epoch"], fold[column], color=COLOURS[number], linewidth=0.8, alpha=0.45)
         middle = history.groupby("epoch")[column].median()
         style = "-" if number == 0 else "--"

@@ -159,6 +159,10 @@ def _settings(run: ReportedRun) -> list[tuple[str, str]]:
     if not run.history.empty:
         pairs.append(("training", _listed(told.training)))
     pairs.append(("seed", str(told.seed)))
+    pairs += [("chosen", sentence) for sentence in run.choices()]
+    pairs += [
+        ("fused from", f"{one.run}: {one.model} on {' + '.join(one.inputs)}, seed {one.seed}") for one in told.made_of
+    ]
     if run.metrics.get("parameters"):
         pairs.append(("trainable parameters", f"{run.metrics['parameters']:,}"))
     pairs.append(("time", run.seconds()))

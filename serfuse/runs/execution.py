@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from .. import models
 from ..atomic_io import LOCK, in_use, locked
 from ..errors import RunError
 from ..experiment import backend, cross_validation, fitting
@@ -91,7 +90,7 @@ def execute(
         FolderInUseError: another process is at work in `out`.
         StoreError: the disk is full.
     """
-    if models.get(config.model).library == "keras":
+    if fitting.trained_with(config) == "keras":
         backend.set_up_backend()
     parts = cross_validation.plan(config, dataset)
     out = out or free_folder(Path("runs"), config, dataset)

@@ -50,6 +50,7 @@ def write(folder: Path, result: FoldResult, fingerprint: str, extra: dict[str, A
             "seconds": result.seconds,
             "threads": result.threads,
             "embeddings": result.embeddings,
+            **({"chosen": result.chosen} if result.chosen else {}),
             **(extra or {}),
         }
         (temporary / "fold.json").write_text(json.dumps(facts, indent=1), "utf-8")
@@ -95,6 +96,7 @@ def read(folder: Path, fold: Fold, fingerprint: str) -> FoldResult | None:
             seconds=float(facts["seconds"]),
             threads=int(facts.get("threads", 0)),
             embeddings=dict(facts.get("embeddings") or {}),
+            chosen=dict(facts.get("chosen") or {}),
         )
     except (OSError, ValueError, KeyError, TypeError, RunError) as error:
         raise RunError(

@@ -207,6 +207,10 @@ class Run:
         """What each input of a fusion contributes."""
         return sentences.contributions(self._sides, self.metrics)
 
+    def choices(self) -> list[str]:
+        """What `training.search` chose in the folds."""
+        return sentences.choices(self.metrics)
+
     @property
     def _sides(self) -> Mapping[str, str]:
         return {side: key.encoder for side, key in self.description.embeddings.items()}
@@ -214,6 +218,8 @@ class Run:
     @property
     def published(self) -> list[Published]:
         """What the papers print for this corpus, model and encoders."""
+        if len(self.encoders) > 2:  # the papers fuse two
+            return []
         try:
             return published.find(self.corpus, self.model, *self.encoders)
         except (UnknownNameError, ConfigError):  # a model of a later version

@@ -110,9 +110,10 @@ def description(
             "synthetic": bool(dataset.info.get("synthetic", False)),
         },
         "versions": versions(),
-        "backend": fitting.library(result_config),
+        "backend": dataset.info.get("backend") or fitting.library(result_config),
         **({"threads": numbers[0] if len(numbers) == 1 else numbers} if numbers else {}),
         "digests": {**dataset.digests, **({"embeddings": embeddings} if embeddings else {})},
+        **({"made_of": made_of} if (made_of := dataset.info.get("made_of")) else {}),
         **({"environment": switches} if (switches := backend.environment()) else {}),
     }
     return schema.check_description(values, "The run")

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ..errors import RunError
 from ..experiment.config import explain
+from ..models import MAX_INPUTS
 from . import sentences
 
 # Not only a number: Python's JSON reader lets NaN and infinity through.
@@ -91,6 +92,14 @@ class _Neighbours(_Part):
     changed_from_alone: Share | None = None
 
 
+class _Chosen(_Part):
+    """What `training.search` chose in a fold: the value of each key."""
+
+    repeat: Count
+    fold: Count
+    settings: dict[str, Any]
+
+
 class Metrics(_Part):
     """`metrics.json`."""
 
@@ -106,6 +115,7 @@ class Metrics(_Part):
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     sensitivity: dict[str, _Sensitivity] = {}
     neighbours: dict[str, _Neighbours] = {}
+    chosen: list[_Chosen] = []
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> "Metrics":
@@ -168,6 +178,15 @@ class Split(_Part):
     folder: str | None = None
 
 
+class Member(_Part):
+    """A finished run that went into a fusion of finished runs."""
+
+    run: str
+    model: str
+    inputs: list[str]
+    seed: Count
+
+
 class Digests(_Part):
     """Hashes of the data that a run was made with, see `Dataset.digests`; runs before 0.2 have none."""
 
@@ -189,12 +208,13 @@ class Description(_Part):
     split: Split
     training: dict[str, Any]
     seed: Count
-    embeddings: Annotated[dict[str, Key], Field(min_length=1, max_length=2)]
+    embeddings: Annotated[dict[str, Key], Field(min_length=1, max_length=MAX_INPUTS)]
     corpus: Corpus
     versions: dict[str, Any]
     backend: str = "-"
     threads: Count | list[Count] | None = None
     digests: Digests = Digests()
+    made_of: list[Member] = []
 
     @property
     def encoders(self) -> list[str]:
@@ -222,7 +242,7 @@ class Description(_Part):
         return self.model_dump(mode="json", exclude_unset=True)
 
 
-RECORDED = ("embeddings", "corpus", "versions", "backend", "threads", "digests", "environment")
+RECORDED = ("embeddings", "corpus", "versions", "backend", "threads", "digests", "made_of", "environment")
 """Keys of `Description` that are no settings."""
 
 

@@ -76,6 +76,18 @@ def _neighbours(neighbours: Mapping[str, Mapping[str, Any]]) -> str:
     return f"{text}."
 
 
+def choices(metrics: Mapping[str, Any]) -> list[str]:
+    """What a search chose within the training parts, each key in a sentence, with the number of folds."""
+    chosen = metrics.get("chosen", [])
+    lines = []
+    for key in dict.fromkeys(key for fold in chosen for key in fold["settings"]):
+        values = [str(fold["settings"].get(key)) for fold in chosen]
+        counts = sorted({value: values.count(value) for value in values}.items(), key=lambda item: -item[1])
+        told = ", ".join(f"{value} in {number}" for value, number in counts)
+        lines.append(f"Chosen within the training part of each fold: {key} = {told} of {len(chosen)} folds.")
+    return lines
+
+
 def contributions(encoders: Mapping[str, str], metrics: Mapping[str, Any]) -> list[str]:
     """What each input of a fusion contributes; arguments as for `warnings`."""
     return [

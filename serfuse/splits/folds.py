@@ -33,6 +33,8 @@ class Fold:
         train: clip ids, sorted.
         validation: clip ids, sorted; for early stopping and nothing else. May be empty.
         test: clip ids, sorted; never looked at before the model is final.
+        apart: which of "speaker" and "text" the split has on one side only; what is chosen within the training part
+            is chosen with folds that keep them apart as well.
     """
 
     repeat: int
@@ -40,6 +42,7 @@ class Fold:
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+    apart: tuple[str, ...] = ()
 
 
 def split(
@@ -88,7 +91,7 @@ def split(
             if validation is None:
                 rng = np.random.default_rng([seed + repeat, index, 1])
                 train, validation = inner.draw(table, train, apart, validation_fraction, rng)
-            result.append(Fold(repeat, index, table.ids[train], table.ids[validation], table.ids[parts.test]))
+            result.append(Fold(repeat, index, table.ids[train], table.ids[validation], table.ids[parts.test], apart))
     return result
 
 
@@ -114,7 +117,7 @@ def whole(
         apart = inner.kept_apart(table, chosen.assign(table, folds, seed, folder))
     everything = np.arange(len(table.ids))
     train, validation = inner.draw(table, everything, apart, validation_fraction, np.random.default_rng([seed, 2]))
-    return Fold(0, 0, table.ids[train], table.ids[validation], table.ids[:0])
+    return Fold(0, 0, table.ids[train], table.ids[validation], table.ids[:0], apart)
 
 
 def _checked(

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import models
 from ..errors import RunError, SerfuseError
-from ..experiment import backend, cross_validation
+from ..experiment import backend, cross_validation, fitting
 from ..experiment.config import Config
 from ..experiment.cross_validation import FoldResult
 from ..experiment.dataset import Dataset
@@ -84,7 +83,7 @@ def run(task: Task, dataset: Dataset, checked: dict[str, str] | None = None) -> 
     """
     begun = time.perf_counter()
     try:
-        if models.get(task.config.model).library == "keras":
+        if fitting.trained_with(task.config) == "keras":
             backend.set_up_backend()
         ready = time.perf_counter()
         _check(task, dataset, {} if checked is None else checked)
