@@ -20,7 +20,7 @@ import click
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAIR = "--a prosody --b soundstream-lyra"
-# The question of the fusion tables is what a fusion can do, not how far 700 steps at the 1e-5 that HYFuse prints get it:
+# The question of those tables is what a fusion can do, not how far 700 steps at the 1e-5 that HYFuse prints get it:
 # that family is trained at 5e-4 there. Both families stop after five epochs without a better validation loss.
 STOP = "--set training.patience=5"
 RATE = f"--set training.learning_rate=5e-4 {STOP}"

@@ -105,9 +105,13 @@ def render(found: "Recommendation") -> str:
     lines += aligned(["candidate", metric.title, "run"], tried)
     if len(found.tried) > _SHOWN:
         lines.append(f"... and {len(found.tried) - _SHOWN} more, see --json.")
-    if found.left_out:
-        names = "; ".join(f"{name} ({reason})" for name, reason in found.left_out)
-        lines += ["", f"Not tried: {names}."]
+    for name, reason in found.failed:
+        lines += ["", f"{name} could not be trained: {reason}"]
+    if found.unfinished:
+        total = len(found.tried) + len(found.failed) + len(found.unfinished)
+        names = ", ".join(found.unfinished[:3]) + (" ..." if len(found.unfinished) > 3 else "")
+        lines += ["", f"The stated time was too short for {len(found.unfinished)} of {total} candidates: {names}."]
+        lines.append("The same command with more --minutes goes on where this one stopped.")
     return "\n".join([*lines, "", *found.notes, "", found.sentence, "", found.command])
 
 

@@ -1,4 +1,4 @@
-"""What is worth trying: every representation alone, and fusions of pairs and of all of them."""
+"""What is worth trying: every representation alone, fusions of all of them, and of some."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,13 @@ from ..store import EmbeddingKey, EmbeddingStore
 HEAD = "svm"
 """The model of one representation, and of several concatenated."""
 
-FUSIONS = ("late", HEAD, "kernel", "stacked", "gated", "hyfuse-symmetric", "parrot")
+LATE = "late"
+
+FUSIONS = (LATE, HEAD, "kernel", "stacked", "gated", "hyfuse-symmetric", "parrot")
 """Fusions in the order in which they are tried; what a stated time does not allow is the last of them."""
 
 CONCATENATION = "concatenation"
 SINGLE = "single"
-_ALL_SUBSETS = 4  # representations of which every subset is tried, and not only pairs and all
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Candidate:
 
 
 def candidates(inputs: Sequence[str], fusions: Sequence[str] = FUSIONS) -> list[Candidate]:
-    """Every representation alone, then each fusion on all of them and on pairs (up to four: on every subset).
+    """Every representation alone, then late fusions of every subset, then each other fusion on all and on pairs.
 
     Args:
         inputs: two to eight representations, as text for `data.a` ...
@@ -92,17 +93,21 @@ def candidates(inputs: Sequence[str], fusions: Sequence[str] = FUSIONS) -> list[
     def candidate(model: str, subset: Sequence[str]) -> Candidate:
         return Candidate(model, tuple(subset), tuple(named[side] for side in subset))
 
-    found = [candidate(HEAD, side) for side in sides]
     for model in fusions:
         if models.get(model).most_inputs < 2:
             raise ConfigError(f"The model {model!r} takes one representation; a fusion takes at least two.")
-        found += [candidate(model, subset) for subset in _subsets(sides) if models.get(model).takes(len(subset))]
+    found = [candidate(HEAD, side) for side in sides]
+    # Late fusion puts together what the single ones said, so all of its subsets cost next to nothing.
+    found += [candidate(LATE, subset) for subset in _subsets(sides, every=True) if LATE in fusions]
+    others = [model for model in fusions if model != LATE]
+    for subset in _subsets(sides, every=False):
+        found += [candidate(model, subset) for model in others if models.get(model).takes(len(subset))]
     return found
 
 
-def _subsets(sides: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    sizes = range(len(sides), 1, -1) if len(sides) <= _ALL_SUBSETS else (len(sides), 2)
-    for size in sizes:
+def _subsets(sides: Sequence[str], *, every: bool) -> Iterator[tuple[str, ...]]:
+    """All of them first, then smaller ones: `every`, or pairs only."""
+    for size in range(len(sides), 1, -1) if every else dict.fromkeys((len(sides), 2)):
         yield from combinations(sides, size)
 
 

@@ -22,7 +22,7 @@ from ..runs import execution
 from ..runs.run import Run
 from ..splits.folds import Fold
 from . import inner
-from .candidates import HEAD, SINGLE, Candidate
+from .candidates import HEAD, LATE, SINGLE, Candidate
 
 
 class _OutOfTimeError(Exception):
@@ -43,7 +43,8 @@ class Study:
         runs: the finished run of each candidate.
         inside: what each candidate says of every pair of blocks.
         seconds: what each took.
-        left_out: names of those that were not finished, with the reason.
+        unfinished: those for which the stated time was too short.
+        failed: those that could not be trained, with the reason.
     """
 
     def __init__(self, dataset: Dataset, settings: Mapping[str, Any], out: Path, deadline: float) -> None:
@@ -57,7 +58,8 @@ class Study:
         self.runs: dict[Candidate, Run] = {}
         self.inside: dict[Candidate, dict[tuple[int, int], inner.Predictions]] = {}
         self.seconds: dict[Candidate, float] = {}
-        self.left_out: list[tuple[str, str]] = []
+        self.unfinished: list[Candidate] = []
+        self.failed: list[tuple[Candidate, str]] = []
 
     def run(self, listed: Sequence[Candidate], observer: Observer) -> None:
         """Run every candidate that the time allows."""
@@ -69,17 +71,17 @@ class Study:
                 observer.advance(done, note=candidate.name)
                 needed = candidate.family == SINGLE
                 if not needed and begun + slowest.get(candidate.model, 0.0) > self.deadline:
-                    self.left_out.append((candidate.name, "the stated time does not allow it"))
+                    self.unfinished.append(candidate)
                     continue
                 try:
                     self._one(candidate, None if needed else self.deadline)
                 except _OutOfTimeError:
-                    self.left_out.append((candidate.name, "not finished in the stated time; what is there is kept"))
+                    self.unfinished.append(candidate)
                     continue
                 except RunError as error:
                     if needed:
                         raise
-                    self.left_out.append((candidate.name, str(error)))
+                    self.failed.append((candidate, str(error)))
                     continue
                 self.seconds[candidate] = time.monotonic() - begun
                 slowest[candidate.model] = max(slowest.get(candidate.model, 0.0), self.seconds[candidate])
@@ -119,7 +121,7 @@ class Study:
         self, candidate: Candidate, pair: tuple[int, int], train: Callable[[], inner.Predictions]
     ) -> inner.Predictions:
         """What a candidate says of a pair of blocks: late fusion from what its members said, others by training."""
-        if candidate.model != "late":
+        if candidate.model != LATE:
             return train()
         from ..models.late import geometric_mean
 

@@ -15,8 +15,8 @@ from .study import Study
 if TYPE_CHECKING:
     import pandas as pd
 
-ANY = "best of all"
-"""The family of every candidate."""
+ANY = "any"
+"""The family of every candidate: what this function does."""
 
 CONFIDENCE = 0.95
 
@@ -26,7 +26,7 @@ class Standing:
     """How one family does on held-out clips when its member is chosen inside each training part.
 
     Attributes:
-        family: "single", "concatenation", "late" ..., or "best of all".
+        family: "single", "concatenation", "late" ..., or "any".
         value: the pooled figure.
         low: lower end of its interval, `None` where there is none.
         high: upper end.
@@ -70,7 +70,8 @@ class Recommendation:
         metric: name of the figure.
         standings: of the families, the best first.
         tried: the candidates, the best first.
-        left_out: candidates that were not run to their end, with the reason.
+        unfinished: names of candidates for which the stated time was too short.
+        failed: names of candidates that could not be trained, with the reason.
         winner: what to use.
         gain: whether choosing among all candidates is above choosing among single representations, at 5 %.
         clips: distinct tested clips.
@@ -86,7 +87,8 @@ class Recommendation:
     metric: str
     standings: tuple[Standing, ...]
     tried: tuple[Tried, ...]
-    left_out: tuple[tuple[str, str], ...]
+    unfinished: tuple[str, ...]
+    failed: tuple[tuple[str, str], ...]
     winner: Candidate
     gain: bool
     clips: int
@@ -105,7 +107,7 @@ class Recommendation:
             {"name": item.candidate.name, "value": item.value, "run": str(item.run), "seconds": round(item.seconds, 3)}
             for item in self.tried
         ]
-        found["left_out"] = [{"name": name, "reason": reason} for name, reason in self.left_out]
+        found["failed"] = [{"name": name, "reason": reason} for name, reason in self.failed]
         return found
 
 
@@ -146,7 +148,8 @@ def conclude(study: Study, listed: Sequence[Candidate], figure: metrics.Metric) 
         metric=figure.name,
         standings=tuple(standings),
         tried=tuple(Tried(item, values[item], study.runs[item].folder, study.seconds[item]) for item in by_value),
-        left_out=tuple(study.left_out),
+        unfinished=tuple(item.name for item in study.unfinished),
+        failed=tuple((item.name, reason) for item, reason in study.failed),
         winner=winner,
         gain=gain,
         clips=comparison.clips,
@@ -251,4 +254,5 @@ def _notes(study: Study, comparison: Comparison) -> list[str]:
     if study.dataset.left_out:
         clips = len({item["clip"] for item in study.dataset.left_out})
         notes.append(f"{clips} clips lack one of the representations and are left out of all candidates.")
-    return [*notes, *comparison.notes]
+    # What the comparison says of the other two tests is about figures that are not shown.
+    return [*notes, *(note for note in comparison.notes if note.startswith(("WARNING", f"{100 * CONFIDENCE:g} %")))]
