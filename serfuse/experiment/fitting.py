@@ -12,6 +12,7 @@ from ..models.task import Expert as Fitted
 from ..progress import Observer
 from . import search
 from .backend import backend_name, set_up_backend
+from .calibration import PairwiseCalibration
 from .config import Config
 from .dataset import Part
 from .task import FitTask
@@ -212,17 +213,18 @@ def side_by_side(arrays: Arrays) -> np.ndarray:
 
 
 def _fit_sklearn(model: models.Model, config: Config, training: Part, classes: int, seed: int) -> _SklearnFitted:
-    """Labels come from the estimator itself; probabilities from Platt scaling inside the training part.
+    """Labels come from the estimator itself; probabilities from a calibration inside the training part.
 
     The two can disagree on a few clips, as they do in scikit-learn's own `SVC(probability=True)`. The folds of that
-    scaling are stratified by emotion alone, whatever the split: grouped by speaker they leave each of its models so
+    calibration are stratified by emotion alone, whatever the split: grouped by speaker they leave each of its models so
     many fewer voices that the probabilities come out too low, for no better log loss.
     """
     from sklearn.base import clone
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.model_selection import StratifiedKFold
 
-    estimator = model.build(training.arrays, classes, config.model_options(), seed)
+    options = config.model_options()
+    estimator = model.build(training.arrays, classes, options, seed)
     counts = np.bincount(training.labels, minlength=classes)
     folds = int(min(5, counts[counts > 0].min()))
     if folds < 2:
@@ -231,8 +233,11 @@ def _fit_sklearn(model: models.Model, config: Config, training: Part, classes: i
             f"{config.model!r} needs two to estimate probabilities."
         )
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    calibrated = CalibratedClassifierCV(clone(estimator), method="sigmoid", cv=splitter, ensemble=False)
-    columns = side_by_side(training.arrays)
-    calibrated.fit(columns, training.labels)
-    estimator.fit(columns, training.labels)
+    columns, labels = side_by_side(training.arrays), training.labels
+    estimator.fit(columns, labels)
+    if getattr(options, "probabilities", "one-vs-rest") == "pairwise":
+        calibrated: Any = PairwiseCalibration.fit(estimator, columns, labels, splitter.split(columns, labels))
+    else:
+        calibrated = CalibratedClassifierCV(clone(estimator), method="sigmoid", cv=splitter, ensemble=False)
+        calibrated.fit(columns, labels)
     return _SklearnFitted(estimator, calibrated, [int(c) for c in estimator.classes_], classes)

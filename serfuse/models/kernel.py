@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -15,6 +15,10 @@ class KernelOptions(Options):
 
     C: float = Field(1.0, gt=0)
     standardize: bool = Field(True, description="z-score the inputs with the statistics of the training part")
+    probabilities: Literal["pairwise", "one-vs-rest"] = Field(
+        "pairwise",
+        description="a regression on the decisions between each two classes, or Platt's on a score for each class",
+    )
 
 
 @dataclass(frozen=True)

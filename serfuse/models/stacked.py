@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from pydantic import Field
 
-from ..errors import RunError
-from . import heads
+from . import heads, regression
 from .base import MAX_INPUTS, Model
 from .late import Experts, fit_heads, log_features
 from .task import Task
@@ -38,9 +36,7 @@ class Stacked(Experts):
         return super().parameters + self.coefficients.size + self.intercepts.size
 
     def joined(self, opinions: Mapping[str, np.ndarray]) -> np.ndarray:
-        scores = log_features(opinions) @ self.coefficients.T + self.intercepts
-        found = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return found / found.sum(axis=1, keepdims=True)
+        return regression.probabilities(log_features(opinions), self.coefficients, self.intercepts)
 
 
 def fit(task: Task) -> Stacked:
@@ -59,23 +55,8 @@ def fit(task: Task) -> Stacked:
     for learned, out in task.inner_folds(task.options.folds):
         for side, head in fit_heads(task, learned).items():
             held[side][out] = head.probabilities({"a": task.training.arrays[side][out]})
-    coefficients, intercepts = _regression(log_features(held), labels, task.classes, task.options.C)
+    coefficients, intercepts = regression.fit(log_features(held), labels, task.classes, task.options.C)
     return Stacked(fit_heads(task), coefficients, intercepts)
-
-
-def _regression(features: np.ndarray, labels: np.ndarray, classes: int, C: float) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients `(classes, F)` and intercepts `(classes,)` of a multinomial regression."""
-    from sklearn.linear_model import LogisticRegression
-
-    found: Any = LogisticRegression(C=C, max_iter=5000).fit(features, labels)
-    if found.n_iter_.max() >= 5000:
-        raise RunError(f"The regression of 'stacked' does not converge with options.C={C:g}. Use a smaller one.")
-    slopes, offsets = found.coef_, found.intercept_
-    if len(slopes) == 1:  # two classes: one score, of the second against the first
-        slopes, offsets = np.vstack([np.zeros_like(slopes), slopes]), np.append(0.0, offsets)
-    coefficients, intercepts = np.zeros((classes, features.shape[1])), np.full(classes, -np.inf)
-    coefficients[found.classes_], intercepts[found.classes_] = slopes, offsets
-    return coefficients, intercepts
 
 
 STACKED = Model(

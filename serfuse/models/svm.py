@@ -10,11 +10,18 @@ from .base import MAX_INPUTS, Model, Options
 
 
 class SvmOptions(Options):
-    """Settings of `svm`: scikit-learn's defaults, as the paper says, after z-scoring."""
+    """Settings of `svm`: scikit-learn's defaults, as the paper says, after z-scoring.
+
+    `probabilities` says how they are estimated; the labels, and what is counted from them, are the machine's own.
+    """
 
     C: float = Field(1.0, gt=0)
     kernel: Literal["rbf", "linear", "poly", "sigmoid"] = "rbf"
     standardize: bool = Field(True, description="z-score the input with the statistics of the training part")
+    probabilities: Literal["pairwise", "one-vs-rest"] = Field(
+        "pairwise",
+        description="a regression on the decisions between each two classes, or Platt's on a score for each class",
+    )
 
 
 def build(arrays: Mapping[str, np.ndarray], classes: int, options: SvmOptions, seed: int) -> Any:

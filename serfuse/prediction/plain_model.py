@@ -9,6 +9,7 @@ import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,9 +17,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ModelFileError, RunError
+from ..experiment.calibration import PairwiseCalibration
 from ..experiment.config import explain
+from ..models import regression
 from ..models.kernel import MeanKernel, mean_rbf
-from ..models.late import Experts, Late, geometric_mean
+from ..models.late import Experts, Late, geometric_mean, log_features
 from ..models.stacked import Stacked
 from ..models.task import Expert
 
@@ -46,6 +49,7 @@ class MachineRecord(_Record):
         widths: gamma of each block of columns.
         vectors: support vectors of each class.
         classes: the class numbers that it knows, in order.
+        probabilities: how they come from the decisions between each two classes, as in the options of `svm`.
     """
 
     inputs: Annotated[list[str], Field(min_length=1, max_length=8)]
@@ -54,19 +58,22 @@ class MachineRecord(_Record):
     widths: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1, max_length=8)]
     vectors: Annotated[list[Annotated[int, Field(ge=0, le=_MOST)]], Field(min_length=2, max_length=1000)]
     classes: Annotated[list[Annotated[int, Field(ge=0, le=1000)]], Field(min_length=2, max_length=1000)]
+    probabilities: Literal["pairwise", "one-vs-rest"]
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of each array."""
         known, columns = len(self.classes), sum(self.sizes)
+        pairs = known * (known - 1) // 2
         scores = known if known > 2 else 1
+        slopes, offsets = ((scores,), (scores,)) if self.probabilities == "one-vs-rest" else ((known, pairs), (known,))
         return {
             "mean": (columns,),
             "scale": (columns,),
             "vectors": (sum(self.vectors), columns),
             "coefficients": (known - 1, sum(self.vectors)),
-            "intercepts": (known * (known - 1) // 2,),
-            "slopes": (scores,),
-            "offsets": (scores,),
+            "intercepts": (pairs,),
+            "slopes": slopes,
+            "offsets": offsets,
         }
 
 
@@ -161,7 +168,7 @@ class PlainModel:
             intercepts = np.full(self.record.classes, -np.inf)
             coefficients[known] = self.arrays["regression.coefficients"]
             intercepts[known] = self.arrays["regression.intercepts"]
-            return Stacked({}, coefficients, intercepts).joined(said)
+            return regression.probabilities(log_features(said), coefficients, intercepts)
 
     def _machine(self, name: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         one = self.record.machines[name]
@@ -172,33 +179,39 @@ class PlainModel:
         found = np.zeros((len(columns), self.record.classes))
         for start in range(0, len(columns), _ROWS):
             rows = slice(start, start + _ROWS)
-            found[rows, one.classes] = _calibrated(one, own, _scores(one, own, columns[rows].astype("float64")))
+            found[rows, one.classes] = _calibrated(one, own, _decisions(one, own, columns[rows].astype("float64")))
         return found
 
 
-def _scores(one: MachineRecord, own: Mapping[str, np.ndarray], columns: np.ndarray) -> np.ndarray:
-    """scikit-learn's `decision_function`: `(N, classes)`, or `(N, 1)` for two classes."""
+def _decisions(one: MachineRecord, own: Mapping[str, np.ndarray], columns: np.ndarray) -> np.ndarray:
+    """The decision between each two classes `(N, pairs)`; above 0 for the first of them, but of two for the second.
+
+    Chang and Lin, "LIBSVM: a library for support vector machines", ACM TIST 2, 2011, section 7.
+    """
     kernel = _kernel(one, columns, own["vectors"])
     coefficients, intercepts, number = own["coefficients"], own["intercepts"], len(one.classes)
     if number == 2:
         return kernel @ coefficients.T + intercepts
-    # One against one (Chang and Lin, "LIBSVM", ACM TIST 2, 2011, section 7), and from there to a score for each class.
     ends = np.cumsum(one.vectors)
-    own_rows = [slice(end - count, end) for end, count in zip(ends, one.vectors, strict=True)]
-    votes, sums = np.zeros((len(columns), number)), np.zeros((len(columns), number))
-    pair = 0
-    for i in range(number):
-        for j in range(i + 1, number):
-            decision = (
-                kernel[:, own_rows[i]] @ coefficients[j - 1, own_rows[i]]
-                + kernel[:, own_rows[j]] @ coefficients[i, own_rows[j]]
-                + intercepts[pair]
-            )
-            sums[:, i] += decision
-            sums[:, j] -= decision
-            votes[:, i] += decision >= 0
-            votes[:, j] += decision < 0
-            pair += 1
+    rows = [slice(end - count, end) for end, count in zip(ends, one.vectors, strict=True)]
+    found = np.zeros((len(columns), len(intercepts)))
+    for pair, (i, j) in enumerate(combinations(range(number), 2)):
+        found[:, pair] = kernel[:, rows[i]] @ coefficients[j - 1, rows[i]]
+        found[:, pair] += kernel[:, rows[j]] @ coefficients[i, rows[j]] + intercepts[pair]
+    return found
+
+
+def _scores(decisions: np.ndarray, number: int) -> np.ndarray:
+    """A score for each class against the rest `(N, classes)`: won pairs, and how clearly; `(N, 1)` for two classes."""
+    if number == 2:
+        return decisions
+    votes, sums = np.zeros((len(decisions), number)), np.zeros((len(decisions), number))
+    for pair, (i, j) in enumerate(combinations(range(number), 2)):
+        decision = decisions[:, pair]
+        sums[:, i] += decision
+        sums[:, j] -= decision
+        votes[:, i] += decision >= 0
+        votes[:, j] += decision < 0
     return votes + sums / (3 * (np.abs(sums) + 1))
 
 
@@ -214,11 +227,14 @@ def _kernel(one: MachineRecord, columns: np.ndarray, vectors: np.ndarray) -> np.
     return np.tanh(scaled) if one.kernel == "sigmoid" else scaled**_DEGREE
 
 
-def _calibrated(one: MachineRecord, own: Mapping[str, np.ndarray], scores: np.ndarray) -> np.ndarray:
-    """Platt's probabilities `(N, classes)` from scores, as scikit-learn's `CalibratedClassifierCV` has them."""
+def _calibrated(one: MachineRecord, own: Mapping[str, np.ndarray], decisions: np.ndarray) -> np.ndarray:
+    """Probabilities `(N, classes)` from decisions."""
     from scipy.special import expit
 
-    each = expit(-(own["slopes"] * scores + own["offsets"]))
+    if one.probabilities == "pairwise":
+        return regression.probabilities(decisions, own["slopes"], own["offsets"])
+    # As scikit-learn's `CalibratedClassifierCV` has Platt's.
+    each = expit(-(own["slopes"] * _scores(decisions, len(one.classes)) + own["offsets"]))
     if len(one.classes) == 2:
         return np.concatenate([1 - each, each], axis=1)
     total = each.sum(axis=1, keepdims=True)
@@ -273,9 +289,10 @@ def _taken_apart(part: Expert, inputs: Mapping[str, int]) -> tuple[MachineRecord
     from sklearn.svm import SVC
 
     calibrated = getattr(part, "calibrated", None)
-    if calibrated is None or len(calibrated.calibrated_classifiers_) != 1:
+    pairwise = isinstance(calibrated, PairwiseCalibration)
+    if calibrated is None or not (pairwise or len(calibrated.calibrated_classifiers_) == 1):
         raise _no_format(part)
-    chosen = calibrated.calibrated_classifiers_[0]
+    chosen = calibrated if pairwise else calibrated.calibrated_classifiers_[0]
     steps = [step for _, step in getattr(chosen.estimator, "steps", [])]
     if not steps or type(steps[-1]) is not SVC or [type(step) for step in steps[:-1]] not in ([], [StandardScaler]):
         raise _no_format(chosen.estimator)
@@ -294,6 +311,7 @@ def _taken_apart(part: Expert, inputs: Mapping[str, int]) -> tuple[MachineRecord
         widths=widths,
         vectors=svc.n_support_.tolist(),
         classes=[int(number) for number in svc.classes_],
+        probabilities="pairwise" if pairwise else "one-vs-rest",
     )
     scaler = steps[0] if len(steps) > 1 else None
     return record, {
@@ -302,8 +320,8 @@ def _taken_apart(part: Expert, inputs: Mapping[str, int]) -> tuple[MachineRecord
         "vectors": vectors,
         "coefficients": svc.dual_coef_,
         "intercepts": svc.intercept_,
-        "slopes": np.array([one.a_ for one in chosen.calibrators]),
-        "offsets": np.array([one.b_ for one in chosen.calibrators]),
+        "slopes": chosen.coefficients if pairwise else np.array([one.a_ for one in chosen.calibrators]),
+        "offsets": chosen.intercepts if pairwise else np.array([one.b_ for one in chosen.calibrators]),
     }
 
 
