@@ -65,7 +65,8 @@ class Candidate:
     def command(self, corpus: str, settings: Mapping[str, object]) -> str:
         """The `serfuse cv` command of it."""
         sides = " ".join(f"--{side} {text}" for side, text in zip(models.INPUTS, self.inputs, strict=False))
-        rest = " ".join(f"--{name} {value}" for name, value in settings.items())
+        usual = {"folds": 5, "seed": 0}
+        rest = " ".join(f"--{name} {value}" for name, value in settings.items() if value != usual.get(name))
         return (
             f"serfuse cv --{'head' if len(self.sides) == 1 else 'fusion'} {self.model} {sides} --corpus {corpus} {rest}"
         )

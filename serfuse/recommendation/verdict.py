@@ -201,17 +201,17 @@ def _pair(comparison: Comparison, family: str, other: str) -> Pair | None:
 
 
 def _turned(pair: Pair) -> Pair:
-    ends = [None if end is None else -end for end in (pair.high, pair.low)]
+    ends = [None if end is None else 0.0 - end for end in (pair.high, pair.low)]  # 0.0 - 0.0 has no sign
     return replace(
         pair,
         a=pair.b,
         b=pair.a,
-        difference=-pair.difference,
+        difference=0.0 - pair.difference,
         low=ends[0],
         high=ends[1],
         only_a=pair.only_b,
         only_b=pair.only_a,
-        t=None if pair.t is None else -pair.t,
+        t=None if pair.t is None else 0.0 - pair.t,
     )
 
 
