@@ -1,7 +1,7 @@
-"""The figures of docs/results.md and docs/fusion.md: everything run on the real Emo-DB, and the tables written.
+"""The figures of docs/results.md: everything run on the real Emo-DB, and the tables written.
 
     python benchmarks/emodb.py run --data EMODB/wav --lyra WEIGHTS --out runs/emodb     about three hours on two cores
-    python benchmarks/emodb.py write --out runs/emodb                                   the tables in docs/
+    python benchmarks/emodb.py write --out runs/emodb                                   the tables in docs/results.md
     python benchmarks/emodb.py picture --out runs/emodb                                 docs/emodb.png
 
 `run` goes on where it was stopped: a finished run folder is never run again. Every row of a table is one `serfuse cv`
@@ -20,7 +20,7 @@ import click
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAIR = "--a prosody --b soundstream-lyra"
-# The question of docs/fusion.md is what a fusion can do, not how far 700 steps at the 1e-5 that HYFuse prints get it:
+# The question of those tables is what a fusion can do, not how far 700 steps at the 1e-5 that HYFuse prints get it:
 # that family is trained at 5e-4 there. Both families stop after five epochs without a better validation loss.
 STOP = "--set training.patience=5"
 RATE = f"--set training.learning_rate=5e-4 {STOP}"
@@ -61,7 +61,7 @@ SPLITS = {"random": "--split random --repeats 3", "loso": "--split loso"}
 
 
 def fusion_name(row: str, split: str) -> str:
-    """Run folder of a row of docs/fusion.md."""
+    """Run folder of a row of the fusion tables."""
     return "fusion-" + re.sub(r"[^a-z0-9]+", "-", f"{row} {split}".lower())
 
 
@@ -114,14 +114,14 @@ def run(data: Path, lyra: Path, out: Path, jobs: int) -> None:
 @main.command()
 @click.option("--out", default="runs/emodb", type=click.Path(exists=True, path_type=Path), show_default=True)
 def write(out: Path) -> None:
-    """Write the tables into docs/results.md and docs/fusion.md."""
+    """Write the tables into docs/results.md."""
     replace(DOCS / "results.md", {"results": results_table(out)})
     tables = {}
     for family, rows in FUSION.items():
         for split in SPLITS:
             tables[f"{family}-{split}"] = fusion_table(out, rows, split)
     tables["neighbours"] = neighbours_table(out)
-    replace(DOCS / "fusion.md", tables)
+    replace(DOCS / "results.md", tables)
 
 
 @main.command()

@@ -39,7 +39,7 @@ def render(found: "Comparison") -> str:
     percent = metric.unit == "percent"
     repeats = f", {found.repeats} repeats" if found.repeats > 1 else ""
     lines = [f"{metric.title}{' in per cent' if percent else ''} on {found.clips} clips{repeats}", ""]
-    lines += _table(
+    lines += aligned(
         ["run", metric.title, f"{level} interval"],
         [[run.name, metric.shown(run.value), metric.shown_range(run.low, run.high)] for run in found.runs],
     )
@@ -50,14 +50,14 @@ def render(found: "Comparison") -> str:
                 f"{pair.a} - {pair.b}",
                 metric.shown(pair.difference, sign=True),
                 metric.shown_range(pair.low, pair.high),
-                _p(pair.p),
+                shown_p(pair.p),
                 f"{pair.only_a} : {pair.only_b}",
-                _p(pair.p_mcnemar),
-                _p(pair.p_t),
+                shown_p(pair.p_mcnemar),
+                shown_p(pair.p_t),
             ]
         )
         if len(found.pairs) > 1:
-            holm = [_p(pair.holm[key]) for key in ("p", "p_mcnemar", "p_t")]
+            holm = [shown_p(pair.holm[key]) for key in ("p", "p_mcnemar", "p_t")]
             rows.append(["  after Holm", "", "", holm[0], "", holm[1], holm[2]])
     heads = [
         "pair",
@@ -68,11 +68,11 @@ def render(found: "Comparison") -> str:
         "p McNemar",
         "p t-test",
     ]
-    lines += ["", *_table(heads, rows), "", *found.sentences(), "", *found.notes]
+    lines += ["", *aligned(heads, rows), "", *found.sentences(), "", *found.notes]
     return "\n".join(lines)
 
 
-def _table(heads: list[str], rows: list[list[str]]) -> list[str]:
+def aligned(heads: list[str], rows: list[list[str]]) -> list[str]:
     """Columns as wide as what is in them: first to the left, the others to the right."""
     widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
 
@@ -83,7 +83,7 @@ def _table(heads: list[str], rows: list[list[str]]) -> list[str]:
     return [line(heads), "  ".join("-" * width for width in widths), *map(line, rows)]
 
 
-def _p(value: float | None) -> str:
+def shown_p(value: float | None) -> str:
     if value is None:
         return "-"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .prediction.predictor import Predictor
     from .prediction.training import train
     from .progress import Observer
+    from .recommendation.recommend import recommend
     from .registry import register
     from .report.writing import write_report
     from .runs.compare import compare
@@ -41,6 +42,7 @@ _FACE = {
     "fuse": "runs.fuse:fuse",
     "Run": "runs.run:Run",
     "compare": "runs.compare:compare",
+    "recommend": "recommendation.recommend:recommend",
     "write_report": "report.writing:write_report",
     "run_sweep": "sweep.execution:run_sweep",
     "Workers": "sweep.execution:Workers",
@@ -62,6 +64,7 @@ __all__ = [
     "extract",
     "fuse",
     "read_corpus",
+    "recommend",
     "register",
     "run_sweep",
     "train",

@@ -39,7 +39,7 @@ def _uses(path: Path, *modules: str) -> list[str]:
 ROLES = (
     *("errors", "registry", "atomic_io", "progress", "audio", "corpora", "encoders", "store", "extraction"),
     *("splits", "metrics", "ops", "layers", "models", "published", "experiment", "runs", "prediction", "report"),
-    "sweep",
+    *("recommendation", "sweep"),
 )
 # Stand beside what is before them rather than on it.
 APART = {
@@ -47,7 +47,8 @@ APART = {
     **dict.fromkeys(("experiment", "runs"), ("audio", "corpora", "encoders", "extraction")),
     "layers": ("registry", "atomic_io", "audio", "corpora", "encoders", "store", "splits", "metrics"),
     "report": ("encoders", "extraction", "prediction"),
-    "sweep": ("prediction", "extraction"),
+    "recommendation": ("audio", "corpora", "encoders", "extraction", "prediction", "report"),
+    "sweep": ("prediction", "extraction", "recommendation"),
 }
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -117,6 +117,20 @@ class Dataset:
         """Row numbers of clip ids."""
         return self.clips.index.get_indexer(pd.Index(ids))
 
+    def select(self, names: Iterable[str]) -> "Dataset":
+        """The same clips with some of the inputs, which are called "a", "b" ... in the order given.
+
+        Args:
+            names: of inputs.
+        """
+        called = dict(zip(names, models.INPUTS, strict=False))
+        return replace(
+            self,
+            arrays={new: self.arrays[name] for name, new in called.items()},
+            keys={new: self.keys[name] for name, new in called.items()},
+            left_out=tuple({**item, "name": called[item["name"]]} for item in self.left_out if item["name"] in called),
+        )
+
     def part(self, ids: Iterable[str], apart: Iterable[str] = ()) -> Part:
         """Embeddings and class numbers of some clips, in the order of their ids; `apart` as in `splits.folds.Fold`."""
         rows = self.rows(ids)
@@ -173,7 +187,7 @@ def load_dataset(config: Config, store: EmbeddingStore) -> Dataset:
         need = " ".join(f"--{side} NAME" for side in models.INPUTS[: model.inputs])
         have = ", ".join(f"--{side} {text}" for side, text in given.items()) or "none"
         raise ConfigError(f"The model {config.model!r} takes {model.inputs_wanted}: {need}; received {have}.")
-    corpus = config.data.corpus or _only_corpus(store)
+    corpus = config.data.corpus or only_corpus(store)
     keys = {}
     for side, text in given.items():
         encoder, selectors = parse_input(text)
@@ -186,7 +200,12 @@ def load_dataset(config: Config, store: EmbeddingStore) -> Dataset:
     return Dataset(corpus, store.corpus_info(corpus), clips, arrays, keys, left_out)
 
 
-def _only_corpus(store: EmbeddingStore) -> str:
+def only_corpus(store: EmbeddingStore) -> str:
+    """Give the corpus of a store that holds one.
+
+    Raises:
+        StoreError: it holds none, or several.
+    """
     corpora = store.corpora()
     if len(corpora) == 1:
         return corpora[0]

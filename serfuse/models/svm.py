@@ -1,4 +1,4 @@
-"""Support vector machine with scikit-learn's defaults (PARROT section 3)."""
+"""Support vector machine with scikit-learn's defaults (PARROT section 3); of several inputs, on their concatenation."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from .base import Model, Options
+from .base import MAX_INPUTS, Model, Options
 
 
 class SvmOptions(Options):
@@ -37,9 +37,10 @@ def build(arrays: Mapping[str, np.ndarray], classes: int, options: SvmOptions, s
 SVM = Model(
     "svm",
     1,
-    "RBF support vector machine with scikit-learn's defaults on one representation",
+    "RBF support vector machine with scikit-learn's defaults; several representations are put side by side",
     SvmOptions,
     build,
     library="scikit-learn",
     published_as=(("parrot", "svm"),),
+    max_inputs=MAX_INPUTS,
 )

@@ -122,6 +122,7 @@ def compare(
     metric: str = "accuracy",
     confidence: float = 0.95,
     names: Sequence[str] | None = None,
+    against: Sequence[str] | None = None,
     speaker_kind: str | None = None,
     draws: int = intervals.DRAWS,
     seed: int = 0,
@@ -134,6 +135,7 @@ def compare(
         metric: a name of `serfuse.metrics.METRICS`.
         confidence: nominal coverage of the intervals; 1 - confidence is the level of the verdicts.
         names: what to call the runs; by default their folders' names.
+        against: names of runs that the others are compared with; by default every run with every other.
         speaker_kind: what the speaker column holds; by default what the first run folder's configuration says.
         draws: bootstrap draws.
         seed: of the bootstrap.
@@ -150,6 +152,7 @@ def compare(
     if len(runs) < 2:
         raise RunError(f"{len(runs)} run given; a comparison needs at least two.")
     read = paired_runs.named([paired_runs.read(run, i) for i, run in enumerate(runs)], names)
+    _check_against(against, [run.name for run in read])
     for other in read[1:]:
         paired_runs.check(read[0], other)
 
@@ -170,6 +173,8 @@ def compare(
     pairs = []
     for i, j in combinations(range(len(read)), 2):
         a, b = read[i], read[j]
+        if against is not None and not {a.name, b.name} & set(against):
+            continue
         low, high, p = _difference(figure, values[i] - values[j], drawn[i], drawn[j], clusters.number, confidence)
         only_a, only_b = _discordant(a.table, b.table)
         t, rounds, p_t = _resampled_t(a, b, figure)
@@ -204,6 +209,11 @@ def compare(
         unit=clusters.unit,
         notes=tuple(_notes(read, pairs, clusters, confidence, kind, repeats)),
     )
+
+
+def _check_against(against: Sequence[str] | None, names: Sequence[str]) -> None:
+    if unknown := sorted(set(against or ()) - set(names)):
+        raise RunError(f"There is no run {unknown[0]!r} to compare with. The runs are: {', '.join(names)}.")
 
 
 def _tested(run: PairedRun, table: "pd.DataFrame", metric: metrics.Metric) -> metrics.Tested:

@@ -70,6 +70,7 @@ def execute(
     out: Path | None = None,
     *,
     overwrite: bool = False,
+    pictures: bool = True,
     observer: Observer | None = None,
 ) -> Result:
     """Cross-validate and write the run folder.
@@ -82,6 +83,7 @@ def execute(
         dataset: from `serfuse.experiment.dataset.load_dataset`.
         out: the run folder, by default a free one in `runs/`; the result says which.
         overwrite: replace a finished run.
+        pictures: also draw the confusion matrix and the penultimate layer, which takes longer than a small model.
         observer: hears of the audit before training, and of each epoch and fold. A fold that it hears of is written
             down.
 
@@ -99,7 +101,7 @@ def execute(
     try:
         with locked(out, wait=False):
             try:
-                return _execute(config, dataset, parts, out, observer)
+                return _execute(config, dataset, parts, out, pictures, observer)
             finally:
                 (out / LOCK).unlink(missing_ok=True)
     except OSError as error:
@@ -109,7 +111,9 @@ def execute(
         ) from error
 
 
-def _execute(config: Config, dataset: Dataset, parts: list[Fold], out: Path, observer: Observer | None) -> Result:
+def _execute(
+    config: Config, dataset: Dataset, parts: list[Fold], out: Path, pictures: bool, observer: Observer | None
+) -> Result:
     """`execute`, once the folder is there and nobody else works in it."""
     threads = [processors.threads(fitting.library(config))]
     mark = fingerprint(config, dataset, threads)
@@ -132,7 +136,10 @@ def _execute(config: Config, dataset: Dataset, parts: list[Fold], out: Path, obs
     result = cross_validation.cross_validate(
         config, dataset, parts, recall=lambda fold: before[fold_files.name(fold)], keep=keep, observer=observer
     )
-    result.remarks = run_folder.write(out, result)
+    if pictures:
+        result.remarks = run_folder.write(out, result)
+    else:
+        run_folder.write_tables(out, result)
     result.folder = out
     shutil.rmtree(kept, ignore_errors=True)
     return result

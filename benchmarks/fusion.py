@@ -1,0 +1,176 @@
+"""The tables of docs/fusion.md: what fusion gains on the real Emo-DB, with representations that anybody can have.
+
+    serfuse weights get ge2e speech-embedding
+    python benchmarks/fusion.py run --data EMODB/wav --lyra LYRA --out runs/fusion      some hours on two cores
+    python benchmarks/fusion.py write --out runs/fusion                                 the tables in docs/fusion.md
+
+`run` goes on where it was stopped: a finished run folder is never run again. Every row of a table is one `serfuse cv`
+command; `commands` prints them.
+"""
+
+import os
+import shlex
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import click
+from emodb import DOCS, metrics, percent, replace
+
+SETS = {
+    "pair": ("ge2e", "speech-embedding"),
+    "three": ("ge2e", "speech-embedding", "prosody"),
+    "four": ("ge2e", "speech-embedding", "prosody", "soundstream-lyra"),
+}
+SPLITS = ("loso", "random")
+# The papers' families are trained with what gets them furthest in so few steps: docs/results.md has their own settings.
+STOP = "--set training.patience=5"
+RATE = f"--set training.learning_rate=5e-4 {STOP}"
+LITERAL = "--set options.points=batch --set options.map=literal"
+
+# row -> arguments of `serfuse cv`, without the representations
+FUSIONS = {
+    "SVM on concatenation": "--fusion svm",
+    "concat": f"--fusion concat {RATE}",
+    "hyfuse, literal kappa = 1": f"--fusion hyfuse {RATE} --set options.kappa=1",
+    "hyfuse": f"--fusion hyfuse {RATE}",
+    "hyfuse-symmetric": f"--fusion hyfuse-symmetric {RATE}",
+    "parrot, literal": f"--fusion parrot {STOP} {LITERAL}",
+    "parrot": f"--fusion parrot {STOP}",
+    "late": "--fusion late",
+    "stacked": "--fusion stacked",
+    "kernel": "--fusion kernel",
+    "gated": "--fusion gated",
+    "gated, hyperbolic": "--fusion gated --set options.operator=hyperbolic",
+    "gated, transport": "--fusion gated --set options.operator=transport",
+}
+# What is tried on more than the pair: the literal readings are of two representations.
+MORE = {
+    "three": ("SVM on concatenation", "concat", "hyfuse-symmetric", "parrot", "late", "stacked", "kernel", "gated"),
+    "four": ("SVM on concatenation", "late", "stacked", "kernel", "gated"),
+}
+BASELINE = "SVM on concatenation"
+_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
+
+
+def rows(chosen: str) -> dict[str, str]:
+    """Rows of one table: name -> arguments of `serfuse cv`, the single representations first."""
+    encoders = SETS[chosen]
+    sides = " ".join(f"--{side} {encoder}" for side, encoder in zip("abcd", encoders, strict=False))
+    found = {f"SVM, {encoder}": f"--head svm --a {encoder}" for encoder in encoders}
+    return found | {row: f"{FUSIONS[row]} {sides}" for row in MORE.get(chosen, FUSIONS)}
+
+
+def folder(arguments: str, split: str) -> str:
+    """Run folder of a row, the same in every table that has it."""
+    words = [word.rpartition("=")[2] if "=" in word else word for word in arguments.split() if not word.startswith("-")]
+    return "-".join([*words, split]).replace(".", "")
+
+
+def commands() -> dict[str, str]:
+    """Every run: folder name -> arguments, the quick ones first."""
+    found = {}
+    for split in SPLITS:
+        for chosen in SETS:
+            for arguments in rows(chosen).values():
+                found[folder(arguments, split)] = f"{arguments} --split {split} --repeats 3"
+    slow = ("hyfuse", "parrot", "concat-")
+    return dict(sorted(found.items(), key=lambda item: (item[0].startswith(slow), "random" in item[0])))
+
+
+@click.group()
+def main() -> None:
+    """Measure what fusion gains on the real Emo-DB."""
+
+
+@main.command("commands")
+def show() -> None:
+    """Print every command."""
+    for name, arguments in commands().items():
+        click.echo(f"serfuse cv {arguments} --out {name}")
+
+
+@main.command()
+@click.option("--data", type=click.Path(exists=True, path_type=Path), help="Emo-DB's wav folder.")
+@click.option("--lyra", type=click.Path(exists=True, path_type=Path), help="Weights of Lyra v2.")
+@click.option("--store", type=click.Path(path_type=Path), help="A store that holds all of it; instead of --data.")
+@click.option("--out", default="runs/fusion", type=click.Path(path_type=Path), show_default=True)
+@click.option("--jobs", default=2, show_default=True, help="Processes, of one thread each.")
+def run(data: Path | None, lyra: Path | None, store: Path | None, out: Path, jobs: int) -> None:
+    """Extract, and run what is not there yet."""
+    out.mkdir(parents=True, exist_ok=True)
+    if store is None:
+        store = out / "store"
+        extract = ["serfuse", "extract", "--corpus", "emodb", "--data", str(data), "--pool", "mean-std"]
+        plain = [word for name in ("prosody", "ge2e", "speech-embedding") for word in ("--encoder", name)]
+        subprocess.run([*extract, *plain, "--store", str(store)], check=True)
+        lyra_words = ["--encoder", "soundstream-lyra", "--weights", str(lyra), "--store", str(store)]
+        subprocess.run([*extract, *lyra_words], check=True)
+
+    def one(item: tuple[str, str]) -> str:
+        name, arguments = item
+        if not (out / name / "metrics.json").exists():
+            command = ["serfuse", "cv", *shlex.split(arguments), "--store", str(store), "--out", str(out / name)]
+            done = subprocess.run(command, env=os.environ | _THREADS, capture_output=True, text=True)
+            (out / f"{name}.log").write_text(done.stdout + done.stderr, "utf-8")
+            if done.returncode:
+                return f"{name}: FAILED\n{done.stderr}"
+        return f"{name}: done"
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for message in pool.map(one, commands().items()):
+            click.echo(message)
+
+
+@main.command()
+@click.option("--out", default="runs/fusion", type=click.Path(exists=True, path_type=Path), show_default=True)
+def write(out: Path) -> None:
+    """Write the tables into docs/fusion.md."""
+    replace(DOCS / "fusion.md", {f"{chosen}-{split}": table(out, chosen, split) for chosen in SETS for split in SPLITS})
+
+
+def table(out: Path, chosen: str, split: str) -> str:
+    """One line per row: figures, and paired differences from the best single and from concatenation."""
+    from serfuse.runs.compare import compare
+
+    named = rows(chosen)
+    folders = {row: out / folder(arguments, split) for row, arguments in named.items()}
+    folders = {row: path for row, path in folders.items() if (path / "metrics.json").exists()}
+    found = {row: metrics(path) for row, path in folders.items()}
+    singles = [row for row in folders if row.startswith("SVM, ")]
+    best = max(singles, key=lambda row: found[row]["pooled"]["accuracy"])
+    compared = compare(list(folders.values()), names=list(folders), against=[best, BASELINE])
+    pairs = {frozenset((pair.a, pair.b)): pair for pair in compared.pairs}
+    lines = [
+        f"| model | accuracy | 95 % | UAR | against {best} | against {BASELINE} |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in folders:
+        ends = found[row]["intervals"]["accuracy"]
+        cells = [
+            row,
+            percent(found[row]["pooled"]["accuracy"]),
+            f"{percent(ends['low'])} to {percent(ends['high'])}",
+            percent(found[row]["pooled"]["uar"]),
+        ]
+        for other in (best, BASELINE):
+            pair = pairs.get(frozenset((row, other))) if row != other and row not in singles else None
+            if pair is None:
+                cells.append("")
+                continue
+            sign = 1 if pair.a == row else -1
+            low, high = sorted((sign * pair.low, sign * pair.high))
+            cells.append(
+                f"{100 * sign * pair.difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}); "
+                f"p {_p(pair.p)}, Holm {_p(pair.holm['p'])}"
+            )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    main()
