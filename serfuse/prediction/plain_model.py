@@ -44,9 +44,9 @@ class MachineRecord(_Record):
 
     Attributes:
         inputs: the inputs of the model that it takes, in order.
-        sizes: columns of each; several inputs are those of the kernel `mean-rbf`.
-        kernel: how clips are compared.
-        widths: gamma of each block of columns.
+        sizes: columns of each.
+        kernel: how clips are compared: by the columns of all inputs side by side, or by the mean over inputs.
+        widths: gamma of each block of columns, of which only `mean-rbf` has several.
         vectors: support vectors of each class.
         classes: the class numbers that it knows, in order.
         probabilities: how they come from the decisions between each two classes, as in the options of `svm`.
@@ -110,10 +110,9 @@ class ModelRecord(_Record):
     def problems(self) -> Iterator[str]:
         """What does not go together."""
         for name, one in self.machines.items():
-            if len(one.sizes) != len(one.inputs) or len(one.widths) != len(one.inputs):
+            blocks = len(one.inputs) if one.kernel == "mean-rbf" else 1
+            if len(one.sizes) != len(one.inputs) or len(one.widths) != blocks:
                 yield f"{name}: {len(one.inputs)} inputs, {len(one.sizes)} sizes and {len(one.widths)} widths"
-            if len(one.inputs) > 1 and one.kernel != "mean-rbf":
-                yield f"{name}: several inputs under the kernel {one.kernel}"
             if len(one.vectors) != len(one.classes):
                 yield f"{name}: support vectors of {len(one.vectors)} classes, expected {len(one.classes)}"
             if not _rising(one.classes, self.classes):
@@ -218,7 +217,7 @@ def _scores(decisions: np.ndarray, number: int) -> np.ndarray:
 def _kernel(one: MachineRecord, columns: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """How much each clip resembles each support vector: `(N, S)`."""
     if one.kernel in ("rbf", "mean-rbf"):
-        blocks = MeanKernel(tuple(one.sizes)).blocks
+        blocks = MeanKernel(tuple(one.sizes) if one.kernel == "mean-rbf" else (sum(one.sizes),)).blocks
         return mean_rbf(blocks(columns), blocks(vectors), one.widths)
     products = columns @ vectors.T
     if one.kernel == "linear":

@@ -40,6 +40,8 @@ def part(sizes: dict[str, int], classes: int, rows: int = 60, seed: int = 0, mis
         ("svm", ONE, {"kernel": "linear", "standardize": False}),
         ("svm", ONE, {"kernel": "poly", "C": 3.0}),
         ("svm", ONE, {"kernel": "sigmoid", "probabilities": "one-vs-rest"}),
+        ("svm", TWO, {}),
+        ("svm", TWO, {"kernel": "linear"}),
         ("kernel", TWO, {}),
         ("kernel", TWO, {"standardize": False, "probabilities": "one-vs-rest"}),
         ("late", TWO, {"weights": [2.0, 1.0]}),
