@@ -40,14 +40,14 @@ FUSIONS = {
     "late": "--fusion late",
     "stacked": "--fusion stacked",
     "kernel": "--fusion kernel",
-    "gated": "--fusion gated",
-    "gated, hyperbolic": "--fusion gated --set options.operator=hyperbolic",
-    "gated, transport": "--fusion gated --set options.operator=transport",
+    "experts": "--fusion experts",
+    "experts, hyperbolic": "--fusion experts --set options.operator=hyperbolic",
+    "experts, transport": "--fusion experts --set options.operator=transport",
 }
 # What is tried on more than the pair: the literal readings are of two representations.
 MORE = {
-    "three": ("SVM on concatenation", "concat", "hyfuse-symmetric", "parrot", "late", "stacked", "kernel", "gated"),
-    "four": ("SVM on concatenation", "late", "stacked", "kernel", "gated"),
+    "three": ("SVM on concatenation", "concat", "hyfuse-symmetric", "parrot", "late", "stacked", "kernel", "experts"),
+    "four": ("SVM on concatenation", "late", "stacked", "kernel", "experts"),
 }
 BASELINE = "SVM on concatenation"
 _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")

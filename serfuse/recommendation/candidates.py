@@ -14,7 +14,7 @@ HEAD = "svm"
 
 LATE = "late"
 
-FUSIONS = (LATE, HEAD, "kernel", "stacked", "gated", "hyfuse-symmetric", "parrot")
+FUSIONS = (LATE, HEAD, "kernel", "stacked", "experts", "hyfuse-symmetric", "parrot")
 """Fusions in the order in which they are tried; what a stated time does not allow is the last of them."""
 
 CONCATENATION = "concatenation"
