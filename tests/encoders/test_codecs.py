@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from codec_checkpoints import STATES, load, save, tone, whole
+from safetensors.torch import load_file
 
 from serfuse import encoders
 from serfuse.encoders.pooling import pool, vector_size
@@ -99,7 +100,8 @@ def test_the_shortest_clip_gives_a_frame_and_less_or_no_clean_mono_is_refused(en
 
 
 @pytest.mark.slow
-def test_five_seconds_give_the_papers_vector_size(name, encoder, facts):
+def test_five_seconds_give_the_papers_vector_size(name, checkpoint, facts):
+    encoder = load(name, checkpoint, options=encoders.preset(name).paper_options)
     frames = encoder.frames(tone(5 * encoder.sample_rate, encoder.sample_rate))
     assert pool(frames, "paper", encoders.preset(name)).shape == (facts.paper_here,)
     assert vector_size(encoders.preset(name), "paper") == facts.paper
@@ -223,8 +225,8 @@ def test_nothing_in_a_file_is_run(name_, tmp_path):
     path = save(name_, tmp_path)
     content = {"x": Hostile(tmp_path / "ran")}
     if path.is_dir():  # as the checkpoint's older format, which is read where there is no safetensors file
+        torch.save({**load_file(path / "model.safetensors"), **content}, path / "pytorch_model.bin")
         (path / "model.safetensors").unlink()
-        torch.save(content, path / "pytorch_model.bin")
     else:
         torch.save({**torch.load(path, weights_only=True), **content}, path)
     with pytest.raises(WeightsError, match="could not be read"):

@@ -31,7 +31,8 @@ def encoder(checkpoint):
 
 @pytest.mark.slow
 def test_golden(encoder):
-    # Recorded from transformers 5.23's DacModel.encoder itself (torch 2.11, CPU), fed tone(4801) and zeros up to 5120.
+    # Recorded from transformers 5.23's DacModel.encoder itself (torch 2.11, CPU), fed tone(4801) and zeros up to 5120,
+    # a multiple of 320 as of 512.
     check_golden(
         encoder,
         shape=(16, 64),
@@ -70,7 +71,7 @@ def _by_hand(state, x):
 @pytest.mark.parametrize("samples", [1, 320, 4801, 80000])
 def test_against_the_papers_architecture_written_out(encoder, samples):
     state = dac_model().encoder.state_dict()
-    clip = torch.from_numpy(np.pad(tone(samples), (0, -samples % 512)))
+    clip = torch.from_numpy(np.pad(tone(samples), (0, -samples % 320)))
     expected = _by_hand(state, clip[None, None])[0].T.numpy()
     frames = encoder.frames(tone(samples))
     assert frames.shape == expected.shape
@@ -78,11 +79,17 @@ def test_against_the_papers_architecture_written_out(encoder, samples):
 
 
 @pytest.mark.slow
-def test_filled_up_as_the_feature_extractor_does(encoder):
-    extractor = transformers.DacFeatureExtractor()
+@pytest.mark.parametrize(("hop_length", "filled", "frames"), [(320, 80000, 250), (512, 80384, 251)])
+def test_filled_up_as_the_feature_extractor_does(checkpoint, encoder, hop_length, filled, frames):
+    """320 is the codec's stride and what Descript's own `preprocess` fills to; 512 the extractor's default."""
+    assert encoder.options == {"pad_to": 320}
+    extractor = transformers.DacFeatureExtractor(**({} if hop_length == 512 else {"hop_length": hop_length}))
     padded = extractor(tone(80000), sampling_rate=16000, return_tensors="np")["input_values"]
-    assert padded.shape == (1, 1, 80384)
-    np.testing.assert_array_equal(encoder.frames(padded[0, 0]), encoder.frames(tone(80000)))
+    assert padded.shape == (1, 1, filled)
+    got = load(NAME, checkpoint, options={"pad_to": hop_length}).frames(tone(80000))
+    assert len(got) == frames
+    as_it_is = load(NAME, checkpoint, options={"pad_to": 1})
+    np.testing.assert_array_equal(as_it_is.frames(padded[0, 0]), got)
 
 
 @pytest.mark.slow
