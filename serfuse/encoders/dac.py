@@ -125,13 +125,13 @@ def _from_original(
 
     with reading(preset, path):
         if is_safetensors(path):
-            raise ValueError("in transformers' form it needs the config.json beside it")
+            raise WeightsError(f"{path} in transformers' form needs the config.json beside it. {preset.where}")
         with open_torch_file(path) as file:
             content = file.content if isinstance(file.content, dict) else {}
             if not isinstance(content.get("state_dict"), dict):
-                raise ValueError(
-                    "it holds no state_dict, as descript-audio-codec writes it; in transformers' form it needs the "
-                    "config.json beside it"
+                raise WeightsError(
+                    f"{path} holds no state_dict, as descript-audio-codec writes it; in transformers' form it needs "
+                    f"the config.json beside it. {preset.where}"
                 )
             _check_settings(preset, path, content, ratios)
             state = file.tensors(flat(preset, path, content["state_dict"]))

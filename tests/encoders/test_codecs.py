@@ -241,3 +241,49 @@ def test_nothing_in_a_file_is_run(name_, tmp_path):
 def test_a_folder_with_the_file_under_its_published_name(name_, file, tmp_path):
     torch.save(whole(STATES[name_]()), tmp_path / file)
     assert load(name_, tmp_path).weights_id.startswith("sha256:")
+
+
+# --- after quantisation -------------------------------------------------------------------------------------
+
+BOOKS = {
+    "soundstream": ("quantizer.layers.{}._codebook.embed", (1, 24, 16)),
+    "speechtokenizer": ("quantizer.vq.layers.{}._codebook.embed", (24, 16)),
+}
+
+
+@pytest.mark.parametrize("number", [1, "all"])
+@pytest.mark.parametrize("name_", BOOKS)
+def test_quantised_as_encodecs_package_quantises(name_, number, tmp_path):
+    """SpeechTokenizer's quantiser is EnCodec's; SoundStream's, of vector_quantize_pytorch, finds the same vectors."""
+    from encodec.quantization.core_vq import ResidualVectorQuantization
+
+    form, shape = BOOKS[name_]
+    generator = np.random.RandomState(2)
+    books = {form.format(place): torch.from_numpy(generator.standard_normal(shape).astype("f")) for place in range(3)}
+    torch.save({**whole(STATES[name_]()), **books}, tmp_path / "x.pt")
+    clip = tone(9001)
+    before = load(name_, tmp_path / "x.pt")
+    encoder = load(name_, tmp_path / "x.pt", options={"codebooks": number})
+    count = 3 if number == "all" else number
+    assert (before.options, encoder.options) == ({}, {"codebooks": count})
+    assert before.weights_id == encoder.weights_id
+
+    theirs = ResidualVectorQuantization(num_quantizers=3, dim=16, codebook_size=24, kmeans_init=False).eval()
+    for layer, book in zip(theirs.layers, books.values(), strict=True):
+        layer._codebook.embed.copy_(book.reshape(24, 16))
+    with torch.inference_mode():
+        frames = torch.from_numpy(before.frames(clip)).T[None]
+        expected = theirs.decode(theirs.encode(frames, n_q=count))[0].T.numpy()
+    got = encoder.frames(clip)
+    assert got.shape == before.frames(clip).shape
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_random_codebooks_leave_the_encoder_as_it_is(name):
+    clip = tone(encoders.preset(name).min_samples + 2000, encoders.preset(name).sample_rate)
+    quantised = load(name, "random", options={"codebooks": "all"})
+    continuous = load(name, "random").frames(clip)
+    (count,) = quantised.options.values() if name != "dac" else (quantised.options["codebooks"],)
+    assert count == {"encodec": 32, "dac": 12, "speechtokenizer": 8, "soundstream": 16}[name]
+    assert quantised.frames(clip).shape == continuous.shape

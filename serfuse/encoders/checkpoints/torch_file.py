@@ -55,7 +55,8 @@ class TorchFile:
         Raises:
             ValueError: the numbers are damaged.
         """
-        return {name: self._tensor(described) for name, described in state.items()}
+        with _one_error():
+            return {name: self._tensor(described) for name, described in state.items()}
 
     def _tensor(self, described: Described) -> torch.Tensor:
         storage = described.storage
@@ -82,21 +83,28 @@ def open_torch_file(path: Path, names: Collection[str] = WEIGHTS) -> Iterator[To
             no part of it, or is damaged.
         WeightsError: it is no regular file.
     """
-    try:
-        # Without waiting: the opening of a pipe that nobody writes to never ends.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise WeightsError(f"{path} is no regular file, expected a checkpoint.")
+    # Without waiting: the opening of a pipe that nobody writes to never ends.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise WeightsError(f"{path} is no regular file, expected a checkpoint.")
+        with _one_error():
             zipped = stream.read(4) == _LOCAL
             stream.seek(0)
-            yield (_from_archive if zipped else _from_legacy)(stream, status.st_size, names)
+            file = (_from_archive if zipped else _from_legacy)(stream, status.st_size, names)
+        yield file
+
+
+@contextmanager
+def _one_error() -> Iterator[None]:
+    """Make a ValueError of whatever a damaged or made-up file raises inside the machine.
+
+    That is IndexError, KeyError (an opcode that is not in the table), EOFError, UnicodeDecodeError, TypeError ...
+    """
+    try:
+        yield
     except Refused as error:
         raise ValueError(f"{error}, which weights have no need of; nothing in it was run") from error
-    except (WeightsError, OSError):
-        raise
-    # Whatever a damaged or made-up pickle can raise inside the machine: IndexError, KeyError (an opcode that is not in
-    # the table), EOFError, UnicodeDecodeError, AttributeError, TypeError, OverflowError ...
     except Exception as error:
         raise ValueError(f"it is truncated or damaged: {type(error).__name__}: {shown(str(error))}") from error
 
