@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import AudioError, WeightsError
 from .base import TRANSFORMERS_WEIGHTS, Encoder, EncoderEntry, EncoderPreset, LoadRequest
 from .checkpoints.locate import Weights
-from .checks import DTYPES, check_batch, resized, resolve_layer
+from .checks import DTYPES, check_batch, resized, resolve_layer, shown
 from .resolve import open_request
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def _do_normalize(preset: EncoderPreset, settings: dict[str, Any], folder: Path)
     rate = settings.get("sampling_rate")
     if rate != preset.sample_rate:
         raise WeightsError(
-            f"{folder / 'preprocessor_config.json'} says sampling_rate {rate}, {preset.name} expects "
+            f"{folder / 'preprocessor_config.json'} says sampling_rate {shown(repr(rate))}, {preset.name} expects "
             f"{preset.sample_rate}. Is it of another model?"
         )
     if not isinstance(settings.get("do_normalize"), bool):

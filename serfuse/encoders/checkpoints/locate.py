@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ...errors import WeightsError
 from ..base import EncoderPreset, LoadRequest
+from ..checks import shown
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_REQUEST = re.compile(r"hub:(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?")
@@ -283,7 +284,8 @@ def _shards(index: Path) -> list[Path]:
         raise WeightsError(f"{index} is not the index of a sharded checkpoint: {error!r}.") from error
     absent = sorted(name for name in names if not (index.parent / name).is_file())
     if absent:
-        raise WeightsError(f"{index} names files that are not beside it: {', '.join(absent)}.")
+        listed = ", ".join(map(shown, absent[:3])) + (", ..." if len(absent) > 3 else "")
+        raise WeightsError(f"{index} names files that are not beside it: {listed}.")
     return [index.parent / name for name in sorted(names)]
 
 

@@ -16,6 +16,7 @@ import torch
 
 from ...errors import WeightsError
 from ..base import EncoderPreset
+from ..checks import shown
 from ..torch_inference import seeded
 from .locate import MAX_JSON, Weights
 from .state_dict import again, read_state, reading, some
@@ -202,7 +203,9 @@ def check_model(preset: EncoderPreset, path: Path, expected: dict[str, Any], def
     got = {name: settings.get(name, defaults.get(name)) for name in expected}
     if got != expected:
         listed = [
-            f"{name} is {got[name]!r}, expected {value!r}" for name, value in expected.items() if got[name] != value
+            f"{name} is {shown(repr(got[name]))}, expected {value!r}"
+            for name, value in expected.items()
+            if got[name] != value
         ]
         raise WeightsError(
             f"{path.parent} holds another model than {preset.name}: {', '.join(listed)}. Point --weights at a "
