@@ -185,8 +185,10 @@ def _quantiser(
     while f"quantizer.quantizers.{count}.codebook.weight" in state:
         count += 1
     number = count_codebooks(preset, asked, count)
-    names = [[f"quantizer.quantizers.{place}.{part}" for part in _PARTS] for place in range(number)]
-    parts = {name: state[name].float() for names_ in names for name in names_ if name in state}
+    if not number:
+        raise WeightsError(f"{place} holds no codebooks, which codebooks=all needs.")
+    names = [[f"quantizer.quantizers.{book}.{part}" for part in _PARTS] for book in range(number)]
+    parts = {name: state[name].float() for of_one in names for name in of_one if name in state}
     check_finite(preset, parts, place)
     dimension = len(state["encoder.conv2.bias"])
     for into, into_bias, back, back_bias, book in names:
@@ -195,9 +197,7 @@ def _quantiser(
         for name, shape in shapes.items():
             if name not in parts or parts[name].shape != shape:
                 raise WeightsError(f"{place} holds no {name} of shape {shape}, which codebooks={asked or 'all'} needs.")
-    if not number:
-        raise WeightsError(f"{place} holds no codebooks, which codebooks=all needs.")
-    return FactorisedVQ([[parts[name].reshape(parts[name].shape[:2]) for name in names_] for names_ in names]), number
+    return FactorisedVQ([[parts[name].reshape(parts[name].shape[:2]) for name in of_one] for of_one in names]), number
 
 
 DAC = EncoderEntry(

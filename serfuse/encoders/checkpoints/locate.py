@@ -119,7 +119,7 @@ def resolve(preset: EncoderPreset, request: LoadRequest) -> Weights:
     if files is not None:
         return _local(files)
     if _HUB_NAME.fullmatch(preset.source):
-        return _from_hub(preset, preset.source, preset.revision, request.download)
+        return _from_hub(preset, preset.source, preset.revision, request.download, pin=True)
     raise missing_weights(preset, f"Looked in {folder}.")
 
 
@@ -319,10 +319,12 @@ def _cached(preset: EncoderPreset, name: str, revision: str | None) -> tuple[dic
     return (_match(preset, snapshot)[0] if snapshot else None), snapshot
 
 
-def _from_hub(preset: EncoderPreset, name: str, revision: str | None, download: bool = True) -> Weights:
+def _from_hub(
+    preset: EncoderPreset, name: str, revision: str | None, download: bool = True, *, pin: bool = False
+) -> Weights:
     files, snapshot = _cached(preset, name, revision)
     if files is None and (_offline() or not download):
-        files, snapshot = _instead(preset, name, revision)
+        files, snapshot = _instead(preset, name) if pin else (None, None)
         if files is None:
             unasked = "nothing is fetched without being told to (--download, or download=True)"
             raise missing_weights(
@@ -331,23 +333,19 @@ def _from_hub(preset: EncoderPreset, name: str, revision: str | None, download: 
                 f"{'HF_HUB_OFFLINE is set' if download else unasked}.",
             )
     if files is None:
-        files, snapshot = _download(preset, name, revision)
+        files, snapshot = _download(preset, name, revision, pin)
     states = {path: _state(path) for path in _all_files(files)}
     return Weights(f"hub:{name}@{snapshot.name if snapshot else revision}", files, states=states)
 
 
-def _instead(preset: EncoderPreset, name: str, revision: str | None) -> tuple[dict[str, Path] | None, Path | None]:
+def _instead(preset: EncoderPreset, name: str) -> tuple[dict[str, Path] | None, Path | None]:
     """What the hub's cache holds of `main`, in the place of a pin that was never seen on the hub."""
-    if not _is_pin(preset, name, revision) or preset.revision_confirmed:
+    if preset.revision_confirmed:
         return None, None
     files, snapshot = _cached(preset, name, None)
     if files is not None and snapshot is not None:
         _warn_of_fallback(preset, name, snapshot.name, "is not in the hub's cache, and was never seen on the hub")
     return files, snapshot
-
-
-def _is_pin(preset: EncoderPreset, name: str, revision: str | None) -> bool:
-    return revision is not None and (name, revision) == (preset.source, preset.revision)
 
 
 def _warn_of_fallback(preset: EncoderPreset, name: str, commit: str, why: str) -> None:
@@ -358,7 +356,7 @@ def _warn_of_fallback(preset: EncoderPreset, name: str, commit: str, why: str) -
     )
 
 
-def _download(preset: EncoderPreset, name: str, revision: str | None) -> tuple[dict[str, Path], Path]:
+def _download(preset: EncoderPreset, name: str, revision: str | None, pin: bool) -> tuple[dict[str, Path], Path]:
     """The files from the hub, and the folder that is named after their commit."""
     import huggingface_hub
     from huggingface_hub.errors import RevisionNotFoundError
@@ -373,10 +371,9 @@ def _download(preset: EncoderPreset, name: str, revision: str | None) -> tuple[d
         try:
             offered = look(revision)
         except RevisionNotFoundError:
-            unknown = _is_pin(preset, name, revision)
-            if not unknown:
+            if not pin:
                 raise
-            revision = None
+            unknown, revision = True, None
             offered = look(revision)
         folder = huggingface_hub.snapshot_download(
             name, revision=revision, allow_patterns=_wanted(preset, offered), cache_dir=_hub_cache()

@@ -305,8 +305,8 @@ def test_a_pin_that_the_hub_does_not_know_gives_way_to_main(hub, monkeypatch) ->
 
 
 def test_only_a_pin_gives_way(hub) -> None:
-    """A revision that the user names is meant, and so is a pin under another name."""
-    for asked in (f"hub:{XVECTOR.source}@{'e' * 40}", f"hub:someone/else@{XVECTOR.revision}"):
+    """A revision that the user names is meant, also where it is the pin's."""
+    for asked in (f"hub:{XVECTOR.source}@{'e' * 40}", f"hub:{XVECTOR.source}@{XVECTOR.revision}"):
         with pytest.raises(WeightsError, match="could not be had from the hub: 404: no revision"):
             resolve(XVECTOR, LoadRequest(weights=asked))
 
