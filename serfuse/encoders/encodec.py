@@ -101,7 +101,7 @@ def _from_files(
     with torch.device("meta"):
         model = _encoder(**widths)
     load_part(preset, model, state, "encoder.", path)
-    return model, *quantiser_of(preset, state, _BOOK, widths["dimension"], asked, path)
+    return model, *quantiser_of(preset, state, _BOOK, asked, path, dimension=widths["dimension"])
 
 
 def _check_config(preset: EncoderPreset, path: Path) -> None:

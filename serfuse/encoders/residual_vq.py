@@ -64,7 +64,7 @@ class FactorisedVQ(nn.Module):
 
 
 def quantiser_of(
-    preset: EncoderPreset, state: dict[str, torch.Tensor], name: str, dimension: int, asked: int | None, path: Path
+    preset: EncoderPreset, state: dict[str, torch.Tensor], name: str, asked: int | None, path: Path, *, dimension: int
 ) -> tuple[ResidualVQ | None, int]:
     """The quantiser of a checkpoint, and how many codebooks it sums.
 
@@ -72,9 +72,9 @@ def quantiser_of(
         preset: the encoder.
         state: the checkpoint's tensors.
         name: of a codebook, with `{}` in the place of its number.
-        dimension: D of the frames.
         asked: how many are summed, `None` for all; 0 gives no quantiser.
         path: of the checkpoint, for messages.
+        dimension: D of the frames.
 
     Raises:
         WeightsError: the codebooks are absent, damaged, or do not fit the encoder.

@@ -67,7 +67,7 @@ def _from_file(
     with torch.device("meta"):
         model = SoundStreamEncoder(**{**preset.config["architecture"], **widths})
     load_part(preset, model, state, "encoder.", path)
-    return model, *quantiser_of(preset, state, _BOOK, widths["dimension"], asked, path)
+    return model, *quantiser_of(preset, state, _BOOK, asked, path, dimension=widths["dimension"])
 
 
 SOUNDSTREAM = EncoderEntry(

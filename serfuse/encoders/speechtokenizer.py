@@ -73,7 +73,7 @@ def _from_file(preset: EncoderPreset, path: Path, asked: int | None) -> "tuple[S
     with torch.device("meta"):
         model = SEANetEncoder(**{**preset.config["architecture"], **widths})
     load_part(preset, model, state, "encoder.", path)
-    return model, *quantiser_of(preset, state, _BOOK, widths["dimension"], asked, path)
+    return model, *quantiser_of(preset, state, _BOOK, asked, path, dimension=widths["dimension"])
 
 
 SPEECHTOKENIZER = EncoderEntry(

@@ -29,6 +29,7 @@ def load_model(
     build: Callable[[dict[str, Any]], torch.nn.Module],
     config_class: type,
     may_miss: Collection[str] = (),
+    *,
     rename: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]] | None = None,
 ) -> torch.nn.Module:
     """A model with every weight from the folder.
