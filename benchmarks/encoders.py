@@ -12,6 +12,7 @@ import gc
 import importlib
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,13 +35,13 @@ def count(name: str) -> int:
     return sum(weight.numel() for weight in model.parameters())
 
 
-def measure(name: str) -> list[tuple[int, int]]:
+def measure(name: str, **options: Any) -> list[tuple[int, int]]:
     """Shape of the frames for each of `SECONDS`, of a real run; mms-1b's shapes are worked out on the meta device."""
     if name == "mms-1b":
         with torch.device("meta"), torch.inference_mode():
             model = importlib.import_module("serfuse.encoders.speech_ssl").build(encoders.preset(name)).eval()
             return [tuple(model(torch.empty(1, int(s * 16000))).last_hidden_state.shape[1:]) for s in SECONDS]
-    encoder = encoders.load(name, LoadRequest(weights="random", device="cpu"))
+    encoder = encoders.load(name, LoadRequest(weights="random", device="cpu", options=options))
     noise = np.random.default_rng(0).standard_normal(int(max(SECONDS) * encoder.sample_rate)).astype(np.float32) * 0.1
     return [encoder.frames(noise[: int(seconds * encoder.sample_rate)]).shape for seconds in SECONDS]
 
@@ -52,7 +53,7 @@ def row(name: str) -> str:
     paper = vector_size(preset, "paper")
     # A vector pooled over channels is as long as there are frames, so it is counted and not looked up.
     if preset.paper_pooling == "channels":
-        paper = shapes[0][0]
+        paper = (measure(name, **preset.paper_options) if preset.paper_options else shapes)[0][0]
     gc.collect()
     cells = [
         name,
@@ -92,8 +93,8 @@ def main() -> None:
         "from a run with random weights (mms-1b: on the meta device). Of a codec only the encoder is run: `n of m`\n"
         "are its parameters and those of the whole codec (codebooks without gradients left out). x-vector gives\n"
         "one frame per clip, its statistics pooling; Audio-Mamba's positions (251 x width) are counted on the built\n"
-        "model and not in its preset. DAC's clips are filled up to multiples of 512 samples, as its feature extractor\n"
-        "does: without that (`--option pad_to=320`) 5.0 and 9.0 s give 250 and 450 frames.\n\n"
+        "model and not in its preset. DAC's clips are filled up to multiples of 320 samples, its stride; under\n"
+        "`--pool paper` of 512, as transformers' feature extractor does by default, which gives 251 frames.\n\n"
     )
     arguments.out.write_text(text + "\n".join(lines) + "\n", encoding="utf-8")
 

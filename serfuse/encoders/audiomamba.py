@@ -97,8 +97,8 @@ def load(preset: EncoderPreset, request: LoadRequest) -> AudioMambaEncoder:
         WeightsError: weights absent, incomplete, unsafe or of another model.
         ConfigError: a layer, dtype, device, layout or option that it does not have.
     """
-    from .checkpoints.restricted_unpickler import read_checkpoint
-    from .checkpoints.state_dict import load_part, read_state
+    from .checkpoints.state_dict import is_safetensors, load_part, read_state
+    from .checkpoints.torch_file import read_checkpoint
     from .torch_inference import seeded
 
     opening = open_request(preset, request)
@@ -109,8 +109,9 @@ def load(preset: EncoderPreset, request: LoadRequest) -> AudioMambaEncoder:
         model = build(preset, layout=options["layout"])
     if not weights.random:
         path = weights.file("checkpoint.pth")
-        state = read_state(preset, path) if path.suffix == ".safetensors" else read_checkpoint(path)
+        state = read_state(preset, path) if is_safetensors(path) else read_checkpoint(path)
         load_part(preset, model, state, "", path)
+        weights.check_unchanged()
     return AudioMambaEncoder(preset, model, weights_id=weights.id, options=options, device=opening.device)
 
 
@@ -123,6 +124,7 @@ def build(preset: EncoderPreset, layout: str = "official") -> "AudioMamba":
 
 # Parameters without the position table, which is fixed.
 def _entry(size: str, *, dim: int, parameters: int, paper_parameters: str) -> EncoderEntry:
+    folder = f"ssam_{size}_200_16x4_4x256_fp16_r1"
     preset = EncoderPreset(
         name=f"audiomamba-{size}",
         family="mamba",
@@ -133,13 +135,16 @@ def _entry(size: str, *, dim: int, parameters: int, paper_parameters: str) -> En
         paper_parameters=paper_parameters,
         licence="MIT (code; the weights' folder names no licence)",
         source="https://github.com/SarthakYadav/audio-mamba-official",
-        files=("model.safetensors|checkpoint.pth|checkpoint-100.pth|checkpoint-99.pth",),
+        # The published folder holds one folder for each size, and checkpoints of several epochs in each.
+        files=(
+            "model.safetensors|checkpoint.pth|checkpoint-*.pth|checkpoints/checkpoint-*.pth|"
+            f"{folder}/checkpoints/checkpoint-*.pth",
+        ),
         hop=640,
         min_samples=201,
         where=(
             "Open the Google Drive folder that the README of github.com/SarthakYadav/audio-mamba-official links, "
-            f"take the checkpoint-N.pth with the largest N from ssam_{size}_200_16x4_4x256_fp16_r1/checkpoints and "
-            "name it checkpoint.pth."
+            f"take {folder}, or the checkpoint-N.pth with the largest N from {folder}/checkpoints."
         ),
         citation="Yadav and Tan, Audio Mamba, Interspeech 2024, arXiv:2406.02178",
         options={"layout": "official"},

@@ -48,9 +48,13 @@ class EncoderPreset:
         licence: of the published weights (SPDX where there is one).
         source: where the weights are published: a hub name, or a page to open.
         revision: pinned hub revision, `None` when none is known.
+        revision_confirmed: whether the pin was seen on the hub. Where the hub does not know a pin, the branch `main` is
+            taken, with a warning; one that nobody has seen gives way without the hub too, to what its cache holds.
         files: names of the files that a local folder must hold. Every entry is needed; names parted by `|`
-            within an entry are alternatives, best first ("model.safetensors|pytorch_model.bin").
+            within an entry are alternatives, best first ("model.safetensors|pytorch_model.bin"). A `*` stands for
+            a number, and the file with the largest is taken ("checkpoints/checkpoint-*.pth").
         published: where those files are and what their content must be, for weights that are not on the hub.
+        other_files: further sets of such entries, tried in this order: other forms in which the weights are published.
         hop: samples at `sample_rate` from one frame to the next, 0 when there is no fixed one.
         layers: number of layers that `--layer K` may choose, 0 when there is only "last".
         min_samples: shortest input at `sample_rate` that gives at least one frame.
@@ -64,6 +68,7 @@ class EncoderPreset:
         options: defaults of options that change the embedding (such as Audio-Mamba's `layout`).
         options_before: of options that earlier versions did not have, the value that gives their embeddings. Keys
             leave such a value out, as those versions' keys do.
+        paper_options: options whose default is another one under the pooling "paper".
         config: the family's own architecture settings.
     """
 
@@ -77,8 +82,10 @@ class EncoderPreset:
     licence: str = ""
     source: str = ""
     revision: str | None = None
+    revision_confirmed: bool = True
     files: tuple[str, ...] = ()
     published: tuple[PublishedFile, ...] = ()
+    other_files: tuple[tuple[str, ...], ...] = ()
     hop: int = 0
     layers: int = 0
     min_samples: int = 1
@@ -89,7 +96,13 @@ class EncoderPreset:
     libraries: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
     options_before: dict[str, Any] = field(default_factory=dict)
+    paper_options: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def file_sets(self) -> tuple[tuple[str, ...], ...]:
+        """The sets of files, each of which is enough, best first."""
+        return (self.files, *self.other_files)
 
     @property
     def frame_rate(self) -> float | None:

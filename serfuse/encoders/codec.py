@@ -1,22 +1,26 @@
-"""What the encoders of neural codecs share: one waveform in, the codec's frames before quantisation out."""
+"""What the encoders of neural codecs share: one waveform in, the codec's frames before or after quantisation out."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import ConfigError
 from .base import Encoder, EncoderPreset
 from .checks import check_batch
 
 if TYPE_CHECKING:
     import torch
 
+_MOST = 1024  # codebooks; EnCodec, with the most, has 32
+
 
 class TorchCodec(Encoder):
     """The encoder half of a codec. Clips of equal length are run together, others never are.
 
-    `model` maps `(B, 1, samples)` to `(B, D, T)`. `multiple`: zeros fill each clip on the right up to a multiple
-    of so many samples, as the codec's own front end does.
+    `model` maps `(B, 1, samples)` to `(B, D, T)`. `quantiser` maps that to the sum of the codebooks' nearest vectors,
+    of the same shape; without one the frames are the continuous output. `multiple`: zeros fill each clip on the right
+    up to a multiple of so many samples, as the codec's own front end does.
     """
 
     def __init__(
@@ -28,13 +32,16 @@ class TorchCodec(Encoder):
         device: str = "cpu",
         options: dict[str, Any] | None = None,
         multiple: int = 1,
+        quantiser: "torch.nn.Module | None" = None,
     ) -> None:
         self.preset = preset
         self.weights_id = weights_id
-        self.options = dict(options or {})
+        before = preset.options_before
+        self.options = {name: value for name, value in (options or {}).items() if before.get(name) != value}
         self.multiple = multiple
         self.device = device
         self._model = model.to(device).eval().requires_grad_(False)
+        self._quantiser = None if quantiser is None else quantiser.to(device).eval().requires_grad_(False)
 
     def frames(self, waveform: np.ndarray) -> np.ndarray:
         return self.frames_batch([waveform])[0]
@@ -44,9 +51,46 @@ class TorchCodec(Encoder):
 
         from .torch_inference import inference
 
+        if self._quantiser is not None and len(waveforms) > 1:
+            # A rounding that differs between a batch and its clips alone can choose another vector.
+            check_batch(self.preset, waveforms)
+            return [self.frames(waveform) for waveform in waveforms]
         batch = check_batch(self.preset, waveforms)
         batch = np.pad(batch, ((0, 0), (0, -batch.shape[1] % self.multiple)))
         with inference():
             output = self._model(torch.from_numpy(batch)[:, None].to(self.device))
+            if self._quantiser is not None:
+                output = self._quantiser(output)
             frames = output.transpose(1, 2).contiguous().cpu().numpy()
         return list(frames)
+
+    @property
+    def batches(self) -> bool:
+        return self._quantiser is None
+
+
+def asked_codebooks(preset: EncoderPreset, value: Any) -> int | None:
+    """The option `codebooks`: 0 for the continuous output, a number of codebooks, or `None` for "all".
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    if str(value) == "all":
+        return None
+    if isinstance(value, bool) or not str(value).isascii() or not str(value).isdecimal() or int(value) > _MOST:
+        raise ConfigError(
+            f"The option codebooks of {preset.name} is 0 (the continuous output, before quantisation), a number of "
+            f"codebooks whose vectors are summed, or all; got {value!r}."
+        )
+    return int(value)
+
+
+def count_codebooks(preset: EncoderPreset, asked: int | None, have: int) -> int:
+    """How many codebooks are summed.
+
+    Raises:
+        ConfigError: more than there are.
+    """
+    if asked is not None and asked > have:
+        raise ConfigError(f"{preset.name} has {have} codebooks, got codebooks={asked}. Use --option codebooks=all.")
+    return have if asked is None else asked

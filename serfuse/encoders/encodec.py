@@ -1,22 +1,30 @@
-"""EnCodec at 24 kHz through the encodec package: what goes into its quantiser."""
+"""EnCodec at 24 kHz through the encodec package: what goes into its quantiser, or comes out of it.
 
+Its weights are taken in the package's own form, or in transformers', which has other names for the same tensors.
+"""
+
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import WeightsError
-from .base import EncoderEntry, EncoderPreset, LoadRequest, PublishedFile
-from .checkpoints.locate import sha256
+from .base import TRANSFORMERS_WEIGHTS, EncoderEntry, EncoderPreset, LoadRequest
+from .checkpoints.locate import Weights, sha256
 from .checks import resized
-from .codec import TorchCodec
+from .codec import TorchCodec, asked_codebooks
 from .resolve import open_request
 
 if TYPE_CHECKING:
     import torch
 
+    from .residual_vq import ResidualVQ
+
+_FILE = "encodec_24khz-d7cc33bc.th"
 _FIRST = "encoder.model.0.conv.conv.weight_v"
 _LAST = "encoder.model.15.conv.conv.weight_v"
 _BACKWARDS = "encoder.model.13.lstm.weight_ih_l0_reverse"
+_BOOK = "quantizer.vq.layers.{}._codebook.embed"
 
 
 def load(preset: EncoderPreset, request: LoadRequest) -> TorchCodec:
@@ -26,18 +34,22 @@ def load(preset: EncoderPreset, request: LoadRequest) -> TorchCodec:
         WeightsError: weights absent, incomplete, unreadable or of another model.
         ConfigError: a layer, dtype, device or option that it does not have.
     """
+    from .residual_vq import random_quantiser
     from .torch_inference import seeded
 
     opening = open_request(preset, request)
-    weights = opening.weights
+    weights, options = opening.weights, opening.options
+    asked = asked_codebooks(preset, options["codebooks"])
     if weights.random:
         with seeded(weights.seed):
             model = _encoder()
+            quantiser, options["codebooks"] = random_quantiser(preset, preset.vector_size, asked)
     else:
-        model = _from_file(preset, weights.file(preset.files[0]))
+        model, quantiser, options["codebooks"] = _from_files(preset, weights, asked)
         preset = resized(preset, vector_size=model.dimension)
+        weights.check_unchanged()
     _fuse(model)
-    return TorchCodec(preset, model, weights_id=weights.id, device=opening.device, options=opening.options)
+    return TorchCodec(preset, model, weights_id=weights.id, device=opening.device, options=options, quantiser=quantiser)
 
 
 def build(preset: EncoderPreset) -> "torch.nn.Module":
@@ -56,19 +68,26 @@ def _encoder(**widths: int) -> "torch.nn.Module":
         return encodec.modules.SEANetEncoder(channels=1, norm="weight_norm", causal=True, **widths)
 
 
-def _from_file(preset: EncoderPreset, path: Path) -> "torch.nn.Module":
+def _from_files(
+    preset: EncoderPreset, weights: Weights, asked: int | None
+) -> "tuple[torch.nn.Module, ResidualVQ | None, int]":
     import torch
 
-    from .checkpoints.state_dict import load_part, read_state, tensor_size
+    from .checkpoints.state_dict import load_part, tensor_size
+    from .checkpoints.transformers_folder import read_all
+    from .residual_vq import quantiser_of
 
+    path = weights.checkpoints[0]
     expected = preset.config["sha256_prefix"]
     # The publisher puts the beginning of the hash into the name, for checks like this.
-    if path.name == preset.files[0] and not sha256(path).startswith(expected):
+    if path.name == _FILE and not sha256(path).startswith(expected):
         raise WeightsError(
             f"{path} is damaged or another file: its sha256 begins with {sha256(path)[:8]}, the published one with "
             f"{expected}. {preset.where}"
         )
-    state = read_state(preset, path)
+    if weights.has("config.json"):
+        _check_config(preset, weights.file("config.json"))
+    state = {_package_name(name): tensor for name, tensor in read_all(preset, weights).items()}
     # Widths are free, so that a small checkpoint loads; strides and layers are not: their tensors would not fit.
     widths = {
         "n_filters": tensor_size(preset, state, _FIRST, path),
@@ -82,7 +101,27 @@ def _from_file(preset: EncoderPreset, path: Path) -> "torch.nn.Module":
     with torch.device("meta"):
         model = _encoder(**widths)
     load_part(preset, model, state, "encoder.", path)
-    return model
+    return model, *quantiser_of(preset, state, _BOOK, asked, path, dimension=widths["dimension"])
+
+
+def _check_config(preset: EncoderPreset, path: Path) -> None:
+    """Refuse the `config.json` of another EnCodec (48 kHz, 32 kHz, not causal ...) than the published one of 24 kHz."""
+    from .checkpoints.transformers_config import FIELDS, admitted
+    from .checkpoints.transformers_folder import check_model, read_json
+
+    expected = {"model_type": "encodec", "sampling_rate": preset.sample_rate, "upsampling_ratios": [8, 5, 4, 2]}
+    check_model(preset, path, expected, defaults={name: expected[name] for name in expected if name != "model_type"})
+    admitted(preset, path, read_json(preset, path), FIELDS["encodec"])
+
+
+def _package_name(name: str) -> str:
+    """The name that the encodec package gives to a tensor of transformers'; its own names stay."""
+    if not re.match(r"(encoder|quantizer)\.layers\.", name):
+        return name
+    for new, old in (("original0", "weight_g"), ("original1", "weight_v")):
+        name = name.replace(f"parametrizations.weight.{new}", old)
+    name = name.replace("encoder.layers.", "encoder.model.").replace(".conv.", ".conv.conv.")
+    return name.replace("quantizer.layers.", "quantizer.vq.layers.").replace(".codebook.", "._codebook.")
 
 
 def _fuse(model: "torch.nn.Module") -> None:
@@ -109,21 +148,26 @@ ENCODEC = EncoderEntry(
         paper_vector_size=375,
         parameters=7_425_792,
         licence="MIT (repository); the installed package's metadata says CC-BY-NC-4.0",
-        source="https://dl.fbaipublicfiles.com/encodec/v0/encodec_24khz-d7cc33bc.th",
-        files=("encodec_24khz-d7cc33bc.th",),
-        published=(
-            PublishedFile(
-                "encodec_24khz-d7cc33bc.th",
-                sha256="d7cc33bc",
-                limit=100_000_000,
-                address="https://dl.fbaipublicfiles.com/encodec/v0/encodec_24khz-d7cc33bc.th",
-            ),
-        ),
+        source="facebook/encodec_24khz",
+        revision="c1dbe2ae3f1de713481a3b3e7c47f357092ee040",
+        revision_confirmed=False,
+        files=(_FILE,),
+        other_files=(("config.json", TRANSFORMERS_WEIGHTS), (TRANSFORMERS_WEIGHTS,)),
         hop=320,
         paper_pooling="channels",
-        where="Get https://dl.fbaipublicfiles.com/encodec/v0/encodec_24khz-d7cc33bc.th (93 MB).",
+        where=(
+            "Get them from https://huggingface.co/facebook/encodec_24khz, or "
+            f"https://dl.fbaipublicfiles.com/encodec/v0/{_FILE} (93 MB)."
+        ),
         citation="Defossez et al., High Fidelity Neural Audio Compression, TMLR 2023, arXiv:2210.13438",
-        config={"sha256_prefix": "d7cc33bc", "codec_parameters": 14_851_810},
+        options={"codebooks": 0},
+        options_before={"codebooks": 0},
+        config={
+            "model_type": "encodec",
+            "sha256_prefix": "d7cc33bc",
+            "codebooks": (32, 1024),
+            "codec_parameters": 14_851_810,
+        },
     ),
     load,
 )

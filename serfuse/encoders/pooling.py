@@ -73,7 +73,7 @@ def vector_size(preset: EncoderPreset, pooling: str, seconds: float | None = Non
         if preset.paper_vector_size and seconds in (None, PAPER_SECONDS):
             return preset.paper_vector_size
         samples = round((PAPER_SECONDS if seconds is None else seconds) * preset.sample_rate)
-        filled_to = preset.options.get("pad_to")
+        filled_to = {**preset.options, **preset.paper_options}.get("pad_to")
         if filled_to:  # DAC: zeros behind the clip, then whole hops
             return math.ceil(samples / filled_to) * filled_to // preset.hop
         return math.ceil(samples / preset.hop)

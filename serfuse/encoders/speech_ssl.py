@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import AudioError, WeightsError
 from .base import TRANSFORMERS_WEIGHTS, Encoder, EncoderEntry, EncoderPreset, LoadRequest
 from .checkpoints.locate import Weights
-from .checks import DTYPES, check_batch, resized, resolve_layer
+from .checks import DTYPES, check_batch, resized, resolve_layer, shown
 from .resolve import open_request
 
 if TYPE_CHECKING:
@@ -134,14 +134,12 @@ def load(preset: EncoderPreset, request: LoadRequest) -> SpeechSSL:
         WeightsError: weights absent, incomplete, unreadable or of another model.
         ConfigError: a layer, dtype, device or option that it does not have.
     """
-    import torch
-
     opening = open_request(preset, request, DTYPES)
     weights, dtype = opening.weights, opening.dtype
     if weights.random:
         model, do_normalize = _random(preset, weights), bool(preset.config["do_normalize"])
     else:
-        model, do_normalize = _from_files(preset, weights, getattr(torch, dtype))
+        model, do_normalize = _from_files(preset, weights)
     return SpeechSSL(
         preset,
         model,
@@ -156,8 +154,12 @@ def load(preset: EncoderPreset, request: LoadRequest) -> SpeechSSL:
 
 def build(preset: EncoderPreset) -> "torch.nn.Module":
     """The full-size architecture, with whatever weights torch's generator and default device give."""
+    return _build(preset, preset.config.get("architecture", {}))
+
+
+def _build(preset: EncoderPreset, settings: dict[str, Any]) -> "torch.nn.Module":
     config_class, model_class, attention = _classes(preset)
-    config = config_class(**preset.config.get("architecture", {}))
+    config = config_class(**settings)
     config._attn_implementation = attention
     return model_class(config)
 
@@ -177,8 +179,8 @@ def _random(preset: EncoderPreset, weights: Weights) -> "torch.nn.Module":
         return build(preset)
 
 
-def _from_files(preset: EncoderPreset, weights: Weights, dtype: "torch.dtype") -> "tuple[torch.nn.Module, bool]":
-    from .checkpoints.transformers_folder import check_model, load_pretrained, read_json
+def _from_files(preset: EncoderPreset, weights: Weights) -> "tuple[torch.nn.Module, bool]":
+    from .checkpoints.transformers_folder import check_model, load_model, read_json
 
     architecture = preset.config.get("architecture", {})
     expected = {"model_type": preset.config["model_type"]}
@@ -186,8 +188,9 @@ def _from_files(preset: EncoderPreset, weights: Weights, dtype: "torch.dtype") -
     check_model(preset, weights.file("config.json"), expected, defaults=_KIND)
     settings = read_json(preset, weights.file("preprocessor_config.json"))
     do_normalize = _do_normalize(preset, settings, weights.folder)
-    _, model_class, attention = _classes(preset)
-    model = load_pretrained(preset, weights, model_class, dtype, _MAY_MISS, attn_implementation=attention)
+    config_class, _, _ = _classes(preset)
+    model = load_model(preset, weights, lambda settings: _build(preset, settings), config_class, _MAY_MISS)
+    weights.check_unchanged()
     return model, do_normalize
 
 
@@ -195,7 +198,7 @@ def _do_normalize(preset: EncoderPreset, settings: dict[str, Any], folder: Path)
     rate = settings.get("sampling_rate")
     if rate != preset.sample_rate:
         raise WeightsError(
-            f"{folder / 'preprocessor_config.json'} says sampling_rate {rate}, {preset.name} expects "
+            f"{folder / 'preprocessor_config.json'} says sampling_rate {shown(repr(rate))}, {preset.name} expects "
             f"{preset.sample_rate}. Is it of another model?"
         )
     if not isinstance(settings.get("do_normalize"), bool):

@@ -1,4 +1,4 @@
-"""SpeechTokenizer's encoder: what goes into its quantiser."""
+"""SpeechTokenizer's encoder: what goes into its quantiser, or comes out of it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 from ..errors import WeightsError
 from .base import EncoderEntry, EncoderPreset, LoadRequest
 from .checks import resized
-from .codec import TorchCodec
+from .codec import TorchCodec, asked_codebooks
 from .resolve import open_request
 
 if TYPE_CHECKING:
+    from .residual_vq import ResidualVQ
     from .seanet import SEANetEncoder
 
 _FIRST = "encoder.model.0.conv.conv.weight_v"
 _LAST = "encoder.model.15.conv.conv.weight_v"
+_BOOK = "quantizer.vq.layers.{}._codebook.embed"
 _BACKWARDS = "encoder.model.13.lstm.weight_ih_l0_reverse"
 
 
@@ -24,17 +26,23 @@ def load(preset: EncoderPreset, request: LoadRequest) -> TorchCodec:
         WeightsError: weights absent, incomplete, unreadable or of another model.
         ConfigError: a layer, dtype, device or option that it does not have.
     """
+    from .residual_vq import random_quantiser
     from .torch_inference import seeded
 
     opening = open_request(preset, request)
-    weights = opening.weights
+    weights, options = opening.weights, opening.options
+    asked = asked_codebooks(preset, options["codebooks"])
     if weights.random:
         with seeded(weights.seed):
             model = build(preset)
+            quantiser, options["codebooks"] = random_quantiser(preset, preset.vector_size, asked)
     else:
-        model = _from_file(preset, weights.file("SpeechTokenizer.pt"))
+        model, quantiser, options["codebooks"] = _from_file(preset, weights.file("SpeechTokenizer.pt"), asked)
         preset = resized(preset, vector_size=model.model[-1].conv["conv"].out_channels)
-    return TorchCodec(preset, model.fuse(), weights_id=weights.id, device=opening.device, options=opening.options)
+        weights.check_unchanged()
+    return TorchCodec(
+        preset, model.fuse(), weights_id=weights.id, device=opening.device, options=options, quantiser=quantiser
+    )
 
 
 def build(preset: EncoderPreset) -> "SEANetEncoder":
@@ -44,10 +52,11 @@ def build(preset: EncoderPreset) -> "SEANetEncoder":
     return SEANetEncoder(**preset.config["architecture"])
 
 
-def _from_file(preset: EncoderPreset, path: Path) -> "SEANetEncoder":
+def _from_file(preset: EncoderPreset, path: Path, asked: int | None) -> "tuple[SEANetEncoder, ResidualVQ | None, int]":
     import torch
 
     from .checkpoints.state_dict import load_part, read_state, tensor_size
+    from .residual_vq import quantiser_of
     from .seanet import SEANetEncoder
 
     state = read_state(preset, path)
@@ -64,7 +73,7 @@ def _from_file(preset: EncoderPreset, path: Path) -> "SEANetEncoder":
     with torch.device("meta"):
         model = SEANetEncoder(**{**preset.config["architecture"], **widths})
     load_part(preset, model, state, "encoder.", path)
-    return model
+    return model, *quantiser_of(preset, state, _BOOK, asked, path, dimension=widths["dimension"])
 
 
 SPEECHTOKENIZER = EncoderEntry(
@@ -77,12 +86,17 @@ SPEECHTOKENIZER = EncoderEntry(
         parameters=67_705_856,
         licence="Apache-2.0",
         source="fnlp/SpeechTokenizer",
+        revision="4d54939beef00572fa7bfe41ee35a335c3732f51",
+        revision_confirmed=False,
         files=("SpeechTokenizer.pt|speechtokenizer_hubert_avg/SpeechTokenizer.pt",),
         hop=320,
         paper_pooling="channels",
         where="Get speechtokenizer_hubert_avg/SpeechTokenizer.pt from https://huggingface.co/fnlp/SpeechTokenizer.",
         citation="Zhang et al., SpeechTokenizer, ICLR 2024, arXiv:2308.16692",
+        options={"codebooks": 0},
+        options_before={"codebooks": 0},
         config={
+            "codebooks": (8, 1024),
             "architecture": {
                 "filters": 64,
                 "dimension": 1024,

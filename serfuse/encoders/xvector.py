@@ -74,6 +74,7 @@ def load(preset: EncoderPreset, request: LoadRequest) -> XVector:
     if not weights.random:
         path = weights.file("embedding_model.ckpt")
         load_part(preset, model, read_state(preset, path), "", path)
+        weights.check_unchanged()
     return XVector(preset, model, weights_id=weights.id, device=opening.device, options=opening.options)
 
 
@@ -95,6 +96,8 @@ XVECTOR = EncoderEntry(
         paper_parameters="4.2 M",
         licence="Apache-2.0",
         source="speechbrain/spkrec-xvect-voxceleb",
+        revision="56895a2df401be4150a159f3a1c653f00051d477",
+        revision_confirmed=False,
         files=("embedding_model.ckpt",),
         min_samples=480,
         where="Get embedding_model.ckpt from https://huggingface.co/speechbrain/spkrec-xvect-voxceleb.",

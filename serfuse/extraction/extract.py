@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -272,6 +272,9 @@ class Extraction:
         if encoders.preset(name).needs_weights:
             drawn = request.weights == "random"
             self._observer.say(f"{name}: {'drawing random weights' if drawn else 'loading the weights'} ...")
+        if self.pooling == "paper":
+            options = {**encoders.preset(name).paper_options, **request.options}
+            request = replace(request, options=options)
         return encoders.load(name, request)
 
     def _missing(self, key: EmbeddingKey) -> list[Clip]:

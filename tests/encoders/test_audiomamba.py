@@ -55,6 +55,25 @@ def test_safetensors_and_a_folder_give_the_same(checkpoint, tmp_path):
     assert np.array_equal(load(checkpoint.parent).frames(speechlike(8_000)), expected)
 
 
+def test_the_published_folders_are_taken_as_they_are(checkpoint, tmp_path):
+    """One folder for each size, in it a folder of checkpoints, of which the official code takes the last epoch's."""
+    epochs = tmp_path / "weights" / "ssam_tiny_200_16x4_4x256_fp16_r1" / "checkpoints"
+    epochs.mkdir(parents=True)
+    for epoch in ("9", "80"):
+        torch.save({"model": {}}, epochs / f"checkpoint-{epoch}.pth")
+    (epochs / "checkpoint-last.pth").write_bytes(b"not one of them")
+    (epochs / "checkpoint-100.pth").write_bytes(checkpoint.read_bytes())
+    (epochs.parent / "config.yaml").write_text("not: read")
+    expected = load(checkpoint)
+    for given in (epochs, epochs.parent, epochs.parents[1]):
+        encoder = load(given)
+        assert encoder.weights_id == expected.weights_id
+    assert np.array_equal(encoder.frames(speechlike(8_000)), expected.frames(speechlike(8_000)))
+    assert encoders.weights_status("audiomamba-tiny", epochs.parent) == (True, str(epochs))
+    with pytest.raises(WeightsError, match=r"lacks model\.safetensors or checkpoint\.pth or checkpoint-N\.pth, which"):
+        encoders.load("audiomamba-small", LoadRequest(weights=epochs.parents[1]))
+
+
 def test_a_batch_is_as_its_clips_alone(checkpoint):
     encoder = load(checkpoint)
     clips = [speechlike(40_000, seed) for seed in range(5)]

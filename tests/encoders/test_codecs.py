@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from codec_checkpoints import STATES, load, save, tone, whole
+from safetensors.torch import load_file
 
 from serfuse import encoders
 from serfuse.encoders.pooling import pool, vector_size
@@ -99,7 +100,8 @@ def test_the_shortest_clip_gives_a_frame_and_less_or_no_clean_mono_is_refused(en
 
 
 @pytest.mark.slow
-def test_five_seconds_give_the_papers_vector_size(name, encoder, facts):
+def test_five_seconds_give_the_papers_vector_size(name, checkpoint, facts):
+    encoder = load(name, checkpoint, options=encoders.preset(name).paper_options)
     frames = encoder.frames(tone(5 * encoder.sample_rate, encoder.sample_rate))
     assert pool(frames, "paper", encoders.preset(name)).shape == (facts.paper_here,)
     assert vector_size(encoders.preset(name), "paper") == facts.paper
@@ -223,8 +225,8 @@ def test_nothing_in_a_file_is_run(name_, tmp_path):
     path = save(name_, tmp_path)
     content = {"x": Hostile(tmp_path / "ran")}
     if path.is_dir():  # as the checkpoint's older format, which is read where there is no safetensors file
+        torch.save({**load_file(path / "model.safetensors"), **content}, path / "pytorch_model.bin")
         (path / "model.safetensors").unlink()
-        torch.save(content, path / "pytorch_model.bin")
     else:
         torch.save({**torch.load(path, weights_only=True), **content}, path)
     with pytest.raises(WeightsError, match="could not be read"):
@@ -239,3 +241,49 @@ def test_nothing_in_a_file_is_run(name_, tmp_path):
 def test_a_folder_with_the_file_under_its_published_name(name_, file, tmp_path):
     torch.save(whole(STATES[name_]()), tmp_path / file)
     assert load(name_, tmp_path).weights_id.startswith("sha256:")
+
+
+# --- after quantisation -------------------------------------------------------------------------------------
+
+BOOKS = {
+    "soundstream": ("quantizer.layers.{}._codebook.embed", (1, 24, 16)),
+    "speechtokenizer": ("quantizer.vq.layers.{}._codebook.embed", (24, 16)),
+}
+
+
+@pytest.mark.parametrize("number", [1, "all"])
+@pytest.mark.parametrize("name_", BOOKS)
+def test_quantised_as_encodecs_package_quantises(name_, number, tmp_path):
+    """SpeechTokenizer's quantiser is EnCodec's; SoundStream's, of vector_quantize_pytorch, finds the same vectors."""
+    from encodec.quantization.core_vq import ResidualVectorQuantization
+
+    form, shape = BOOKS[name_]
+    generator = np.random.RandomState(2)
+    books = {form.format(place): torch.from_numpy(generator.standard_normal(shape).astype("f")) for place in range(3)}
+    torch.save({**whole(STATES[name_]()), **books}, tmp_path / "x.pt")
+    clip = tone(9001)
+    before = load(name_, tmp_path / "x.pt")
+    encoder = load(name_, tmp_path / "x.pt", options={"codebooks": number})
+    count = 3 if number == "all" else number
+    assert (before.options, encoder.options) == ({}, {"codebooks": count})
+    assert before.weights_id == encoder.weights_id
+
+    theirs = ResidualVectorQuantization(num_quantizers=3, dim=16, codebook_size=24, kmeans_init=False).eval()
+    for layer, book in zip(theirs.layers, books.values(), strict=True):
+        layer._codebook.embed.copy_(book.reshape(24, 16))
+    with torch.inference_mode():
+        frames = torch.from_numpy(before.frames(clip)).T[None]
+        expected = theirs.decode(theirs.encode(frames, n_q=count))[0].T.numpy()
+    got = encoder.frames(clip)
+    assert got.shape == before.frames(clip).shape
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_random_codebooks_leave_the_encoder_as_it_is(name):
+    clip = tone(encoders.preset(name).min_samples + 2000, encoders.preset(name).sample_rate)
+    quantised = load(name, "random", options={"codebooks": "all"})
+    continuous = load(name, "random").frames(clip)
+    (count,) = quantised.options.values() if name != "dac" else (quantised.options["codebooks"],)
+    assert count == {"encodec": 32, "dac": 12, "speechtokenizer": 8, "soundstream": 16}[name]
+    assert quantised.frames(clip).shape == continuous.shape

@@ -31,7 +31,8 @@ def encoder(checkpoint):
 
 @pytest.mark.slow
 def test_golden(encoder):
-    # Recorded from transformers 5.23's DacModel.encoder itself (torch 2.11, CPU), fed tone(4801) and zeros up to 5120.
+    # Recorded from transformers 5.23's DacModel.encoder itself (torch 2.11, CPU), fed tone(4801) and zeros up to 5120,
+    # a multiple of 320 as of 512.
     check_golden(
         encoder,
         shape=(16, 64),
@@ -70,7 +71,7 @@ def _by_hand(state, x):
 @pytest.mark.parametrize("samples", [1, 320, 4801, 80000])
 def test_against_the_papers_architecture_written_out(encoder, samples):
     state = dac_model().encoder.state_dict()
-    clip = torch.from_numpy(np.pad(tone(samples), (0, -samples % 512)))
+    clip = torch.from_numpy(np.pad(tone(samples), (0, -samples % 320)))
     expected = _by_hand(state, clip[None, None])[0].T.numpy()
     frames = encoder.frames(tone(samples))
     assert frames.shape == expected.shape
@@ -78,11 +79,17 @@ def test_against_the_papers_architecture_written_out(encoder, samples):
 
 
 @pytest.mark.slow
-def test_filled_up_as_the_feature_extractor_does(encoder):
-    extractor = transformers.DacFeatureExtractor()
+@pytest.mark.parametrize(("hop_length", "filled", "frames"), [(320, 80000, 250), (512, 80384, 251)])
+def test_filled_up_as_the_feature_extractor_does(checkpoint, encoder, hop_length, filled, frames):
+    """320 is the codec's stride and what Descript's own `preprocess` fills to; 512 the extractor's default."""
+    assert encoder.options == {"pad_to": 320}
+    extractor = transformers.DacFeatureExtractor(**({} if hop_length == 512 else {"hop_length": hop_length}))
     padded = extractor(tone(80000), sampling_rate=16000, return_tensors="np")["input_values"]
-    assert padded.shape == (1, 1, 80384)
-    np.testing.assert_array_equal(encoder.frames(padded[0, 0]), encoder.frames(tone(80000)))
+    assert padded.shape == (1, 1, filled)
+    got = load(NAME, checkpoint, options={"pad_to": hop_length}).frames(tone(80000))
+    assert len(got) == frames
+    as_it_is = load(NAME, checkpoint, options={"pad_to": 1})
+    np.testing.assert_array_equal(as_it_is.frames(padded[0, 0]), got)
 
 
 @pytest.mark.slow
@@ -161,3 +168,115 @@ def test_full_size():
     preset = encoders.preset(NAME)
     assert sum(weight.numel() for weight in model.encoder.parameters()) == preset.parameters == 21_512_768
     assert sum(weight.numel() for weight in model.parameters()) == preset.config["codec_parameters"] == 74_141_697
+
+
+# --- Descript's own file --------------------------------------------------------------------------------------
+
+
+def _originals(state: dict) -> dict:
+    """The encoder's and the quantiser's tensors as descript-audio-codec 1.0 names them, with weight norm."""
+    units = {"snake1": 0, "conv1": 1, "snake2": 2, "conv2": 3}
+    modules = {
+        "encoder.conv1": "encoder.block.0",
+        "encoder.snake1": "encoder.block.5",
+        "encoder.conv2": "encoder.block.6",
+    }
+    for block in range(4):
+        theirs, ours = f"encoder.block.{block + 1}.block", f"encoder.block.{block}"
+        modules |= {f"{ours}.snake1": f"{theirs}.3", f"{ours}.conv1": f"{theirs}.4"}
+        for unit in (1, 2, 3):
+            for part, place in units.items():
+                modules[f"{ours}.res_unit{unit}.{part}"] = f"{theirs}.{unit - 1}.block.{place}"
+    originals = {}
+    for name, tensor in state.items():
+        module, _, leaf = name.rpartition(".")
+        if module.startswith("decoder"):
+            continue
+        module = modules.get(module, module)
+        if leaf == "weight" and not module.endswith("codebook"):
+            norm = tensor.flatten(1).norm(dim=1)[:, None, None]
+            originals[f"{module}.weight_g"], originals[f"{module}.weight_v"] = norm, 3.0 * tensor
+        else:
+            originals[f"{module}.{leaf}"] = tensor
+    return originals
+
+
+_KWARGS = {
+    "encoder_dim": 4,
+    "encoder_rates": [2, 4, 5, 8],
+    "latent_dim": None,
+    "n_codebooks": 2,
+    "quantizer_dropout": 0.5,
+    "sample_rate": 16000,
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = dac_model().eval()
+    generator = np.random.RandomState(4)
+    for quantizer in model.quantizer.quantizers:
+        for parameter in quantizer.parameters():
+            parameter.data.copy_(torch.from_numpy(generator.standard_normal(tuple(parameter.shape)).astype("f")) * 0.4)
+    return model
+
+
+@pytest.fixture(scope="module")
+def original(model, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("descript") / "weights_16khz.pth"
+    content = {"state_dict": _originals(model.state_dict()), "metadata": {"kwargs": _KWARGS}}
+    torch.save(content, path)
+    return path
+
+
+def test_descripts_own_file_gives_the_frames_of_transformers_form(original, encoder, tmp_path):
+    state = torch.load(original, weights_only=True)["state_dict"]
+    assert "encoder.block.2.block.1.block.3.weight_v" in state and "encoder.block.4.block.3.alpha" in state
+    renamed = tmp_path / "any.name"
+    renamed.write_bytes(original.read_bytes())
+    for given in (original, original.parent, renamed):
+        read = load(NAME, given)
+        assert read.preset.vector_size == 64 and read.weights_id.startswith("sha256:")
+        expected = encoder.frames(tone(4801))
+        np.testing.assert_allclose(read.frames(tone(4801)), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("number", [1, "all"])
+def test_quantised_as_transformers_quantises(model, original, tmp_path, number):
+    model.save_pretrained(tmp_path)
+    clip = tone(3200)
+    with torch.inference_mode():
+        continuous = model.encoder(torch.from_numpy(clip)[None, None])
+        expected = model.quantizer(continuous, None if number == "all" else number)[0][0].T.numpy()
+    for given in (tmp_path, original):
+        encoder = load(NAME, given, options={"codebooks": number})
+        assert encoder.options == {"pad_to": 320, "codebooks": 2 if number == "all" else number}
+        frames = encoder.frames(clip)
+        np.testing.assert_allclose(frames, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    with pytest.raises(ConfigError, match="dac has 2 codebooks, got codebooks=3"):
+        load(NAME, original, options={"codebooks": 3})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metadata": {"kwargs": {**_KWARGS, "sample_rate": 24000}}}, "sample_rate is 24000, expected 16000"),
+        ({"metadata": {"kwargs": {**_KWARGS, "encoder_rates": [2, 4, 8, 8]}}}, "encoder_rates is "),
+        ({"metadata": 3}, "sample_rate is None, expected 16000"),
+        ({"state_dict": None}, "holds no state_dict.* in transformers' form it needs the config.json beside it"),
+        ({"state_dict": {"encoder.block.0.bias": torch.zeros(4)}}, "lacks encoder.conv1.weight"),
+    ],
+)
+def test_other_files_of_descripts_form_are_refused(original, tmp_path, change, message):
+    content = {**torch.load(original, weights_only=True), **change}
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match=message):
+        load(NAME, tmp_path / "x.pth")
+
+
+def test_incomplete_files_of_descripts_form_are_refused(original, tmp_path):
+    content = torch.load(original, weights_only=True)
+    del content["state_dict"]["encoder.block.3.block.4.weight_v"]
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match=r"1 weights are missing \(encoder\.block\.2\.conv1\.weight\)"):
+        load(NAME, tmp_path / "x.pth")

@@ -1,5 +1,6 @@
 """The five transformers encoders on small checkpoints in transformers' own format."""
 
+import dataclasses
 import json
 import shutil
 import socket
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from serfuse import encoders
 from serfuse.encoders import LoadRequest, speech_ssl
+from serfuse.encoders.checkpoints.transformers_config import FIELDS, IGNORED
 from serfuse.errors import AudioError, ConfigError, WeightsError
 
 NAMES = list(CLASSES)
@@ -289,10 +291,21 @@ def test_no_weights_here(name, nowhere) -> None:
         (lambda folder: (folder / "config.json").write_text("[" * 100_000), "cannot be read as JSON"),
         (lambda folder: (folder / "config.json").write_text(" " * (1 << 21)), "2097152 bytes, at most 1048576"),
         # transformers would set 140 GB aside, and build layers for minutes, before it saw what the weights are
-        (change_config(hidden_size=40_000, intermediate_size=40_000), r"describes 35,202,044,336 parameters, and"),
-        (change_config(num_hidden_layers=100_000), "num_hidden_layers counts 100000, at most 256 expected"),
-        (change_config(conv_dim=[16] * 65), "conv_dim counts 65, at most 64 expected"),
-        (change_config(hidden_size="many"), "could not be read as a checkpoint of wav2vec2"),
+        (change_config(hidden_size=40_000, intermediate_size=40_000), r"describes at least 35,2[\d,]+ parameters, and"),
+        (change_config(num_hidden_layers=100_000), "num_hidden_layers is 100000, expected 1 to 256"),
+        (change_config(conv_dim=[16] * 65), "conv_dim counts 65, expected at most 64 numbers"),
+        (change_config(hidden_size="many"), "hidden_size is 'many', expected 1 to 65536"),
+        (change_config(hidden_size=10**9), "hidden_size is 1000000000, expected 1 to 65536"),
+        (change_config(num_conv_pos_embeddings=0), "num_conv_pos_embeddings is 0, expected"),
+        (change_config(conv_kernel=[10, 3, 3, 3, 3, 2, True]), "conv_kernel is a list, expected"),
+        (change_config(layer_norm_eps=float("nan")), "layer_norm_eps is nan, expected a number between 0 and 1"),
+        (change_config(hidden_act="os.system"), r"hidden_act is 'os\.system', expected 'gelu' or"),
+        (change_config(add_adapter=True), "add_adapter is True, expected False"),
+        (change_config(transformers_weights="other.safetensors"), "its transformers_weights names other weights"),
+        (change_config(auto_map={"AutoModel": "x--y.Z"}), "its auto_map names code to be run"),
+        (change_config(quantization_config={"quant_method": "x"}), "its quantization_config asks for weights in"),
+        (change_config(attn_implementation="someone/kernel"), "'someone/kernel', asks for code that is not"),
+        (change_config(_attn_implementation="someone/kernel:fn"), "'someone/kernel:fn', asks for code that is not"),
         (as_index({"weight_map": {"a": "../../secret"}}), r"'\.\./\.\./secret' is not the name of a file beside it"),
         (as_index({"weight_map": {"a": "absent.safetensors"}}), "names files that are not beside it: absent"),
         (as_index("[" * 100_000), "is not the index of a sharded checkpoint: RecursionError"),
@@ -302,6 +315,43 @@ def test_no_weights_here(name, nowhere) -> None:
 def test_incomplete_and_damaged_checkpoints(change, message, damaged) -> None:
     with pytest.raises(WeightsError, match=message):
         load("wav2vec2", damaged(change))
+
+
+def test_what_a_folder_holds_besides_changes_nothing(damaged, loaded) -> None:
+    """transformers' own loader would follow an adapter, other weights, or fields about outputs and their types."""
+
+    def more(folder: Path) -> None:
+        change_config(
+            _name_or_path="someone/else",
+            torch_dtype="float16",
+            return_dict=False,
+            output_hidden_states=True,
+            gradient_checkpointing=True,
+            a_field_of_tomorrow=[1, 2],
+            _attn_implementation="flash_attention_2",
+        )(folder)
+        (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "someone/else"}))
+        (folder / "pytorch_model.bin").write_bytes(b"other weights")
+
+    encoder = load("wav2vec2", damaged(more))
+    np.testing.assert_array_equal(encoder.frames(speechlike(4000)), loaded["wav2vec2"].frames(speechlike(4000)))
+    assert encoder.weights_id != loaded["wav2vec2"].weights_id  # config.json was read
+
+
+def test_weights_in_half_precision_are_computed_with_in_float32(damaged, loaded) -> None:
+    def halve(state: dict[str, torch.Tensor]) -> None:
+        state.update({name: tensor.half() for name, tensor in state.items()})
+
+    frames = load("wav2vec2", damaged(change_state(halve))).frames(speechlike(4000))
+    expected = loaded["wav2vec2"].frames(speechlike(4000))
+    assert 0 < np.linalg.norm(frames - expected) / np.linalg.norm(expected) < 0.01
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_every_field_of_transformers_does_is_known(name) -> None:
+    """One that a later release adds and that could change a frame must be looked at."""
+    fields = {field.name for field in dataclasses.fields(getattr(transformers, CLASSES[name][0]))}
+    assert not fields - set(FIELDS[encoders.preset(name).config["model_type"]]) - IGNORED
 
 
 def test_checkpoints_of_another_model(folders) -> None:

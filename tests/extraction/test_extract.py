@@ -206,6 +206,21 @@ def test_parts_of_one_file_are_clips_of_their_own(store: EmbeddingStore, tmp_pat
     assert list(store.clips("parts")["seconds"]) == pytest.approx([0.4, 0.5, 0.5, 0.5])
 
 
+def test_the_papers_pooling_has_the_papers_options_unless_they_are_given(corpus: Corpus, store: EmbeddingStore) -> None:
+    """As DAC's `pad_to`: 512 gives the 251 frames that the papers print, for which no other pooling has a use."""
+    entry = encoders.ENCODERS.get("counting")
+    encoders.ENCODERS.unregister("counting")
+    encoders.ENCODERS.register("counting", replace(entry, preset=replace(entry.preset, paper_options={"scale": 3.0})))
+
+    def options(pooling: str, request: LoadRequest | None = None) -> dict:
+        made = extract.Extraction(corpus, store, pooling=pooling, pad="0.5").run("counting", request)
+        return dict(made.key.options)
+
+    assert options("time")["scale"] == 1.0
+    assert options("paper")["scale"] == 3.0
+    assert options("paper", LoadRequest(options={"scale": 2.0}))["scale"] == 2.0
+
+
 def test_paper_pooling_over_channels_needs_one_length(corpus: Corpus, store: EmbeddingStore) -> None:
     encoder = load()
     encoder.preset = replace(encoder.preset, paper_pooling="channels")

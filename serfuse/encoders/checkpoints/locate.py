@@ -4,11 +4,13 @@ import hashlib
 import json
 import os
 import re
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...errors import WeightsError
 from ..base import EncoderPreset, LoadRequest
+from ..checks import shown
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_REQUEST = re.compile(r"hub:(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?")
@@ -17,8 +19,8 @@ MAX_JSON = 1 << 20
 """Bytes of a checkpoint's JSON file; the largest of the published ones, an index of shards, has a tenth of it."""
 _HUB_SECONDS = 10.0  # for the hub to answer at all
 
-# (path, mtime_ns, size) -> hex; hashing mms-1b's 3.9 GB takes seconds and must happen once per process.
-_hashes: dict[tuple[str, int, int], str] = {}
+# Path and state of a file -> hex; hashing mms-1b's 3.9 GB takes seconds and must happen once per process.
+_hashes: dict[tuple[str, tuple[int, ...]], str] = {}
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,15 @@ class Weights:
 
     Attributes:
         id: as in `Encoder.weights_id`: "none", "random:SEED", "sha256:HEX" or "hub:NAME@REVISION".
-        files: entry of `preset.files` -> the file that serves it; empty for "none" and "random".
+        files: entry of one of `preset.file_sets` -> the file that serves it; empty for "none" and "random".
         seed: of random weights, else `None`.
+        states: file -> what the system said of it before it was read for `id`.
     """
 
     id: str
     files: dict[str, Path] = field(default_factory=dict)
     seed: int | None = None
+    states: dict[Path, tuple[int, ...]] = field(default_factory=dict, compare=False)
 
     @property
     def random(self) -> bool:
@@ -47,10 +51,17 @@ class Weights:
     @property
     def checkpoints(self) -> list[Path]:
         """The files with the tensors themselves, every shard of them."""
-        paths = [path for path in self.files.values() if path.suffix != ".json"]
-        for index in [path for path in self.files.values() if path.name.endswith(".index.json")]:
-            paths += _shards(index)
-        return paths
+        return [path for path in _all_files(self.files) if path.suffix != ".json"]
+
+    def check_unchanged(self) -> None:
+        """Make sure that the files which were loaded are those that `id` stands for.
+
+        Raises:
+            WeightsError: one was changed or replaced since it was found.
+        """
+        for path, state in self.states.items():
+            if not path.is_file() or _state(path) != state:
+                raise WeightsError(f"{path} was changed while it was being loaded. Try again when it is complete.")
 
     def file(self, name: str) -> Path:
         """The file that serves the entry in which `name` is one of the alternatives.
@@ -62,6 +73,10 @@ class Weights:
             if name in entry.split("|"):
                 return path
         raise KeyError(name)
+
+    def has(self, name: str) -> bool:
+        """Whether one of the entries that were found names `name`."""
+        return any(name in entry.split("|") for entry in self.files)
 
 
 def user_home() -> Path:
@@ -102,9 +117,9 @@ def resolve(preset: EncoderPreset, request: LoadRequest) -> Weights:
     folder = weights_root() / preset.name
     files, _ = _match(preset, folder)
     if files is not None:
-        return Weights(_local_id(files), files)
+        return _local(files)
     if _HUB_NAME.fullmatch(preset.source):
-        return _from_hub(preset, preset.source, preset.revision, request.download)
+        return _from_hub(preset, preset.source, preset.revision, request.download, pin=True)
     raise missing_weights(preset, f"Looked in {folder}.")
 
 
@@ -125,7 +140,9 @@ def find_weights(preset: EncoderPreset, path: str | Path | None = None) -> tuple
     folder = weights_root() / preset.name
     files, _ = _match(preset, folder)
     if files is None and _HUB_NAME.fullmatch(preset.source):
-        files = _cached(preset, preset.source, preset.revision)
+        files, _ = _cached(preset, preset.source, preset.revision)
+        if files is None and not preset.revision_confirmed:
+            files, _ = _cached(preset, preset.source, None)
     if files is not None:
         return True, str(next(iter(files.values())).parent)
     return False, _advice(preset)
@@ -147,8 +164,7 @@ def missing_weights(preset: EncoderPreset, reason: str) -> WeightsError:
 
 def sha256(path: Path) -> str:
     """Hex sha256 of a file, read in blocks and remembered while its path, time and size stay the same."""
-    status = path.stat()
-    key = (str(path.resolve()), status.st_mtime_ns, status.st_size)
+    key = (str(path.resolve()), _state(path))
     if key not in _hashes:
         digest = hashlib.sha256()
         with path.open("rb") as stream:
@@ -158,8 +174,13 @@ def sha256(path: Path) -> str:
     return _hashes[key]
 
 
+def _state(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 def _advice(preset: EncoderPreset) -> str:
-    names = ", ".join(entry.replace("|", " or ") for entry in preset.files)
+    names = ", or ".join(", ".join(_told(entry) for entry in entries) for entries in preset.file_sets)
     if preset.where:
         get = preset.where
     elif _HUB_NAME.fullmatch(preset.source):
@@ -174,51 +195,89 @@ def _advice(preset: EncoderPreset) -> str:
     return f"No command can fetch them ({command} says this too). {by_hand}"
 
 
+def _told(entry: str) -> str:
+    """An entry of files for people: the names without folders, each once."""
+    return " or ".join(dict.fromkeys(name.rpartition("/")[2].replace("*", "N") for name in entry.split("|")))
+
+
 def _match(preset: EncoderPreset, folder: Path) -> tuple[dict[str, Path] | None, list[str]]:
-    """The file for each entry of `preset.files`, or `None` and the entries that nothing serves."""
-    found, missing = {}, []
-    for entry in preset.files:
-        path = next((folder / name for name in entry.split("|") if (folder / name).is_file()), None)
-        if path is None:
-            missing.append(entry)
+    """The file for each entry of the first set that is complete, or `None` and what the set of most files lacks."""
+    closest: list[str] | None = None
+    for entries in preset.file_sets:
+        found = {entry: path for entry in entries if (path := _serving(entry, folder)) is not None}
+        missing = [entry for entry in entries if entry not in found]
+        if found and not missing:
+            return found, []
+        if closest is None or (found and len(missing) < len(closest)):
+            closest = missing
+    return None, closest or []
+
+
+def _serving(entry: str, folder: Path) -> Path | None:
+    """The file of a folder that serves an entry of files, the best of its alternatives."""
+    for name in entry.split("|"):
+        if "*" not in name:
+            paths = [folder / name]
         else:
-            found[entry] = path
-    return (None if missing or not found else found), missing
+            numbered = re.compile(re.escape(name.rpartition("/")[2]).replace(r"\*", r"(\d{1,9})"))
+            numbers = {path: numbered.fullmatch(path.name) for path in folder.glob(name)}
+            paths = [path for path, number in numbers.items() if number]
+            paths.sort(key=lambda path: (-int(numbers[path][1]), path.name))
+        path = next((path for path in paths if path.is_file()), None)
+        if path is not None:
+            return path
+    return None
 
 
 def _from_path(preset: EncoderPreset, path: Path, *, identify: bool = True) -> Weights:
     if not path.exists():
+        hub = f" For a model of the hub give hub:{path}." if _HUB_NAME.fullmatch(str(path)) else ""
         raise WeightsError(
-            f"--weights {path}: there is no such file or folder. Expected the weights of {preset.name}. "
+            f"--weights {path}: there is no such file or folder. Expected the weights of {preset.name}.{hub} "
             f"{_advice(preset)}"
         )
-    if path.is_file() and len(preset.files) == 1:
-        # One file is all there is to it, so it may have any name.
-        files: dict[str, Path] | None = {preset.files[0]: path}
-        missing: list[str] = []
-    else:
-        files, missing = _match(preset, path.parent if path.is_file() else path)
-        if files is not None and path.is_file() and path not in files.values():
-            taken = ", ".join(file.name for file in files.values())
-            raise WeightsError(
-                f"--weights {path}: {preset.name} reads {taken} from that folder, not {path.name}. Give the folder, or "
-                "put the file under the expected name into a folder of its own beside the others."
-            )
+    files, missing = _given(preset, path) if path.is_file() else _match(preset, path)
     if files is None:
-        absent = ", ".join(entry.replace("|", " or ") for entry in missing)
+        absent = ", ".join(_told(entry) for entry in missing)
         raise WeightsError(f"--weights {path} lacks {absent}, which {preset.name} needs. {_advice(preset)}")
-    return Weights(_local_id(files) if identify else "", files)
+    return _local(files) if identify else Weights("", files)
 
 
-def _local_id(files: dict[str, Path]) -> str:
+def _given(preset: EncoderPreset, path: Path) -> tuple[dict[str, Path] | None, list[str]]:
+    """The files that belong to one file: those beside it, or none where it is all there is to a set."""
+    for entries in preset.file_sets:
+        found = {entry: served for entry in entries if (served := _serving(entry, path.parent)) is not None}
+        if len(found) == len(entries) and path in found.values():
+            return found, []
+    single = next((entries[0] for entries in preset.file_sets if len(entries) == 1), None)
+    if single is not None:
+        return {single: path}, []  # so it may have any name
+    files, missing = _match(preset, path.parent)
+    if files is None:
+        return None, missing
+    taken = ", ".join(file.name for file in files.values())
+    raise WeightsError(
+        f"--weights {path}: {preset.name} reads {taken} from that folder, not {path.name}. Give the folder, or "
+        "put the file under the expected name into a folder of its own beside the others."
+    )
+
+
+def _all_files(files: dict[str, Path]) -> list[Path]:
+    """The files that serve a preset's entries, each once, with the shards that an index among them names."""
     paths = dict.fromkeys(files.values())
     for index in [path for path in paths if path.name.endswith(".index.json")]:
         paths.update(dict.fromkeys(_shards(index)))
+    return list(paths)
+
+
+def _local(files: dict[str, Path]) -> Weights:
+    paths = _all_files(files)
+    states = {path: _state(path) for path in paths}  # before they are hashed
     if len(paths) == 1:
-        return f"sha256:{sha256(next(iter(paths)))}"
+        return Weights(f"sha256:{sha256(paths[0])}", files, states=states)
     # Every file counts: a preprocessor_config.json that normalises gives other embeddings.
     lines = sorted(f"{path.name} {sha256(path)}\n" for path in paths)
-    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
+    return Weights(f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}", files, states=states)
 
 
 def _shards(index: Path) -> list[Path]:
@@ -234,7 +293,8 @@ def _shards(index: Path) -> list[Path]:
         raise WeightsError(f"{index} is not the index of a sharded checkpoint: {error!r}.") from error
     absent = sorted(name for name in names if not (index.parent / name).is_file())
     if absent:
-        raise WeightsError(f"{index} names files that are not beside it: {', '.join(absent)}.")
+        listed = ", ".join(map(shown, absent[:3])) + (", ..." if len(absent) > 3 else "")
+        raise WeightsError(f"{index} names files that are not beside it: {listed}.")
     return [index.parent / name for name in sorted(names)]
 
 
@@ -262,47 +322,70 @@ def _snapshot(name: str, revision: str | None) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _cached(preset: EncoderPreset, name: str, revision: str | None) -> dict[str, Path] | None:
+def _cached(preset: EncoderPreset, name: str, revision: str | None) -> tuple[dict[str, Path] | None, Path | None]:
+    """The files of one revision in the hub's cache, and its folder there; `None` for what is not there."""
     snapshot = _snapshot(name, revision)
-    return _match(preset, snapshot)[0] if snapshot else None
+    return (_match(preset, snapshot)[0] if snapshot else None), snapshot
 
 
-def _from_hub(preset: EncoderPreset, name: str, revision: str | None, download: bool = True) -> Weights:
-    files = _cached(preset, name, revision)
+def _from_hub(
+    preset: EncoderPreset, name: str, revision: str | None, download: bool = True, *, pin: bool = False
+) -> Weights:
+    files, snapshot = _cached(preset, name, revision)
+    if files is None and (_offline() or not download):
+        files, snapshot = _instead(preset, name) if pin else (None, None)
+        if files is None:
+            unasked = "nothing is fetched without being told to (--download, or download=True)"
+            raise missing_weights(
+                preset,
+                f"{name} is not complete in the hub's cache ({_hub_cache()}), and "
+                f"{'HF_HUB_OFFLINE is set' if download else unasked}.",
+            )
     if files is None:
-        if not download:
-            raise missing_weights(
-                preset,
-                f"{name} is not complete in the hub's cache ({_hub_cache()}), and nothing is fetched without being "
-                "told to (--download, or download=True).",
-            )
-        if _offline():
-            raise missing_weights(
-                preset,
-                f"{name} is not complete in the hub's cache ({_hub_cache()}), and HF_HUB_OFFLINE is set.",
-            )
-        files = _download(preset, name, revision)
-    for index in [path for path in files.values() if path.name.endswith(".index.json")]:
-        _shards(index)
-    snapshot = _snapshot(name, revision)
-    return Weights(f"hub:{name}@{snapshot.name if snapshot else revision}", files)
+        files, snapshot = _download(preset, name, revision, pin)
+    states = {path: _state(path) for path in _all_files(files)}
+    return Weights(f"hub:{name}@{snapshot.name if snapshot else revision}", files, states=states)
 
 
-def _download(preset: EncoderPreset, name: str, revision: str | None) -> dict[str, Path]:
+def _instead(preset: EncoderPreset, name: str) -> tuple[dict[str, Path] | None, Path | None]:
+    """What the hub's cache holds of `main`, in the place of a pin that was never seen on the hub."""
+    if preset.revision_confirmed:
+        return None, None
+    files, snapshot = _cached(preset, name, None)
+    if files is not None and snapshot is not None:
+        _warn_of_fallback(preset, name, snapshot.name, "is not in the hub's cache, and was never seen on the hub")
+    return files, snapshot
+
+
+def _warn_of_fallback(preset: EncoderPreset, name: str, commit: str, why: str) -> None:
+    warnings.warn(
+        f"The revision {preset.revision} of {name} that {preset.name} is pinned to {why}: main, {commit}, is taken "
+        "instead. It is what the embeddings' key says.",
+        stacklevel=2,
+    )
+
+
+def _download(preset: EncoderPreset, name: str, revision: str | None, pin: bool) -> tuple[dict[str, Path], Path]:
+    """The files from the hub, and the folder that is named after their commit."""
     import huggingface_hub
+    from huggingface_hub.errors import RevisionNotFoundError
 
-    try:
+    def look(revision: str | None) -> set[str]:
         # Asked once: other calls of the hub's client try five times, 15 s in all, before they say there is no network.
         found = huggingface_hub.model_info(name, revision=revision, timeout=_HUB_SECONDS)
-        offered = {file.rfilename for file in found.siblings or ()}
-        wanted = [
-            next((choice for choice in entry.split("|") if choice in offered), entry.split("|")[0])
-            for entry in preset.files
-        ]
-        if any(choice.endswith(".index.json") for choice in wanted):
-            wanted += ["*-of-*.safetensors" if "safetensors" in " ".join(wanted) else "*-of-*.bin"]
+        return {file.rfilename for file in found.siblings or ()}
+
+    unknown = False
+    try:
+        try:
+            offered = look(revision)
+        except RevisionNotFoundError:
+            if not pin:
+                raise
+            unknown, revision = True, None
+            offered = look(revision)
         folder = huggingface_hub.snapshot_download(
-            name, revision=revision, allow_patterns=wanted, cache_dir=_hub_cache()
+            name, revision=revision, allow_patterns=_wanted(preset, offered), cache_dir=_hub_cache()
         )
     # The hub's client raises its own errors, httpx's and OSError, all for "could not be had".
     except Exception as error:
@@ -313,4 +396,19 @@ def _download(preset: EncoderPreset, name: str, revision: str | None) -> dict[st
     files, missing = _match(preset, Path(folder))
     if files is None:
         raise missing_weights(preset, f"{name} on the hub lacks {', '.join(missing)}.")
-    return files
+    if unknown:
+        _warn_of_fallback(preset, name, Path(folder).name, "is not known to the hub")
+    return files, Path(folder)
+
+
+def _wanted(preset: EncoderPreset, offered: set[str]) -> list[str]:
+    """Names of the files to fetch, those of the first set that is offered whole."""
+
+    def chosen(entries: tuple[str, ...]) -> list[str | None]:
+        return [next((name for name in entry.split("|") if name in offered), None) for entry in entries]
+
+    whole = (names for entries in preset.file_sets if None not in (names := chosen(entries)))
+    wanted = next(whole, None) or [entry.split("|")[0] for entry in preset.files]
+    if any(name.endswith(".index.json") for name in wanted):
+        wanted += ["*-of-*.safetensors" if "safetensors" in " ".join(wanted) else "*-of-*.bin"]
+    return wanted

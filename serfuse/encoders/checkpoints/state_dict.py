@@ -1,51 +1,94 @@
 """Checkpoints of named tensors: read without executing anything, and fitted to a module exactly."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from ...errors import WeightsError
 from ..base import EncoderPreset
 from ..checks import shown
-from .torch_file import check_torch_file
+from .restricted_unpickler import Described
+from .torch_file import open_torch_file
+
+_DTYPES = {f"torch.{name}" for name in ("float16", "bfloat16", "float32", "float64", "int64")}
+"""Of a checkpoint's tensors; int64 are counters of batches."""
 
 
 def read_state(preset: EncoderPreset, path: Path, part: str | None = None) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint, by name. Nothing in the file is executed.
+    """The tensors of a flat checkpoint, by name: safetensors, or a file of torch.save. Nothing in it is executed.
 
     Args:
         preset: the encoder.
         path: of the file.
-        part: where a dictionary of this name is in it, as training leaves them, the tensors of that.
+        part: where a file of torch.save holds a dictionary of this name, as training leaves them, the tensors of that.
 
     Raises:
         WeightsError: unreadable, damaged, or something else than named tensors.
     """
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+    with reading(preset, path):
+        if is_safetensors(path):
+            return load_file(path)
+        with open_torch_file(path) as file:
+            content = file.content
+            if isinstance(content, dict) and isinstance(content.get(part), dict):
+                content = content[part]
+            return file.tensors(flat(preset, path, content))
 
-            state: Any = load_file(path)
-        else:
-            check_torch_file(path)
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    # What a damaged file raises depends on where it is damaged: RuntimeError, UnpicklingError, EOFError,
-    # SafetensorError, KeyError ...
+
+def flat(preset: EncoderPreset, path: Path, content: Any) -> dict[str, Described]:
+    """`content` of a file of torch.save, as one flat dictionary of described tensors.
+
+    Raises:
+        WeightsError: it is something else.
+    """
+    tensors = isinstance(content, dict) and all(isinstance(value, Described) for value in content.values())
+    if not tensors or not all(isinstance(name, str) for name in content):
+        raise WeightsError(
+            f"{path} holds {_kind(content)}, expected the named tensors of {preset.name}, one flat dictionary. "
+            f"{preset.where}"
+        )
+    return content
+
+
+@contextmanager
+def reading(preset: EncoderPreset, path: Path) -> Iterator[None]:
+    """Make one error of all that reading a damaged file raises.
+
+    Raises:
+        WeightsError: naming the file.
+    """
+    try:
+        yield
+    except WeightsError:
+        raise
+    # It depends on where the file is damaged: ValueError, OSError, SafetensorError ...
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise WeightsError(
-            f"{path} could not be read as a checkpoint of {preset.name}: {reason}. {preset.where}"
+            f"{path} could not be read as a checkpoint of {preset.name}: {reason}. {again(preset)}"
         ) from error
-    if isinstance(state, dict) and isinstance(state.get(part), dict):
-        state = state[part]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise WeightsError(
-            f"{path} holds {_kind(state)}, expected the named tensors of {preset.name}, one flat dictionary. "
-            f"{preset.where}"
-        )
-    return state
+
+
+def again(preset: EncoderPreset) -> str:
+    """Where to get the weights of an encoder, as a sentence."""
+    return preset.where or f"Get it again from https://huggingface.co/{preset.source}."
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is in safetensors' format, by its first bytes: the length of a header, and the header's brace.
+
+    No file of torch.save has a brace there: one of the zip format would be compressed by an unknown method, and the
+    format before begins with a fixed number.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path} is no regular file, expected a checkpoint.")
+    with path.open("rb") as stream:
+        return stream.read(9)[8:] == b"{"
 
 
 def tensor_size(preset: EncoderPreset, state: dict[str, torch.Tensor], name: str, path: Path, axis: int = 0) -> int:
@@ -98,6 +141,9 @@ def load_part(
             f"{path} holds another model than {preset.name}: its encoder has {len(result.unexpected_keys)} weights "
             f"more ({some([prefix + name for name in result.unexpected_keys])}). {preset.where}"
         )
+    strange = sorted({str(tensor.dtype) for tensor in part.values()} - _DTYPES)
+    if strange:
+        raise WeightsError(f"{path} holds weights as {', '.join(strange)}, expected floats. {preset.where}")
     broken = [name for name, tensor in part.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise WeightsError(
@@ -116,6 +162,6 @@ def some(names: Any, limit: int = 3) -> str:
 
 def _kind(state: Any) -> str:
     if not isinstance(state, dict):
-        return f"a {type(state).__name__}"
-    others = {type(value).__name__ for value in state.values() if not isinstance(value, torch.Tensor)}
+        return f"a {type(state).__name__.lstrip('_')}"
+    others = {type(value).__name__.lstrip("_") for value in state.values() if not isinstance(value, Described)}
     return f"a dictionary with values of type {some(others)}"

@@ -1,85 +1,191 @@
-"""Checkpoints in transformers' format: a folder with config.json and weights, loaded whole or refused."""
+"""Checkpoints in transformers' format: a folder with config.json and weights, loaded whole or refused.
 
+transformers builds the model, from what `transformers_config` admits of config.json. It reads no file itself: its own
+loader follows what a folder says (other weights, adapters, kernels), and fills gaps with random numbers.
+"""
+
+import dataclasses
 import json
-from collections.abc import Collection, Iterator
+import warnings
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 from ...errors import WeightsError
 from ..base import EncoderPreset
 from ..checks import shown
 from ..torch_inference import seeded
 from .locate import MAX_JSON, Weights
-from .state_dict import some
-from .torch_file import check_torch_file
-
-_COUNTS = ("num_hidden_layers", "num_adapter_layers", "num_feat_extract_layers", "n_codebooks")
-_MOST = 256  # layers and the like; the largest published model has 48
-_LONGEST = 64  # entries of a list
+from .state_dict import again, read_state, reading, some
+from .transformers_config import admitted
 
 
-def load_pretrained(
+def load_model(
     preset: EncoderPreset,
     weights: Weights,
-    model_class: type,
-    dtype: torch.dtype = torch.float32,
+    build: Callable[[dict[str, Any]], torch.nn.Module],
+    config_class: type,
     may_miss: Collection[str] = (),
-    **settings: Any,
+    *,
+    rename: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]] | None = None,
 ) -> torch.nn.Module:
-    """A model with every weight from the folder; transformers itself would fill gaps with random numbers.
+    """A model with every weight from the folder.
 
     Args:
-        preset: the encoder, for messages.
+        preset: the encoder.
         weights: a folder of transformers' own format; nothing else is read, and no network asked.
-        model_class: of transformers.
-        dtype: of the weights.
+        build: a model of such settings, on torch's default device.
+        config_class: of transformers, for the fields it knows.
         may_miss: last parts of names of weights that the encoder does not use.
-        settings: further ones of `from_pretrained`.
+        rename: from the names in the files to those of the model, by default `present_names`.
 
     Raises:
         WeightsError: unreadable, unsafe or damaged weights, or of another model.
     """
-    folder = weights.folder
-    again = f"Get it again from https://huggingface.co/{preset.source}."
-    try:
-        for path in weights.checkpoints:
-            if path.suffix != ".safetensors":
-                check_torch_file(path)
-        with quiet(), seeded(0):
-            _check_size(preset, weights, model_class)
-            model, info = model_class.from_pretrained(
-                folder,
-                local_files_only=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are refused below, by name
-                dtype=dtype,
-                **settings,
-            )
-    except WeightsError:
-        raise
-    # What a damaged file raises depends on where it is damaged: OSError, RuntimeError, UnpicklingError,
-    # SafetensorError, ValueError, KeyError ...
-    except Exception as error:
-        # The first sentence: torch goes on with how to load an unsafe file all the same.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(". ")[0].rstrip(".")
-        raise WeightsError(f"{folder} could not be read as a checkpoint of {preset.name}: {reason}. {again}") from error
-    missing = {name for name in info["missing_keys"] if name.rpartition(".")[2] not in may_miss}
-    misshapen = {entry[0] for entry in info["mismatched_keys"]}
+    path = weights.file("config.json")
+    known = {field.name for field in dataclasses.fields(config_class)}
+    settings = admitted(preset, path, read_json(preset, path), known)
+    _check_size(preset, weights, path, config_class(**settings))
+    state = (rename or present_names)(read_all(preset, weights))
+    # Some of transformers' modules draw numbers even on the meta device.
+    with quiet(), seeded(0), reading(preset, weights.folder), torch.device("meta"):
+        model = build(settings)
+    fill(preset, weights.folder, model, state, may_miss)
+    return model
+
+
+def read_all(preset: EncoderPreset, weights: Weights) -> dict[str, torch.Tensor]:
+    """The tensors of all files of a checkpoint, by name.
+
+    Raises:
+        WeightsError: a file is unreadable or damaged, or two hold one name.
+    """
+    state: dict[str, torch.Tensor] = {}
+    for path in weights.checkpoints:
+        part = read_state(preset, path)
+        twice = state.keys() & part.keys()
+        if twice:
+            raise WeightsError(f"{path} holds weights that another file beside it holds too: {some(twice)}.")
+        state |= part
+    return state
+
+
+def without_weight_norm(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors with weight norm multiplied out, under either of torch's names for it.
+
+    A weight of norm g along its first axis: `g * v / |v|` (Salimans and Kingma, arXiv:1602.07868).
+    """
+    plain = {}
+    names = (
+        (".weight_g", ".weight_v"),
+        (".parametrizations.weight.original0", ".parametrizations.weight.original1"),
+    )
+    for name, tensor in state.items():
+        norm = next((name.removesuffix(v) + g for g, v in names if name.endswith(v)), None)
+        if norm in state:
+            module = norm.removesuffix(".weight_g").removesuffix(".parametrizations.weight.original0")
+            plain[f"{module}.weight"] = torch._weight_norm(tensor, state[norm], 0)
+        elif not any(name.endswith(g) and name.removesuffix(g) + v in state for g, v in names):
+            plain[name] = tensor
+    return plain
+
+
+def present_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Names as present transformers and torch give them: without the head's prefix, weight norm parametrised."""
+    prefixes = ("wav2vec2.", "hubert.", "wavlm.", "unispeech_sat.")
+    renamed = {}
+    for name, tensor in state.items():
+        name = name.partition(".")[2] if name.startswith(prefixes) else name
+        for old, new in (("weight_g", "original0"), ("weight_v", "original1")):
+            if name.endswith(f".{old}"):
+                name = f"{name.removesuffix(old)}parametrizations.weight.{new}"
+        renamed[name] = tensor
+    return renamed
+
+
+def fill(
+    preset: EncoderPreset,
+    place: Path,
+    model: torch.nn.Module,
+    state: dict[str, torch.Tensor],
+    may_miss: Collection[str] = (),
+) -> None:
+    """Make the tensors of `state` the parameters of `model`, which is on the meta device, without a copy.
+
+    Args:
+        preset: the encoder.
+        place: of the checkpoint, for messages.
+        model: gets them; tensors that it has no place for are left out.
+        state: by the model's names.
+        may_miss: last parts of names of weights that the encoder does not use.
+
+    Raises:
+        WeightsError: weights are missing, of another shape, or damaged.
+    """
+    expected = model.state_dict()
+    part = {name: tensor for name, tensor in state.items() if name in expected}
+    absent = expected.keys() - part.keys()
+    missing = {name for name in absent if name.rpartition(".")[2] not in may_miss}
+    misshapen = {name for name, tensor in part.items() if tensor.shape != expected[name].shape}
     if missing or misshapen:
         raise WeightsError(
-            f"{folder} is not a complete checkpoint of {preset.name}: {_count(missing, 'missing')}, "
-            f"{_count(misshapen, 'of another shape')}. transformers would fill them with random numbers. {again}"
+            f"{place} is not a complete checkpoint of {preset.name}: {_count(missing, 'missing')}, "
+            f"{_count(misshapen, 'of another shape')}. transformers would fill them with random numbers. "
+            f"{again(preset)}"
         )
-    damaged = {name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()}
+    damaged = {name for name, tensor in part.items() if not _finite(tensor)}
     if damaged:
         raise WeightsError(
-            f"{folder} is damaged: NaN or infinite numbers in {len(damaged)} weights ({some(damaged)}). {again}"
+            f"{place} is damaged: NaN or infinite numbers in {len(damaged)} weights ({some(damaged)}). {again(preset)}"
         )
-    return model
+    for name in absent - missing:
+        part[name] = torch.zeros(expected[name].shape)
+    part = {name: tensor.to(expected[name].dtype).contiguous() for name, tensor in part.items()}
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        model.load_state_dict(part, assign=True)
+    without = [name for name, buffer in model.named_buffers() if buffer.is_meta]
+    if without:
+        raise WeightsError(f"{place} cannot be loaded: no numbers for {some(without)}. {again(preset)}")
+
+
+def _finite(tensor: torch.Tensor) -> bool:
+    try:
+        return bool(torch.isfinite(tensor).all())
+    except (RuntimeError, NotImplementedError):  # eight-bit floats
+        return False
+
+
+def _check_size(preset: EncoderPreset, weights: Weights, path: Path, config: Any) -> None:
+    """Compare what config.json describes with the bytes that are there, before anything is built.
+
+    On the meta device a model takes no memory, in theory: transformers makes some parameters without asking for it.
+    """
+    described = _described(config)
+    held = sum(path.stat().st_size for path in weights.checkpoints)
+    if 2 * described > held:  # in half precision
+        raise WeightsError(
+            f"{path} describes at least {described:,} parameters, and the weights beside it have {held:,} bytes: they "
+            f"do not belong together, or are damaged. Get both from https://huggingface.co/{preset.source}."
+        )
+
+
+def _described(config: Any) -> int:
+    """Parameters of the larger matrices of a model; all others are few beside them."""
+    if config.model_type == "dac":
+        widths = [config.encoder_hidden_size << number for number in range(len(config.downsampling_ratios) + 1)]
+        units = sum(3 * (7 + 1) * width**2 for width in widths[:-1])
+        strides = zip(widths, config.downsampling_ratios, strict=False)
+        return units + sum(2 * stride * 2 * width**2 for width, stride in strides) + 3 * widths[-1] ** 2
+    hidden, channels = config.hidden_size, [1, *config.conv_dim]
+    taps = zip(channels, channels[1:], config.conv_kernel, strict=False)
+    front = sum(inputs * outputs * kernel for inputs, outputs, kernel in taps) + channels[-1] * hidden
+    positions = hidden * (hidden // config.num_conv_pos_embedding_groups) * config.num_conv_pos_embeddings
+    layer = 4 * hidden**2 + 2 * hidden * config.intermediate_size
+    buckets = getattr(config, "num_buckets", 0) * config.num_attention_heads
+    return front + positions + buckets + config.num_hidden_layers * layer
 
 
 def check_model(preset: EncoderPreset, path: Path, expected: dict[str, Any], defaults: dict[str, Any]) -> None:
@@ -98,7 +204,9 @@ def check_model(preset: EncoderPreset, path: Path, expected: dict[str, Any], def
     got = {name: settings.get(name, defaults.get(name)) for name in expected}
     if got != expected:
         listed = [
-            f"{name} is {got[name]!r}, expected {value!r}" for name, value in expected.items() if got[name] != value
+            f"{name} is {shown(repr(got[name]))}, expected {value!r}"
+            for name, value in expected.items()
+            if got[name] != value
         ]
         raise WeightsError(
             f"{path.parent} holds another model than {preset.name}: {', '.join(listed)}. Point --weights at a "
@@ -123,31 +231,11 @@ def read_json(preset: EncoderPreset, path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_size(preset: EncoderPreset, weights: Weights, model_class: type) -> None:
-    """Compare what config.json describes with the bytes that are there; transformers would set the memory aside."""
-    path = weights.file("config.json")
-    settings = read_json(preset, path)
-    for name, value in settings.items():
-        most, number = (_LONGEST, len(value)) if isinstance(value, list) else (_MOST, value)
-        if (isinstance(value, list) or name in _COUNTS) and isinstance(number, int) and number > most:
-            raise WeightsError(
-                f"{path} is of no {preset.name}: {shown(name)} counts {number}, at most {most} expected."
-            )
-    with torch.device("meta"):
-        model = model_class(model_class.config_class.from_dict(settings))
-    described = sum(weight.numel() for weight in model.parameters())
-    held = sum(path.stat().st_size for path in weights.checkpoints)
-    if 2 * described > held:  # in half precision
-        raise WeightsError(
-            f"{path} describes {described:,} parameters, and the weights beside it have {held:,} bytes: they do not "
-            f"belong together, or are damaged. Get both from https://huggingface.co/{preset.source}."
-        )
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers' load report and progress bar off the terminal; here they become errors."""
-    logging = transformers.utils.logging
+    from transformers.utils import logging
+
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

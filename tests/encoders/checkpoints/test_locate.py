@@ -253,3 +253,105 @@ def test_a_file_that_would_not_be_the_one_that_is_read_is_refused(folder) -> Non
     with pytest.raises(WeightsError, match=r"reads .*b\.pt.* from that folder, not mine\.bin"):
         resolve(TWO, LoadRequest(weights=folder / "mine.bin"))
     assert resolve(TWO, LoadRequest(weights=folder / "b.pt")).file("b.pt") == folder / "b.pt"
+
+
+# --- pins that the hub does not know --------------------------------------------------------------------------
+
+XVECTOR = encoders.preset("xvector")
+
+
+@pytest.fixture
+def hub(nowhere, tmp_path, monkeypatch) -> list[str | None]:
+    """A hub that knows the branch `main` only, at commit "d" * 40; returns the revisions that it was asked for."""
+    import huggingface_hub
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    asked: list[str | None] = []
+    files = tmp_path / "on-the-hub"
+    files.mkdir()
+    (files / "embedding_model.ckpt").write_bytes(b"weights")
+
+    def offered(name, revision, timeout):
+        asked.append(revision)
+        if revision not in (None, "main"):
+            response = SimpleNamespace(headers={}, request=None, status_code=404)
+            raise RevisionNotFoundError(f"404: no revision {revision}", response=response)
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=path.name) for path in files.iterdir()])
+
+    def fetch(name, revision, allow_patterns, cache_dir):
+        assert revision in (None, "main") and allow_patterns == ["embedding_model.ckpt"]
+        return str(in_hub_cache(files, Path(cache_dir), name, "d" * 40, reference="main"))
+
+    monkeypatch.setattr(huggingface_hub, "model_info", offered)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    return asked
+
+
+def test_a_pin_that_the_hub_does_not_know_gives_way_to_main(hub, monkeypatch) -> None:
+    assert XVECTOR.revision == "56895a2df401be4150a159f3a1c653f00051d477"
+    both = f"{XVECTOR.revision} of {XVECTOR.source} .* is not known to the hub: main, {'d' * 40}, is taken instead"
+    with pytest.warns(UserWarning, match=both):
+        weights = resolve(XVECTOR, LoadRequest())
+    assert weights.id == f"hub:{XVECTOR.source}@{'d' * 40}", "the key says what is loaded"
+    assert hub == [XVECTOR.revision, None]
+    # Later without a network: what was taken then is taken again, with a warning.
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.warns(UserWarning, match=f"never seen on the hub: main, {'d' * 40}, is taken instead"):
+        assert resolve(XVECTOR, LoadRequest()).id == weights.id
+    assert encoders.weights_status("xvector")[0] is True
+    # And a model that was trained on it asks for that commit.
+    assert resolve(XVECTOR, LoadRequest(weights=weights.id, download=False)).id == weights.id
+
+
+def test_only_a_pin_gives_way(hub) -> None:
+    """A revision that the user names is meant, also where it is the pin's."""
+    for asked in (f"hub:{XVECTOR.source}@{'e' * 40}", f"hub:{XVECTOR.source}@{XVECTOR.revision}"):
+        with pytest.raises(WeightsError, match="could not be had from the hub: 404: no revision"):
+            resolve(XVECTOR, LoadRequest(weights=asked))
+
+
+def test_a_pin_that_the_hub_knows_is_taken_without_a_word(nowhere, tmp_path, recwarn) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "embedding_model.ckpt").write_bytes(b"weights")
+    cache = Path(os.environ["HF_HUB_CACHE"])
+    in_hub_cache(tmp_path / "files", cache, XVECTOR.source, "d" * 40, reference="main")
+    in_hub_cache(tmp_path / "files", cache, XVECTOR.source, XVECTOR.revision)
+    assert resolve(XVECTOR, LoadRequest()).id == f"hub:{XVECTOR.source}@{XVECTOR.revision}"
+    assert not recwarn.list
+
+
+def test_every_model_of_the_hub_is_pinned() -> None:
+    presets = [encoders.preset(name) for name in encoders.names()]
+    pins = {preset.source: preset.revision for preset in presets if preset.revision}
+    assert pins["descript/dac_16khz"] == "7c2fc5e759f1f501aefc6e7a0265cc57f5d17ba7"
+    assert pins["fnlp/SpeechTokenizer"] == "4d54939beef00572fa7bfe41ee35a335c3732f51"
+    # The one whose repository no public code names a commit of.
+    unpinned = {preset.source for preset in presets if preset.source.count("/") == 1} - set(pins)
+    assert unpinned == {"haydenshively/SoundStream"}
+
+
+def test_a_name_of_the_hub_is_recognised() -> None:
+    with pytest.raises(WeightsError, match=r"no such file or folder.*give hub:facebook/hubert-base-ls960"):
+        resolve(HUBERT, LoadRequest(weights="facebook/hubert-base-ls960"))
+
+
+# --- several sets of files ------------------------------------------------------------------------------------
+
+
+def test_the_first_set_of_files_that_is_whole_is_taken(tmp_path) -> None:
+    several = replace(TWO, other_files=(("c.pth",), ("d-*.pth",)))
+
+    def served(path: Path) -> list[str]:
+        return sorted(file.name for file in resolve(several, LoadRequest(weights=path)).files.values())
+
+    for name in ("a.json", "c.pth", "d-9.pth", "d-10.pth", "d-x.pth"):
+        (tmp_path / name).write_bytes(name.encode())
+    assert served(tmp_path) == ["c.pth"]
+    assert served(tmp_path / "d-9.pth") == ["d-9.pth"], "a file that is given is the one that is read"
+    (tmp_path / "b.bin").write_bytes(b"b")
+    assert served(tmp_path) == served(tmp_path / "b.bin") == ["a.json", "b.bin"]
+    assert served(tmp_path / "c.pth") == ["c.pth"]
+    (tmp_path / "a.json").unlink()
+    (tmp_path / "c.pth").unlink()
+    assert served(tmp_path) == ["d-10.pth"]
