@@ -10,7 +10,6 @@
 
 import json
 import os
-import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -75,7 +74,7 @@ class Ledger:
             RunError: it cannot be written.
         """
         try:
-            (self.folder / "runs").mkdir(parents=True, exist_ok=True)
+            atomic_io.make_durable_folder(self.folder / "runs")
         except OSError as error:
             raise RunError(f"Cannot write the folder {self.folder}: {error.strerror}. Choose another --out.") from None
 
@@ -110,8 +109,6 @@ class Ledger:
             DiskFullError: nothing was written.
         """
         folder = self.run_folder(planned) / FINISHED_FOLDS
-        for left in folder.glob(f".{fold_files.name(result.fold)}-*"):  # of a process that was killed while writing
-            shutil.rmtree(left, ignore_errors=True)
         accuracy = _accuracy(result)
         try:
             fold_files.write(folder, result, planned.fingerprint, {"accuracy": accuracy, **facts})
@@ -143,6 +140,7 @@ class Ledger:
 
         result = cross_validation.cross_validate(config, dataset, parts, recall=recall)
         try:
+            results.remove_leftovers(out)
             (out / "fingerprint").unlink(missing_ok=True)  # what is half rewritten is not finished
             threads = [fold.threads for fold in result.folds if fold.threads]
             results.write_start(out, config, dataset, parts, threads, embeddings=_embeddings(result.folds))

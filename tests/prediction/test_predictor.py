@@ -23,7 +23,7 @@ from serfuse.extraction import extract
 from serfuse.prediction import bundle, training
 from serfuse.prediction.predictor import Predictor
 from serfuse.progress import Observer
-from serfuse.runs import execution
+from serfuse.runs import execution, reading
 from serfuse.runs.run import Run
 from serfuse.splits import folds
 from serfuse.store import EmbeddingStore
@@ -246,6 +246,9 @@ def test_a_store_that_changed_is_noticed(run, store, tiny_corpus, tmp_path: Path
     shutil.copytree(run, broken)
     text = (broken / "config.yaml").read_text()
     (broken / "config.yaml").write_text(text.replace("embeddings:", "vectors:"))
+    with pytest.raises(RunError, match=r"config\.yaml is not as it was written"):
+        training.of_run(broken, store)
+    (broken / reading.DIGESTS).unlink()
     with pytest.raises(RunError, match=r"is not a whole run folder(.|\n)*embeddings: Field required"):
         training.of_run(broken, store)
 
@@ -268,7 +271,8 @@ def test_labels_and_recordings_that_changed_are_named(run, store, tiny_corpus, t
 
     before = tmp_path / "before"
     shutil.copytree(run, before)
-    (before / "clips.csv").unlink()
+    for name in ("clips.csv", reading.DIGESTS):
+        (before / name).unlink()
     values = yaml.safe_load((before / "config.yaml").read_text())
     del values["digests"]["recordings"]
     (before / "config.yaml").write_text(yaml.safe_dump(values))
