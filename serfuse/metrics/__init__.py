@@ -6,7 +6,7 @@ scikit-learn's `balanced_accuracy_score` does the same; macro-F1 averages over t
 """
 
 from .base import Metric, Tested
-from .bootstrap import Bootstrap, quick_value
+from .bootstrap import Bootstrap, quick_value, value
 from .calibration import calibration_error
 from .evaluation import evaluate, tested_on
 from .probabilities import probability_columns
@@ -27,4 +27,5 @@ __all__ = [
     "quick_value",
     "summarize",
     "tested_on",
+    "value",
 ]

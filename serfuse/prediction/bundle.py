@@ -28,6 +28,7 @@ from ..encoders.pooling import POOLINGS
 from ..errors import ConfigError, ModelFileError, StoreError
 from ..experiment import backend, fitting
 from ..experiment.config import explain
+from ..metrics import METRICS
 from ..store.key import EmbeddingKey
 from . import keras_file
 
@@ -89,6 +90,21 @@ class Evaluation(_Part):
     uar: Share | None
     estimates: Text = Field(description="the audit's sentence on what was new to the models: speakers, or only takes")
 
+    def sentences(self) -> list[str]:
+        """What to expect, in plain sentences."""
+        shown = METRICS.get("accuracy").shown  # as wherever else the run's figures are shown
+        lines = []
+        if self.accuracy is not None:
+            interval = ""
+            if self.accuracy_low is not None and self.accuracy_high is not None:
+                ends = f"{shown(self.accuracy_low)} to {shown(self.accuracy_high)}"
+                interval = f" (95 % interval {ends}, all clips pooled)"
+            lines.append(
+                f"Expect {shown(self.accuracy)} % accuracy{interval} on speech like its corpus: the mean of "
+                f"{self.folds} folds under the split {self.split}."
+            )
+        return [*lines, self.estimates]
+
 
 class Card(_Part):
     """`bundle.json`."""
@@ -124,16 +140,7 @@ class Card(_Part):
 
     def expectation(self) -> list[str]:
         """What to expect of the model, in plain sentences."""
-        found, lines = self.evaluation, []
-        if found.accuracy is not None:
-            interval = ""
-            if found.accuracy_low is not None and found.accuracy_high is not None:
-                interval = f" (95 % interval {100 * found.accuracy_low:.1f} to {100 * found.accuracy_high:.1f})"
-            lines.append(
-                f"Expect {100 * found.accuracy:.1f} % accuracy{interval} on speech like its corpus: the mean of "
-                f"{found.folds} folds under the split {found.split}."
-            )
-        return [*lines, found.estimates, *self.cautions()]
+        return [*self.evaluation.sentences(), *self.cautions()]
 
     def cautions(self) -> list[str]:
         """Plain sentences that belong with every prediction."""

@@ -58,7 +58,7 @@ def cross_validate(
         SplitError: the clips cannot be split as asked.
         RunError: `out` holds a finished run, or cannot be written; training diverges.
     """
-    dataset = load_dataset(config, store if isinstance(store, EmbeddingStore) else EmbeddingStore(store))
+    dataset = load_dataset(config, EmbeddingStore.of(store))
     folder = Path(out) if out is not None else free_folder(Path("runs"), config, dataset)
     execute(config, dataset, folder, overwrite=overwrite, observer=observer)
     return Run.read(folder)
