@@ -162,7 +162,7 @@ def test_emobox_errors_say_what_is_wrong(tmp_path):
         folds.split(data, "given", folder=root)
     file.unlink()
     file.mkdir()
-    with pytest.raises(SplitError, match=r"x_test_fold_1.jsonl cannot be read: Is a directory"):
+    with pytest.raises(SplitError, match=r"x_test_fold_1.jsonl is not a file"):
         folds.split(data, "given", folder=root)
     with pytest.raises(SplitError, match="Use the split 'given'"):
         folds.split(data, "random", folder=root)
