@@ -3,6 +3,7 @@
 import errno
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -32,16 +33,21 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Raises:
         WriteError: the disk is full, or the folder cannot be written. Nothing under `path` has changed.
     """
-    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+    temporary = temporary_name(path)
     try:
         with open(temporary, "xb") as file:
             write(file)
         put_in_place(temporary, path)
     except OSError as error:
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def temporary_name(path: Path, ending: str = "") -> Path:
+    """A name beside `path` that nobody else has, for a file that `remove_stale` may remove where it is left over."""
+    return path.with_name(f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-{path.name}{ending}")
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
@@ -107,11 +113,11 @@ def make_folder(folder: Path) -> None:
             pass
         probe.unlink()
     except OSError as error:
-        raise _write_error(folder, error) from error
+        raise write_error(folder, error) from error
 
 
 def remove_stale(folder: Path, *, alone: bool = False) -> None:
-    """Remove temporary files that a killed process left in `folder`.
+    """Remove temporary files and folders that a killed process left in `folder`.
 
     Args:
         folder: where to look; not below it.
@@ -121,7 +127,7 @@ def remove_stale(folder: Path, *, alone: bool = False) -> None:
     for left in folder.glob(f"{_TEMPORARY}*"):
         with suppress(OSError):
             if alone or time.time() - left.stat().st_mtime > _STALE_SECONDS:
-                left.unlink()
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 
 @contextmanager
@@ -143,7 +149,7 @@ def locked(folder: Path, *, wait: bool = True, remove: bool = False) -> Iterator
     except BlockingIOError:
         raise FolderInUseError(folder) from None
     except OSError as error:
-        raise _write_error(folder, error) from error
+        raise write_error(folder, error) from error
     try:
         yield
     finally:
@@ -218,5 +224,6 @@ def in_use(folder: Path) -> bool:
     return False
 
 
-def _write_error(path: Path, error: OSError) -> WriteError:
+def write_error(path: Path, error: OSError) -> WriteError:
+    """The error of serfuse for one of the operating system."""
     return WriteError(path, error.strerror or str(error), full=error.errno in _FULL)

@@ -114,6 +114,8 @@ def test_only_old_temporary_files_are_removed(tmp_path: Path) -> None:
 def test_whoever_holds_the_lock_may_remove_every_temporary_file(tmp_path: Path) -> None:
     for name in (".tmp-1-young", "part-1.parquet"):
         (tmp_path / name).write_text("x")
+    (tmp_path / ".tmp-folder").mkdir()
+    (tmp_path / ".tmp-folder" / "half").write_text("x")
     atomic_io.remove_stale(tmp_path, alone=True)
     assert [path.name for path in tmp_path.iterdir()] == ["part-1.parquet"]
 

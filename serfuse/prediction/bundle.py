@@ -7,11 +7,10 @@ The file is a zip archive of `bundle.json` (what the model expects, what it was 
 import json
 import re
 import stat
-import tempfile
 import unicodedata
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +19,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from .. import encoders
-from ..atomic_io import write_atomic
+from ..atomic_io import temporary_name, write_atomic, write_error
 from ..audio import RATES
 from ..audio.padding import PadPolicy
 from ..encoders.checks import DTYPES, shown
@@ -197,9 +196,10 @@ def save(bundle: Bundle, path: Path) -> None:
         raise ModelFileError(f"{path}: such a model could not be read again: {error}") from None
     keras_file.check_declared(bundle.network, bundle.card.model)
     keras_file.clips_at_once(bundle.network, path)
-    with tempfile.TemporaryDirectory() as folder:
-        network = Path(folder) / _NETWORK
-        bundle.network.save(network)
+    # Beside the file, where there must be room for it anyway: the folder for temporary files may be full.
+    network = temporary_name(path, ".keras")
+    try:
+        backend.save(bundle.network, network)
 
         def write(file: Any) -> None:
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
@@ -207,6 +207,11 @@ def save(bundle: Bundle, path: Path) -> None:
                 archive.write(network, _NETWORK)
 
         write_atomic(path, write)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        with suppress(OSError):
+            network.unlink(missing_ok=True)
 
 
 def read_card(path: Path) -> Card:
@@ -264,13 +269,8 @@ def opened(path: Path) -> Iterator[Checked]:
     """
     with _archive(path) as archive, ExitStack() as stack:
         card = _card(archive, path)
-        try:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="serfuse-"))
-            unpacked = Path(archive.extract(_NETWORK, folder))  # compares its checksum
-        except OSError as error:
-            raise ModelFileError(
-                f"{path} cannot be unpacked into the folder for temporary files: {error.strerror or error}."
-            ) from None
+        folder = stack.enter_context(keras_file.unpacking(path))
+        unpacked = keras_file.unpacked(archive, _NETWORK, folder, path)
         keras_file.check(unpacked, path)
         checked = Checked(card, path, unpacked)
         stack = stack.pop_all()

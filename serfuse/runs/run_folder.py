@@ -198,7 +198,7 @@ def write_fold(out: Path, result: FoldResult, repeats: int = 1) -> str:
     target = out / model_name(result.fold, repeats)
     temporary = out / f"{_SAVING}{target.name}"
     try:
-        fitting.without_optimizer(result.model).save(temporary)
+        backend.save(fitting.without_optimizer(result.model), temporary)
         digest = _file_digest(temporary)
         put_in_place(temporary, target)
     finally:
