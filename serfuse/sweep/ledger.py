@@ -86,20 +86,19 @@ class Ledger:
 
     def done(self, planned: Planned, fold: Fold) -> Done | None:
         """A finished unit, `None` when it is not finished or was made from other data or settings."""
-        path = self.run_folder(planned) / FINISHED_FOLDS / fold_files.name(fold) / "fold.json"
+        folder = self.run_folder(planned) / FINISHED_FOLDS
         try:
-            facts = json.loads(path.read_text("utf-8"))
-            if facts["fingerprint"] != planned.fingerprint:
+            facts = fold_files.read_facts(folder, fold)
+            if facts is None or facts["fingerprint"] != planned.fingerprint:
                 return None
             return Done(float(facts["accuracy"]), float(facts["seconds"]), int(facts.get("peak_bytes", 0)))
-        except FileNotFoundError:
-            return None
         except KeyError:  # a fold that `serfuse cv` finished in this folder
-            result = fold_files.read(path.parent.parent, fold, planned.fingerprint)
+            result = fold_files.read(folder, fold, planned.fingerprint)
             return None if result is None else Done(_accuracy(result), result.seconds, 0)
-        except (OSError, ValueError, TypeError) as error:
+        except (RunError, ValueError, TypeError) as error:
             raise RunError(
-                f"The finished fold {path.parent} cannot be read ({error}). Delete that folder to run it anew."
+                f"The finished fold {folder / fold_files.name(fold)} cannot be read ({error}). Delete that folder to "
+                "run it anew."
             ) from None
 
     def write(self, planned: Planned, result: FoldResult, facts: dict[str, Any]) -> Done:
