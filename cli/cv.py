@@ -237,6 +237,7 @@ def table(finished: "Run") -> "Table":
 
 def remarks(finished: "Run") -> list[str]:
     """Plain sentences under the table."""
+    from serfuse.progress import duration
     from serfuse.published import results as published
 
     metrics, left_out = finished.metrics, finished.left_out
@@ -249,7 +250,7 @@ def remarks(finished: "Run") -> list[str]:
             "them with the reason)."
         )
     if metrics.get("parameters"):
-        lines.append(f"Trainable parameters: {metrics['parameters']:,}. Time: {metrics['seconds']:.0f} s.")
+        lines.append(f"Trainable parameters: {metrics['parameters']:,}. Time: {duration(metrics['seconds'])}.")
     lines += finished.choices()
     lines += finished.contributions()
     lines += [f"WARNING: {text}" for text in finished.warnings()]

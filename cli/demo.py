@@ -65,9 +65,11 @@ def command(out: Path, epochs: int, seed: int) -> None:
     console.rule("3. Cross-validate", align="left")
     backend.set_up_backend()
     from serfuse.experiment.dataset import load_dataset
+    from serfuse.metrics import METRICS
     from serfuse.runs import sentences
     from serfuse.runs.execution import execute
 
+    figures = [METRICS.get(name) for name in ("accuracy", "uar")]
     summary = Table(title="Five folds on synthetic speech, mean (standard deviation)", title_justify="left")
     for column in ("model", "representations", "split", "accuracy", "UAR"):
         summary.add_column(column, justify="right" if column in ("accuracy", "UAR") else "left", no_wrap=True)
@@ -82,7 +84,7 @@ def command(out: Path, epochs: int, seed: int) -> None:
             model,
             " + ".join(filter(None, (a, b))),
             split,
-            *(f"{100 * mean[key]:.1f} ({100 * std[key]:.1f})" for key in ("accuracy", "uar")),
+            *(f"{figure.shown(mean[figure.name])} ({figure.shown(std[figure.name])})" for figure in figures),
         )
     console.rule("4. What came out", align="left")
     console.print(summary)

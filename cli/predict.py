@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 )
 @click.option("--download", is_flag=True, help="Fetch weights that are not here from where the model says.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
+@click.option("--trusted", is_flag=True, help="The model is your own: no process of its own, no limits.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV and nothing else.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -39,6 +40,7 @@ def command(
     weights: tuple[str, ...],
     download: bool,
     device: str,
+    trusted: bool,
     as_csv: bool,
     as_json: bool,
     quiet: bool,
@@ -51,7 +53,8 @@ def command(
 
     MODEL is a file that `serfuse train` wrote; AUDIO are files of any format, or folders. Every file is encoded as
     the training clips were: an encoder or weights that would give other numbers are refused. A file that cannot be
-    used is listed with the reason, and the exit code is 1 then.
+    used is listed with the reason, and the exit code is 1 then. MODEL may come from anybody: it is checked, and its
+    network works in a process of its own, which is killed when it takes too much.
     """
     from serfuse.prediction import bundle
     from serfuse.prediction.predictor import Predictor
@@ -60,8 +63,9 @@ def command(
         raise click.UsageError("Give --csv or --json, not both.")
     paths = _files(audio)
     card = bundle.read_card(model)
+    asked = {"weights": _weights(weights, card), "device": device, "download": download, "isolated": not trusted}
     with (
-        Predictor.load(model, weights=_weights(weights, card), device=device, download=download) as predictor,
+        Predictor.load(model, **asked) as predictor,
         Progress(quiet=quiet or as_json or as_csv) as progress,
     ):
         found = predictor.predict(paths, observer=progress)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, TextIO
 
-from serfuse.progress import Observer
+from serfuse.progress import Observer, duration
 
 from .signals import terminated_like_interrupted
 
@@ -205,18 +205,6 @@ class Progress(Observer):
 
     def _plural(self, count: int) -> str:
         return self.unit if count == 1 else f"{self.unit}s"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: "0.4 s", "42 s", "3 min 05 s", "2 h 10 min"."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def _number(value: float) -> str:

@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).resolve().parent.parent
 # What every role may use: arrows to these would hide the others.
-GROUND = ("errors", "registry", "atomic_io", "progress")
+GROUND = ("errors", "registry", "atomic_io", "bounded_file", "progress")
 WAYS = {  # the colour of a role: on the way of a clip, of a fold, of both, or of a prediction
     "a clip": ("#cfe3f7", ("audio", "corpora", "encoders", "extraction")),
     "a clip and a fold": ("#dfe7d5", ("store",)),

@@ -3,6 +3,7 @@
 import errno
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -19,6 +20,7 @@ except ImportError:  # Windows has no advisory locks of this kind; the writes th
 LOCK = ".lock"
 _TEMPORARY = ".tmp-"
 _STALE_SECONDS = 3600.0
+_TRIES, _PAUSE = 5, 0.02  # whoever only asks whether a folder is in use holds its lock for an instant
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
@@ -31,24 +33,42 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Raises:
         WriteError: the disk is full, or the folder cannot be written. Nothing under `path` has changed.
     """
-    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+    temporary = temporary_name(path)
     try:
         with open(temporary, "xb") as file:
             write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync(path.parent)
+        put_in_place(temporary, path)
     except OSError as error:
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
+def temporary_name(path: Path, ending: str = "") -> Path:
+    """A name beside `path` that nobody else has, for a file that `remove_stale` may remove where it is left over."""
+    return path.with_name(f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-{path.name}{ending}")
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Give a finished file its name, in the same folder: flushed first, so that no crash leaves an empty one there.
+
+    Raises:
+        OSError: it cannot be flushed or renamed.
+    """
+    sync(temporary)
+    os.replace(temporary, path)
+    sync(path.parent)
+
+
 def write_text(path: Path, text: str) -> None:
-    """`write_atomic` of UTF-8 text. Bytes of a file's name that are not UTF-8 are written as escapes (`\\udcf3`)."""
-    write_atomic(path, lambda file: file.write(text.encode(errors="backslashreplace")))
+    """`write_atomic` of `encoded` text."""
+    write_atomic(path, lambda file: file.write(encoded(text)))
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8. Bytes of a file's name that are not UTF-8 become escapes (`\\udcf3`)."""
+    return text.encode(errors="backslashreplace")
 
 
 def sync(path: Path) -> None:
@@ -74,62 +94,115 @@ def make_durable_folder(folder: Path) -> None:
     """
     if folder.is_dir():
         return
-    if folder.parent != folder:
+    if not folder.parent.exists():
         make_durable_folder(folder.parent)
     folder.mkdir(exist_ok=True)
     sync(folder.parent)
 
 
 def make_folder(folder: Path) -> None:
-    """Create `folder` with its parents if need be, and prove that files can be created in it.
+    """Create `folder` with its parents if need be, durably, and prove that files can be created in it.
 
     Raises:
         WriteError: it cannot be created or written; it says why.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_durable_folder(folder)
         probe = folder / f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-probe"
         with open(probe, "xb"):
             pass
         probe.unlink()
     except OSError as error:
-        raise _write_error(folder, error) from error
+        raise write_error(folder, error) from error
 
 
-def remove_stale(folder: Path) -> None:
-    """Remove temporary files that a killed process left in `folder` more than an hour ago."""
+def remove_stale(folder: Path, *, alone: bool = False) -> None:
+    """Remove temporary files and folders that a killed process left in `folder`.
+
+    Args:
+        folder: where to look; not below it.
+        alone: nobody else writes there now (the caller holds its lock), so that all of them are left over; otherwise
+            only those that are older than an hour.
+    """
     for left in folder.glob(f"{_TEMPORARY}*"):
         with suppress(OSError):
-            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-                left.unlink()
+            if alone or time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 
 @contextmanager
-def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+def locked(folder: Path, *, wait: bool = True, remove: bool = False) -> Iterator[None]:
     """Hold the advisory lock of `folder` against other processes that read, change and write the same file.
 
     Args:
         wait: until another process lets go of it; otherwise that is an error.
+        remove: take the lock file away at the end, while it is still held. Whoever waited for it then holds the lock of
+            a file without a name, notices, and tries again with the one that is there: two never get in.
 
     Raises:
         WriteError: the folder cannot be written.
         FolderInUseError: another process holds its lock and `wait` is False.
     """
+    path = folder / LOCK
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = _held(path, wait)
+    except BlockingIOError:
+        raise FolderInUseError(folder) from None
     except OSError as error:
-        raise _write_error(folder, error) from error
+        raise write_error(folder, error) from error
     try:
-        if fcntl is not None:
-            # A file system without locks loses only the protection against two simultaneous writers.
-            with suppress(OSError):
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-                except BlockingIOError:
-                    raise FolderInUseError(folder) from None
         yield
     finally:
+        if remove:
+            with suppress(OSError):
+                path.unlink()
         os.close(descriptor)
+
+
+def _held(path: Path, wait: bool) -> int:
+    """The descriptor of a lock file that is held, and still has its name.
+
+    Raises:
+        BlockingIOError: another process holds it, and `wait` is False.
+        OSError: it cannot be created.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if fcntl is None or not _lock(descriptor, wait) or _is_same(descriptor, path):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, wait: bool) -> bool:
+    """Lock an open file; `False` on a file system without locks, which loses only the protection against two writers.
+
+    Raises:
+        BlockingIOError: another process holds it, and `wait` is False.
+    """
+    for left in reversed(range(1 if wait else _TRIES)):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            if not left:
+                raise
+            time.sleep(_PAUSE)
+        except OSError:
+            return False
+        else:
+            break
+    return True
+
+
+def _is_same(descriptor: int, path: Path) -> bool:
+    """Whether a path leads to the file that is open."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def in_use(folder: Path) -> bool:
@@ -151,5 +224,6 @@ def in_use(folder: Path) -> bool:
     return False
 
 
-def _write_error(path: Path, error: OSError) -> WriteError:
+def write_error(path: Path, error: OSError) -> WriteError:
+    """The error of serfuse for one of the operating system."""
     return WriteError(path, error.strerror or str(error), full=error.errno in _FULL)

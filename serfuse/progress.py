@@ -79,3 +79,15 @@ class Observer:
             for done, item in enumerate(items, start=1):
                 yield item
                 self.advance(done)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: "0.4 s", "42 s", "3 min 05 s", "2 h 10 min"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

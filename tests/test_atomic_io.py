@@ -6,9 +6,10 @@ import pickle
 import resource
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,68 @@ def test_only_old_temporary_files_are_removed(tmp_path: Path) -> None:
         os.utime(path, (time.time() - 7200,) * 2)
     atomic_io.remove_stale(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".tmp-2-young", "part-1.parquet"]
+
+
+def test_whoever_holds_the_lock_may_remove_every_temporary_file(tmp_path: Path) -> None:
+    for name in (".tmp-1-young", "part-1.parquet"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / ".tmp-folder").mkdir()
+    (tmp_path / ".tmp-folder" / "half").write_text("x")
+    atomic_io.remove_stale(tmp_path, alone=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["part-1.parquet"]
+
+
+def test_who_waited_for_a_lock_file_that_was_removed_takes_the_one_that_is_there(tmp_path: Path) -> None:
+    """Else it would hold the lock of a file without a name, and the next would get in beside it."""
+    seen: list[bool] = []
+
+    def second() -> None:
+        with atomic_io.locked(tmp_path):
+            seen.append(atomic_io.in_use(tmp_path))
+
+    with atomic_io.locked(tmp_path, remove=True):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        time.sleep(0.1)
+        assert not seen
+    waiting.join(10)
+    assert seen == [True]
+
+
+def test_a_removed_lock_lets_in_one_at_a_time(tmp_path: Path) -> None:
+    inside, most = [], []
+
+    def work() -> None:
+        for _ in range(100):
+            with suppress(FolderInUseError), atomic_io.locked(tmp_path, remove=True):
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert most and max(most) == 1 and not list(tmp_path.iterdir())
+
+
+def test_a_look_at_a_lock_does_not_keep_anybody_out(tmp_path: Path) -> None:
+    end = threading.Event()
+
+    def look() -> None:
+        while not end.is_set():
+            atomic_io.in_use(tmp_path)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(200):
+            with atomic_io.locked(tmp_path, wait=False):
+                pass
+    finally:
+        end.set()
+        looking.join(10)
 
 
 def test_the_lock_keeps_another_process_out(tmp_path: Path) -> None:

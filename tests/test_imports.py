@@ -37,7 +37,18 @@ def _uses(path: Path, *modules: str) -> list[str]:
 
 # From the ground up: a role may import those before it, and nothing behind it.
 ROLES = (
-    *("errors", "registry", "atomic_io", "progress", "audio", "corpora", "encoders", "store", "extraction"),
+    *(
+        "errors",
+        "registry",
+        "atomic_io",
+        "bounded_file",
+        "progress",
+        "audio",
+        "corpora",
+        "encoders",
+        "store",
+        "extraction",
+    ),
     *("splits", "metrics", "ops", "layers", "models", "published", "experiment", "runs", "prediction", "report"),
     *("recommendation", "sweep"),
 )
@@ -45,7 +56,7 @@ ROLES = (
 APART = {
     **dict.fromkeys(("splits", "metrics", "ops", "layers", "models"), ("audio", "corpora", "encoders", "store")),
     **dict.fromkeys(("experiment", "runs"), ("audio", "corpora", "encoders", "extraction")),
-    "layers": ("registry", "atomic_io", "audio", "corpora", "encoders", "store", "splits", "metrics"),
+    "layers": ("registry", "atomic_io", "bounded_file", "audio", "corpora", "encoders", "store", "splits", "metrics"),
     "report": ("encoders", "extraction", "prediction"),
     "recommendation": ("audio", "corpora", "encoders", "extraction", "prediction", "report"),
     "sweep": ("prediction", "extraction", "recommendation"),

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import bounded_file
 from ..errors import CorpusError
 from ..progress import Observer
 from . import synthetic_voice
@@ -157,9 +158,7 @@ def _manifest(place: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        if path.stat().st_size > _MAX_MANIFEST:
-            raise ValueError("too large")
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(bounded_file.read_bytes(path, _MAX_MANIFEST, CorpusError, owner="list of clips"))
         if found["format"] != _FORMAT or found["synthetic"] is not True or not isinstance(found["clips"], dict):
             raise ValueError("not the list of a synthetic corpus")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

@@ -8,8 +8,11 @@ epochs), and what cannot (switches of the numerical libraries) is part of a run'
 import importlib.util
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from ..errors import ConfigError
 
@@ -109,6 +112,23 @@ def environment() -> dict[str, str]:
         for name, value in sorted(os.environ.items())
         if name.startswith(_SWITCHES) and not name.endswith(_WITHOUT_EFFECT)
     }
+
+
+def save(network: Any, path: Path) -> None:
+    """Write a network as a `.keras` file. Whatever Keras unpacks for a moment, it unpacks beside that file.
+
+    The folder for temporary files may be full, or not there at all.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=path.parent, ignore_cleanup_errors=True) as folder:
+        tempfile.tempdir = folder
+        try:
+            network.save(path)
+        finally:
+            tempfile.tempdir = before
 
 
 def _fix_settings() -> None:

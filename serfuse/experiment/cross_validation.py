@@ -1,7 +1,7 @@
 """Cross-validation of one configuration: join, split, audit, train, predict, measure."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -263,20 +263,15 @@ def measure(result: Result) -> dict[str, Any]:
         found["chosen"] = [
             {"repeat": one.fold.repeat, "fold": one.fold.index, "settings": dict(one.chosen)} for one in result.folds
         ]
-    if result.folds[0].sensitivity:
-        found["sensitivity"] = {
-            side: {
-                name: float(np.mean([fold.sensitivity[side][name] for fold in result.folds]))
-                for name in ("changed", "accuracy_drop")
-            }
-            for side in result.folds[0].sensitivity
-        }
-    if result.folds[0].neighbours:
-        found["neighbours"] = {
-            size: {
-                name: float(np.mean([fold.neighbours[size][name] for fold in result.folds]))
-                for name in ("accuracy", "changed_from_alone")
-            }
-            for size in result.folds[0].neighbours
-        }
+    for name in ("sensitivity", "neighbours"):
+        if tables := [getattr(fold, name) for fold in result.folds if getattr(fold, name)]:
+            found[name] = _means(tables)
     return found
+
+
+def _means(tables: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """Of each figure over the folds."""
+    return {
+        key: {name: float(np.mean([table[key][name] for table in tables])) for name in figures}
+        for key, figures in tables[0].items()
+    }

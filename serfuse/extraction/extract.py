@@ -333,13 +333,7 @@ def extract(
     corpus: Corpus,
     encoders: str | Encoder | Encoders,
     store: EmbeddingStore,
-    *,
-    pooling: str = "time",
-    pad: PadPolicy | str = "none",
-    limit: int | None = None,
-    skip_bad: bool = False,
-    batch_seconds: float | None = None,
-    observer: Observer | None = None,
+    **settings: Any,
 ) -> ExtractReport | list[ExtractReport]:
     """Compute and store the embeddings that the store lacks, as `serfuse extract` does.
 
@@ -351,7 +345,7 @@ def extract(
         encoders: one encoder, loaded or by its name, whose errors are raised; or several, or a mapping from names to
             what to ask of each, where an encoder that fails has its `error` in its report and the others go on.
         store: where the rows go.
-        pooling: this and what follows: see `Extraction`.
+        settings: `pooling`, `pad` and whatever else `Extraction` takes.
 
     Raises:
         StoreError: the store cannot be written (before anything is computed), is damaged, or the disk is full.
@@ -359,16 +353,7 @@ def extract(
         WeightsError: the encoder's weights are absent or damaged, or failed while it ran.
         Interrupted: Ctrl-C; what was finished is stored.
     """
-    extraction = Extraction(
-        corpus,
-        store,
-        pooling=pooling,
-        pad=pad,
-        limit=limit,
-        skip_bad=skip_bad,
-        batch_seconds=batch_seconds,
-        observer=observer,
-    )
+    extraction = Extraction(corpus, store, **settings)
     if isinstance(encoders, str | Encoder):
         return extraction.run(encoders)
     return list(extraction.each(encoders))

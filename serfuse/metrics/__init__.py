@@ -6,9 +6,8 @@ scikit-learn's `balanced_accuracy_score` does the same; macro-F1 averages over t
 """
 
 from .base import Metric, Tested
-from .bootstrap import Bootstrap, quick_value
+from .bootstrap import Bootstrap, quick_value, value
 from .calibration import calibration_error
-from .confusion import confusion_by_cluster
 from .evaluation import evaluate, tested_on
 from .probabilities import probability_columns
 from .summary import interval_note, summarize
@@ -20,7 +19,6 @@ __all__ = [
     "Metric",
     "Tested",
     "calibration_error",
-    "confusion_by_cluster",
     "evaluate",
     "interval_note",
     "measured",
@@ -29,4 +27,5 @@ __all__ = [
     "quick_value",
     "summarize",
     "tested_on",
+    "value",
 ]

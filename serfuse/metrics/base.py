@@ -28,10 +28,9 @@ class Counts:
     total: np.ndarray
 
     @classmethod
-    def of(cls, confusion: np.ndarray) -> "Counts":
-        """Count in matrices `(..., C, C)`, true classes in rows."""
-        right = np.diagonal(confusion, axis1=-2, axis2=-1)
-        support, given = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    def of_sums(cls, sums: np.ndarray) -> "Counts":
+        """Count in `(..., 3 C)`: diagonals, row sums and column sums of confusion matrices, one behind the other."""
+        right, support, given = np.split(sums, 3, axis=-1)
         present = support > 0
         return cls(right, support, given, present, present.sum(axis=-1), support.sum(axis=-1))
 

@@ -1,20 +1,27 @@
 """A figure of many draws of the same predictions, and the interval that follows from them."""
 
 import logging
+from collections.abc import Iterator
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..registry import OWN
 from . import intervals
 from .base import Counts, Metric, Tested
+from .confusion import tally
 from .table import METRICS
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 SINGLE_DRAWS = 500
 """Draws of a metric that has no form for many draws at once; their standard error is known to 3 %."""
 
 _ROWS = 20_000_000  # measured in all for such a metric; more clips mean fewer draws
 _LEAST = 100
+_KEPT = 1 << 22  # numbers: 32 MB
 
 _log = logging.getLogger(__name__)
 
@@ -42,11 +49,9 @@ def quick_value(metric: Metric, tested: Tested) -> float:
     """Measure by the form for many draws where there is one: what is compared is measured as its draws are."""
     if metric.of_counts is None:
         return value(metric, tested)
-    from .confusion import confusion_by_cluster
-
     one = intervals.Clusters(np.zeros(len(tested.labels), dtype=int), 1, "all")
-    matrix = confusion_by_cluster(tested.labels, tested.predicted, tested.classes, one)[0]
-    return float(metric.of_counts(Counts.of(matrix)))
+    sums = tally(tested.labels, tested.predicted, tested.classes, one)
+    return float(metric.of_counts(Counts.of_sums(np.asarray(sums)[0])))
 
 
 class Bootstrap:
@@ -65,15 +70,19 @@ class Bootstrap:
         self.tested, self.clusters, self.draws, self.seed = tested, clusters, draws, seed
 
     @cached_property
-    def counts(self) -> np.ndarray:
-        """(draws, C, C): the confusion matrix of each draw, true classes in rows."""
-        from .confusion import confusion_by_cluster
+    def _tally(self) -> "np.ndarray | csr_matrix":
+        return tally(self.tested.labels, self.tested.predicted, self.tested.classes, self.clusters)
 
-        number = len(self.tested.classes)
-        matrices = confusion_by_cluster(
-            self.tested.labels, self.tested.predicted, self.tested.classes, self.clusters
-        ).reshape(self.clusters.number, -1)
-        return intervals.sums(matrices, self.draws, self.seed).reshape(-1, number, number)
+    @cached_property
+    def _kept(self) -> list[np.ndarray] | None:
+        """All draws, where they are few enough to be kept for the next metric."""
+        small = self.draws * self._tally.shape[1] <= _KEPT
+        return list(intervals.pieces(self._tally, self.draws, self.seed)) if small else None
+
+    def counts(self) -> Iterator[Counts]:
+        """What the confusion matrices of the draws count, some draws at a time, in the same order at every call."""
+        for sums in self._kept or intervals.pieces(self._tally, self.draws, self.seed):
+            yield Counts.of_sums(sums)
 
     def of(self, metric: Metric) -> np.ndarray | None:
         """(B,) the figure in each draw; `None` where it gets no interval, has none here, or would take too long."""
@@ -82,7 +91,7 @@ class Bootstrap:
         if metric.needs == "probabilities" and self.tested.probabilities is None:
             return None
         if metric.of_counts is not None:
-            return metric.of_counts(Counts.of(self.counts))
+            return np.concatenate([metric.of_counts(counts) for counts in self.counts()])
         if metric.terms is not None:
             return self._of_terms(metric)
         return self._one_by_one(metric)
@@ -90,7 +99,8 @@ class Bootstrap:
     def _of_terms(self, metric: Metric) -> np.ndarray:
         terms = metric.terms(self.tested.labels, self.tested.probabilities, list(self.tested.classes))
         held = np.bincount(self.clusters.codes, weights=terms, minlength=self.clusters.number)
-        return intervals.sums(held[:, None], self.draws, self.seed)[:, 0] / self.counts.sum(axis=(1, 2))
+        sums = intervals.sums(held[:, None], self.draws, self.seed)[:, 0]
+        return sums / np.concatenate([counts.total for counts in self.counts()])
 
     def _one_by_one(self, metric: Metric) -> np.ndarray | None:
         number = min(self.draws, SINGLE_DRAWS, _ROWS // len(self.tested.labels))

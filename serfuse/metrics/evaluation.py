@@ -11,6 +11,8 @@ from .base import Tested
 from .probabilities import checked
 from .table import measured
 
+_MOST_LETTERS = 1 << 28  # a gigabyte
+
 
 def evaluate(
     labels: Sequence[str],
@@ -65,21 +67,24 @@ def tested_on(
     labels: Sequence[str], predicted: Sequence[str], probabilities: np.ndarray | None, classes: Sequence[str]
 ) -> Tested:
     """Check predictions. Arguments and errors as for `evaluate`."""
-    labels, predicted = np.asarray(labels, str), np.asarray(predicted, str)
     names = tuple(str(name) for name in classes)
-    _check(labels, predicted, names)
+    longest = max(map(len, map(str, names)), default=0)
+    if longest * max(len(labels), len(predicted)) > _MOST_LETTERS:  # an array takes as much for each as for the longest
+        raise RunError(f"A class has a name of {longest} letters, too many for {len(labels)} predictions. Shorten it.")
+    strangers = sorted({*map(str, labels), *map(str, predicted)} - set(names))
+    if strangers:
+        raise RunError(f"{', '.join(strangers[:9])[:300]} is not among the classes {', '.join(names)[:300]}.")
+    labels, predicted = np.asarray(labels, str), np.asarray(predicted, str)
+    _check(labels, predicted)
     rows = None if probabilities is None else checked(probabilities, len(labels), len(names))
     return Tested(labels, predicted, rows, names)
 
 
-def _check(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> None:
+def _check(labels: np.ndarray, predicted: np.ndarray) -> None:
     if len(labels) == 0:
         raise RunError("There are no predictions to evaluate.")
     if len(labels) != len(predicted):
         raise RunError(f"{len(predicted)} predictions for {len(labels)} labels; expected one for each.")
-    strangers = sorted((set(labels) | set(predicted)) - set(classes))
-    if strangers:
-        raise RunError(f"{', '.join(strangers)} is not among the classes {', '.join(classes)}.")
 
 
 def defined(value: float) -> float | None:

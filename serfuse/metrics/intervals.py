@@ -11,13 +11,17 @@ clusters (Cameron, Gelbach and Miller 2008 on few clusters), on the log-odds sca
 and 1. In the simulation of `tests/test_intervals.py` this covers 92 to 98 % with five, ten and forty clusters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
 DRAWS = 4000
-_COUNTS = 1 << 22  # held at once: 64 MB
+_COUNTS = 1 << 22  # held at once, a few arrays of them: 32 MB each
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,18 @@ class Clusters:
         one."""
         known = values is not None and all(value is not None and value == value for value in values)
         if known and len(set(map(str, values))) > 1:
-            distinct, codes = np.unique(np.asarray([str(value) for value in values]), return_inverse=True)
-            return cls(codes, len(distinct), kind)
-        distinct, codes = np.unique(np.asarray([str(clip) for clip in clips]), return_inverse=True)
-        return cls(codes, len(distinct), "clip")
+            return cls(*_codes(values), kind)
+        return cls(*_codes(clips), "clip")
+
+
+def _codes(values: Sequence[str | None]) -> tuple[np.ndarray, int]:
+    """One integer per distinct text in their order, and how many there are.
+
+    Not `np.unique`: an array of text takes as much for every value as for the longest.
+    """
+    texts = [str(value) for value in values]
+    place = {text: i for i, text in enumerate(sorted(set(texts)))}
+    return np.array([place[text] for text in texts], dtype=int), len(place)
 
 
 def resample(clusters: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
@@ -53,7 +65,7 @@ def resample(clusters: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
     return rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=draws).astype(float)
 
 
-def sums(values: np.ndarray, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+def sums(values: "np.ndarray | csr_matrix", draws: int = DRAWS, seed: int = 0) -> np.ndarray:
     """(draws, K): the sum over the clusters of each draw, drawn as by `resample` but in pieces of bounded memory.
 
     Args:
@@ -61,30 +73,20 @@ def sums(values: np.ndarray, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
         draws: bootstrap draws; a single cluster gives two rows that are alike.
         seed: of the draws.
     """
-    clusters = len(values)
+    return np.concatenate(list(pieces(values, draws, seed)))
+
+
+def pieces(values: "np.ndarray | csr_matrix", draws: int = DRAWS, seed: int = 0) -> Iterator[np.ndarray]:
+    """`sums` in pieces (d, K), each of some 32 MB at most however many clusters, columns and draws there are."""
+    clusters, width = values.shape
     if clusters < 2:
-        return np.repeat(values, 2, axis=0)
+        yield np.repeat(values if isinstance(values, np.ndarray) else values.toarray(), 2, axis=0)
+        return
     rng = np.random.default_rng(seed)
-    piece = max(1, _COUNTS // clusters)
-    found = np.empty((draws, values.shape[1]))
+    piece = max(1, _COUNTS // max(clusters, width))
     for start in range(0, draws, piece):
         number = min(piece, draws - start)
-        found[start : start + number] = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=number) @ values
-    return found
-
-
-def per_cluster(codes: np.ndarray, number: int, cells: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """(number, *shape): how many observations of each cluster fall into each cell.
-
-    Args:
-        codes: (N,) cluster of each observation.
-        number: how many clusters.
-        cells: (N,) flat index into `shape`.
-        shape: the table to count into, e.g. (C, C) for confusion matrices.
-    """
-    size = int(np.prod(shape))
-    counts = np.bincount(codes * size + cells, minlength=number * size)
-    return counts.reshape(number, *shape).astype(float)
+        yield rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=number).astype(float) @ values
 
 
 def standard_error(draws: np.ndarray, clusters: int) -> np.ndarray:

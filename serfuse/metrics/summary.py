@@ -130,12 +130,20 @@ def _intervals(
     }
     found["per_class"] = {}
     clusters = bootstrap.clusters.number
+    recalls = _recalls(bootstrap) if clusters > 1 else []
     for i, name in enumerate(bootstrap.tested.classes):
         recall, support = pooled["per_class"][name]["recall"], pooled["per_class"][name]["support"]
         if recall is None or clusters < 2:
             found["per_class"][name] = {"low": None, "high": None}
             continue
-        held = bootstrap.counts[:, i].sum(axis=1)
-        values = bootstrap.counts[held > 0, i, i] / held[held > 0]
-        found["per_class"][name] = ends(intervals.bounded(recall, values, clusters, support, confidence))
+        values = recalls[:, i]
+        found["per_class"][name] = ends(
+            intervals.bounded(recall, values[~np.isnan(values)], clusters, support, confidence)
+        )
     return found
+
+
+def _recalls(bootstrap: Bootstrap) -> np.ndarray:
+    """(draws, C); NaN in a draw without a clip of the class."""
+    with np.errstate(invalid="ignore"):
+        return np.concatenate([counts.right / counts.support for counts in bootstrap.counts()])

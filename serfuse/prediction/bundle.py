@@ -8,11 +8,10 @@ The file is a zip archive of `bundle.json` (what the model expects, what it was 
 import json
 import re
 import stat
-import tempfile
 import unicodedata
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +20,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from .. import encoders
-from ..atomic_io import write_atomic
+from ..atomic_io import temporary_name, write_atomic, write_error
 from ..audio import RATES
 from ..audio.padding import PadPolicy
 from ..encoders.checks import DTYPES, shown
@@ -29,6 +28,7 @@ from ..encoders.pooling import POOLINGS
 from ..errors import ConfigError, ModelFileError, StoreError
 from ..experiment import backend, fitting
 from ..experiment.config import explain
+from ..metrics import METRICS
 from ..models import MAX_INPUTS
 from ..store.key import EmbeddingKey
 from . import keras_file, plain_model
@@ -93,6 +93,21 @@ class Evaluation(_Part):
     uar: Share | None
     estimates: Text = Field(description="the audit's sentence on what was new to the models: speakers, or only takes")
 
+    def sentences(self) -> list[str]:
+        """What to expect, in plain sentences."""
+        shown = METRICS.get("accuracy").shown  # as wherever else the run's figures are shown
+        lines = []
+        if self.accuracy is not None:
+            interval = ""
+            if self.accuracy_low is not None and self.accuracy_high is not None:
+                ends = f"{shown(self.accuracy_low)} to {shown(self.accuracy_high)}"
+                interval = f" (95 % interval {ends}, all clips pooled)"
+            lines.append(
+                f"Expect {shown(self.accuracy)} % accuracy{interval} on speech like its corpus: the mean of "
+                f"{self.folds} folds under the split {self.split}."
+            )
+        return [*lines, self.estimates]
+
 
 class Card(_Part):
     """`bundle.json`."""
@@ -128,16 +143,7 @@ class Card(_Part):
 
     def expectation(self) -> list[str]:
         """What to expect of the model, in plain sentences."""
-        found, lines = self.evaluation, []
-        if found.accuracy is not None:
-            interval = ""
-            if found.accuracy_low is not None and found.accuracy_high is not None:
-                interval = f" (95 % interval {100 * found.accuracy_low:.1f} to {100 * found.accuracy_high:.1f})"
-            lines.append(
-                f"Expect {100 * found.accuracy:.1f} % accuracy{interval} on speech like its corpus: the mean of "
-                f"{found.folds} folds under the split {found.split}."
-            )
-        return [*lines, found.estimates, *self.cautions()]
+        return [*self.evaluation.sentences(), *self.cautions()]
 
     def cautions(self) -> list[str]:
         """Plain sentences that belong with every prediction."""
@@ -206,9 +212,10 @@ def save(bundle: Bundle, path: Path) -> None:
         return
     keras_file.check_declared(bundle.network, bundle.card.model)
     keras_file.clips_at_once(bundle.network, path)
-    with tempfile.TemporaryDirectory() as folder:
-        network = Path(folder) / _NETWORK
-        bundle.network.save(network)
+    # Beside the file, where there must be room for it anyway: the folder for temporary files may be full.
+    network = temporary_name(path, ".keras")
+    try:
+        backend.save(bundle.network, network)
 
         def write(file: Any) -> None:
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
@@ -216,6 +223,11 @@ def save(bundle: Bundle, path: Path) -> None:
                 archive.write(network, _NETWORK)
 
         write_atomic(path, write)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        with suppress(OSError):
+            network.unlink(missing_ok=True)
 
 
 def read_card(path: Path) -> Card:
@@ -275,14 +287,8 @@ def opened(path: Path) -> Iterator[Checked]:
     """
     with _archive(path) as archive, ExitStack() as stack:
         card = _card(archive, path)
-        try:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="serfuse-"))
-            member = _PLAIN if card.format == PLAIN_FORMAT else _NETWORK
-            unpacked = Path(archive.extract(member, folder))  # compares its checksum
-        except OSError as error:
-            raise ModelFileError(
-                f"{path} cannot be unpacked into the folder for temporary files: {error.strerror or error}."
-            ) from None
+        folder = stack.enter_context(keras_file.unpacking(path))
+        unpacked = keras_file.unpacked(archive, _PLAIN if card.format == PLAIN_FORMAT else _NETWORK, folder, path)
         if card.format == PLAIN_FORMAT:
             sizes = {name: part.size for name, part in card.inputs.items()}
             if not plain_model.fits(plain_model.read(unpacked, path), sizes, len(card.classes)):

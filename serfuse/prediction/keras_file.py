@@ -67,7 +67,7 @@ def check(path: Path, shown: Path | str | None = None) -> tuple[Any, int]:
         ModelFileError: not such a file, damaged, of unusual parts, or with weights that are not finite.
     """
     shown = shown or path
-    with _damage_named(shown), zipfile.ZipFile(path) as file, tempfile.TemporaryDirectory() as folder:
+    with unpacking(shown) as folder, _damage_named(shown), zipfile.ZipFile(path) as file:
         members = {item.filename: item for item in file.infolist()}
         expected = {_CONFIG, _METADATA, _WEIGHTS}
         if set(members) != expected or len(file.infolist()) != len(members):
@@ -86,7 +86,7 @@ def check(path: Path, shown: Path | str | None = None) -> tuple[Any, int]:
                 raise ModelFileError(f"{shown}: its architecture is a {type(value).__name__}, expected a mapping.")
         if _calls(config) > MAX_CALLS:
             raise ModelFileError(f"{shown} calls more than {MAX_CALLS} layers, which no model of serfuse does.")
-        stored = _check_weights(Path(file.extract(_WEIGHTS, folder)), shown)
+        stored = _check_weights(unpacked(file, _WEIGHTS, folder, shown), shown)
     return config, stored
 
 
@@ -125,6 +125,41 @@ def load(path: Path, shown: Path | str | None = None, model: str = "") -> Any:
         raise
     except Exception as error:  # whatever Keras says about a file that is not what it says
         raise ModelFileError(f"{shown} holds no network that can be built: {_first_line(error)}.") from error
+
+
+@contextmanager
+def unpacking(shown: Path | str) -> Iterator[Path]:
+    """A folder to unpack a file into, for as long as the block lasts.
+
+    Raises:
+        ModelFileError: the folder for temporary files cannot be written.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="serfuse-")
+    except OSError as error:
+        raise _no_room(shown, error) from None
+    with folder as name:
+        yield Path(name)
+
+
+def unpacked(archive: zipfile.ZipFile, member: str, folder: Path, shown: Path | str) -> Path:
+    """A member of an archive as a file in `folder`, compared with its checksum.
+
+    Raises:
+        ModelFileError: the folder is full, or cannot be written.
+        zipfile.BadZipFile: it is damaged.
+    """
+    try:
+        return Path(archive.extract(member, folder))
+    except OSError as error:
+        raise _no_room(shown, error) from None
+
+
+def _no_room(shown: Path | str, error: OSError) -> ModelFileError:
+    return ModelFileError(
+        f"{shown} cannot be unpacked into the folder for temporary files: {error.strerror or error}. Free some space "
+        "there, or set TMPDIR to another folder."
+    )
 
 
 @contextmanager

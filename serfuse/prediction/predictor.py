@@ -3,7 +3,7 @@
 import gc
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -21,6 +21,7 @@ from ..progress import Observer
 from ..store.key import EmbeddingKey
 from . import bundle
 from .bundle import Bundle, Card
+from .isolation import Limits, NetworkProcess
 
 Source = str | os.PathLike[str] | tuple[np.ndarray, int] | BinaryIO
 """What is predicted: a file's path, a waveform with its rate in Hz, or an open binary stream with a file in it."""
@@ -80,9 +81,9 @@ class Predictor:
     alone or among others.
     """
 
-    def __init__(self, model: Bundle, inputs: Mapping[str, Encoder]) -> None:
+    def __init__(self, model: Bundle | NetworkProcess, inputs: Mapping[str, Encoder]) -> None:
         """Use `load`; here the network and the encoder of each input are loaded already."""
-        self._model: Bundle | None = model
+        self._model: Bundle | NetworkProcess | None = model
         self._card = model.card
         self._inputs = dict(inputs)
         self._keys = model.card.keys()
@@ -96,6 +97,8 @@ class Predictor:
         weights: Mapping[str, str] | None = None,
         device: str = "auto",
         download: bool = False,
+        isolated: bool = False,
+        limits: Limits | None = None,
     ) -> Self:
         """Load a model, and the encoders that it needs: one for all inputs that use it in the same way.
 
@@ -106,6 +109,10 @@ class Predictor:
             weights: by encoder, a path where its weights are found on this machine; otherwise the usual places.
             device: of the encoders: "cpu", "cuda" ... or "auto".
             download: whether weights that are not on this machine may be fetched from where the model says.
+            isolated: build the network and ask it in a process of its own, which is killed when it takes more than
+                `limits`. For files from anybody; the answers are the same. It knows the models of installed packages,
+                not those that were registered in this process.
+            limits: of that process.
 
         Raises:
             ModelFileError: the file is no model, is damaged, or takes more than a model may; or this machine's
@@ -113,10 +120,20 @@ class Predictor:
             WeightsError: an encoder's weights are absent or damaged.
             ConfigError: an unknown device, or one that is not on this machine.
         """
-        with bundle.opened(Path(path)) as checked:
+        with bundle.opened(Path(path)) as checked, ExitStack() as stack:
+            # It imports its libraries while the encoders are loaded here.
+            process = stack.enter_context(NetworkProcess(limits)) if isolated else None
             inputs = _load_encoders(checked.card, weights or {}, device, download)
-            # Only now: torch looks for its GPUs in vain once TensorFlow has.
-            return cls(checked.load(), inputs)
+            if process is None:
+                # Only now: torch looks for its GPUs in vain once TensorFlow has.
+                return cls(checked.load(), inputs)
+            process.load(checked)
+            stack.pop_all()
+            return cls(process, inputs)
+
+    def __del__(self) -> None:
+        if isinstance(getattr(self, "_model", None), NetworkProcess):
+            self._model.close()
 
     @property
     def card(self) -> Card:
@@ -173,6 +190,8 @@ class Predictor:
 
     def close(self) -> None:
         """Give back the memory of the network and the encoders."""
+        if isinstance(self._model, NetworkProcess):
+            self._model.close()
         self._model = None
         self._inputs.clear()
         gc.collect()

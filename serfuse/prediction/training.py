@@ -41,43 +41,47 @@ def train(
         RunError: no finished run, data that have changed since, or a model that cannot be kept.
         StoreError: the file cannot be written.
     """
-    folder = run.folder if isinstance(run, Run) else Path(run)
-    target = Path(out) if out is not None else Path(f"{folder.resolve().name}.serfuse")
+    run = _finished(run)
+    target = Path(out) if out is not None else Path(f"{run.folder.resolve().name}.serfuse")
     if target.exists() and not overwrite:
         raise ModelFileError(f"{target} is there already. Choose another file, or have it overwritten (--overwrite).")
-    config, dataset = of_run(folder, store if isinstance(store, EmbeddingStore) else EmbeddingStore(store))
+    config, dataset = of_run(run, EmbeddingStore.of(store))
     make_folder(target.parent)  # what cannot be written is said before the training
-    made = fit_whole(folder, config, dataset, observer)
+    made = fit_whole(run, config, dataset, observer)
     save(made, target)
     return made
 
 
-def of_run(run: Path, store: EmbeddingStore) -> tuple[Config, Dataset]:
+def _finished(run: Run | Path | str) -> Run:
+    return run if isinstance(run, Run) else Run.read(run)
+
+
+def of_run(run: Run | Path | str, store: EmbeddingStore) -> tuple[Config, Dataset]:
     """The settings of a finished run, and the data it was made with.
 
     Raises:
         RunError: no finished run, or clips, labels, recordings or embeddings have changed since.
         ConfigError: its config.yaml was edited into something that is no configuration.
     """
-    finished = Run.read(run)
-    config = finished.config
+    run = _finished(run)
+    config = run.config
     dataset = load_dataset(config, store)
-    if changes := finished.changes(dataset):
+    if changes := run.changes(dataset):
         raise RunError(
-            f"The store {store.root} no longer holds what {run} was made with: {'; '.join(changes)}. The figures of "
-            "the run would not be about the model. Run `serfuse cv` again, and train from the new run."
+            f"The store {store.root} no longer holds what {run.folder} was made with: {'; '.join(changes)}. The "
+            "figures of the run would not be about the model. Run `serfuse cv` again, and train from the new run."
         )
     return config, dataset
 
 
-def fit_whole(run: Path, config: Config, dataset: Dataset, observer: Observer | None = None) -> Bundle:
+def fit_whole(run: Run | Path | str, config: Config, dataset: Dataset, observer: Observer | None = None) -> Bundle:
     """Train on every clip, but for the inner validation part that early stopping looks at.
 
     That part is drawn as in each fold of the run: it keeps apart what the run's split keeps apart. No clip is left to
     test on; what to expect of the model is what the run found.
 
     Args:
-        run: the finished run.
+        run: the finished run, or its folder.
         config: its settings, and
         dataset: its data, from `of_run`.
         observer: hears of each epoch.
@@ -87,22 +91,22 @@ def fit_whole(run: Path, config: Config, dataset: Dataset, observer: Observer | 
         ModelFileError: a network that could not be read again.
         SplitError: no validation part can be kept apart.
     """
-    model = models.get(config.model)
+    run, model = _finished(run), models.get(config.model)
     plain = fitting.trained_with(config) == "scikit-learn"
     if config.model == "fused":
         raise RunError(
-            f"{run} is a fusion of finished runs that no one configuration describes (models of several inputs, other "
-            "seeds or training), so there is none to train. Fuse runs of one representation each, or run 'late'."
+            f"{run.folder} is a fusion of finished runs that no one configuration describes (models of several inputs, "
+            "other seeds or training), so there is none to train. Fuse runs of one representation each, or run 'late'."
         )
     if model.fit is not None and not plain:
         raise RunError(
-            f"{run} is a run of {config.model!r} with networks as heads, which has no file format yet. Use the head "
-            "'svm', or a network that takes all representations itself (`serfuse list models`)."
+            f"{run.folder} is a run of {config.model!r} with networks as heads, which has no file format yet. Use the "
+            "head 'svm', or a network that takes all representations itself (`serfuse list models`)."
         )
     if model.batch_dependent(config.model_options()):
         raise RunError(
-            f"{run} is a run of {config.model!r} with points=batch, whose prediction of a clip depends on the clips "
-            "predicted beside it; new audio comes alone. Use options.points=features or reference."
+            f"{run.folder} is a run of {config.model!r} with points=batch, whose prediction of a clip depends on the "
+            "clips predicted beside it; new audio comes alone. Use options.points=features or reference."
         )
     part = folds.whole(
         dataset.clips.reset_index(drop=True),
@@ -142,19 +146,21 @@ def _check_can_be_kept(config: Config, dataset: Dataset) -> None:
     keras_file.clips_at_once(network, f"The model {config.model!r}")
 
 
-def _card(run: Path, config: Config, dataset: Dataset, validation_clips: int, epochs: int) -> Card:
-    finished = Run.read(run)
-    metrics = finished.metrics
-    interval = metrics["intervals"]["accuracy"]
-    evaluation = Evaluation(
-        split=config.split.name,
-        folds=len(metrics["folds"]),
-        accuracy=metrics["mean"]["accuracy"],
+def evaluation(run: Run) -> Evaluation:
+    """What a finished run found, as the file of a model keeps it."""
+    interval = run.metrics["intervals"]["accuracy"]
+    return Evaluation(
+        split=run.split,
+        folds=len(run.metrics["folds"]),
+        accuracy=run.metrics["mean"]["accuracy"],
         accuracy_low=interval["low"],
         accuracy_high=interval["high"],
-        uar=metrics["mean"]["uar"],
-        estimates=finished.audit[0],
+        uar=run.metrics["mean"]["uar"],
+        estimates=run.audit[0],
     )
+
+
+def _card(run: Run, config: Config, dataset: Dataset, validation_clips: int, epochs: int) -> Card:
     lengths = dataset.clips["seconds"].dropna() if "seconds" in dataset.clips else pd.Series(dtype=float)
     return Card(
         format=FORMAT,
@@ -176,7 +182,7 @@ def _card(run: Path, config: Config, dataset: Dataset, validation_clips: int, ep
             seconds=(float(lengths.min()), float(lengths.max())) if len(lengths) else None,
             epochs=epochs,
         ),
-        evaluation=evaluation,
+        evaluation=evaluation(run),
         versions=run_folder.versions(),
         backend=fitting.library(config),
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import RunError
+from ..progress import duration
 from ..runs.run import Run
 from . import distinguish
 
@@ -34,9 +35,8 @@ class ReportedRun(Run):
         return self.corpus, self.model, self.inputs, json.dumps([settings, digests], sort_keys=True, default=str)
 
     def seconds(self) -> str:
-        """Wall time for people."""
-        whole = round(float(self.metrics.get("seconds", 0)))
-        return f"{whole} s" if whole < 120 else f"{whole // 60} min"
+        """Wall time for people, as `serfuse cv` prints it."""
+        return duration(float(self.metrics.get("seconds", 0)))
 
 
 def read(folders: list[Path]) -> list[ReportedRun]:

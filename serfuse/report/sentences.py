@@ -1,5 +1,6 @@
 """What a reader should take from several runs, in sentences."""
 
+from ..metrics import METRICS
 from ..published import results
 from .runs import ReportedRun
 
@@ -15,14 +16,13 @@ _MEANING = {
 
 
 def percent(value: float | None) -> str:
-    """`0.8066` -> `80.7`."""
-    return "-" if value is None else f"{100 * value:.1f}"
+    """`0.8066` -> `80.7`, as wherever else a share is shown."""
+    return METRICS.get("accuracy").shown(value)
 
 
 def interval(low_high: dict[str, float | None]) -> str:
     """`76.1 to 84.7`, or a dash where there is none."""
-    low, high = low_high.get("low"), low_high.get("high")
-    return "-" if low is None or high is None else f"{percent(low)} to {percent(high)}"
+    return METRICS.get("accuracy").shown_range(low_high.get("low"), low_high.get("high"))
 
 
 def gaps(runs: list[ReportedRun]) -> list[str]:

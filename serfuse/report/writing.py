@@ -44,7 +44,7 @@ def write_report(
         raise RunError(f"{target}: the name of a report ends in {', '.join(SUFFIXES)}; it says what is written.")
     found = runs.read([run.folder if isinstance(run, Run) else Path(run) for run in finished])
     if kind == ".html":
-        sounds = EmbeddingStore(store) if isinstance(store, Path | str) else store
+        sounds = None if store is None else EmbeddingStore.of(store)
         text = page.render(found, title=title, store=sounds, observer=observer)
     else:
         text = tables.FORMATS[kind](found)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunScore:
-    """One run's pooled figure with its interval."""
+    """One run's pooled figure with its interval: those of its `metrics.json`, where it is a run that has them."""
 
     name: str
     value: float
@@ -168,7 +168,7 @@ def compare(
 
     scores = []
     for run, value, boot in zip(read, values, boots, strict=True):
-        low, high = boot.interval(figure, value, size, confidence)
+        low, high = _own_interval(figure, run, confidence) or boot.interval(figure, value, size, confidence)
         scores.append(RunScore(run.name, value, _defined(low), _defined(high)))
     pairs = []
     for i, j in combinations(range(len(read)), 2):
@@ -231,10 +231,33 @@ def _tested(run: PairedRun, table: "pd.DataFrame", metric: metrics.Metric) -> me
 
 
 def _value(metric: metrics.Metric, run: PairedRun, tested: metrics.Tested) -> float:
-    found = metrics.quick_value(metric, tested)
+    """The pooled figure, as the run's own file has it where there is one: printed twice, it is the same number.
+
+    Raises:
+        RunError: it is not defined, or the file says something else than the predictions.
+    """
+    found = metrics.value(metric, tested)
     if not np.isfinite(found):
         raise RunError(f"{metric.title} is not defined for the predictions of {run.name}.")
-    return found
+    kept = None if run.run is None else run.run.metrics["pooled"].get(metric.name)
+    if kept is None:
+        return found
+    if abs(kept - found) > 1e-9 * max(1.0, abs(found)):
+        raise RunError(
+            f"{run.run.folder} is not a whole run folder: the {metric.title} of predictions.csv is {found}, "
+            f"metrics.json says {kept}. Run it again."
+        )
+    return kept
+
+
+def _own_interval(metric: metrics.Metric, run: PairedRun, confidence: float) -> tuple[float, float] | None:
+    """The interval that the run's own file has, `None` where it has none of this confidence."""
+    if run.run is None or run.run.metrics["interval"].get("confidence") != confidence:
+        return None
+    ends = run.run.metrics["intervals"].get(metric.name)
+    if ends is None or metric.name not in run.run.metrics["pooled"]:
+        return None
+    return tuple(float("nan") if ends[end] is None else ends[end] for end in ("low", "high"))
 
 
 def _difference(

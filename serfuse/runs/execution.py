@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..atomic_io import LOCK, in_use, locked
+from .. import models
+from ..atomic_io import in_use, locked
 from ..errors import RunError
 from ..experiment import backend, cross_validation, fitting
 from ..experiment import threads as processors
@@ -16,7 +17,7 @@ from ..experiment.dataset import Dataset, load_dataset
 from ..progress import Observer
 from ..splits.folds import Fold
 from ..store import EmbeddingStore
-from . import fold_files, run_folder
+from . import fold_files, reading, run_folder
 from .run import Run
 
 FINISHED_FOLDS = ".folds"
@@ -58,7 +59,7 @@ def cross_validate(
         SplitError: the clips cannot be split as asked.
         RunError: `out` holds a finished run, or cannot be written; training diverges.
     """
-    dataset = load_dataset(config, store if isinstance(store, EmbeddingStore) else EmbeddingStore(store))
+    dataset = load_dataset(config, EmbeddingStore.of(store))
     folder = Path(out) if out is not None else free_folder(Path("runs"), config, dataset)
     execute(config, dataset, folder, overwrite=overwrite, observer=observer)
     return Run.read(folder)
@@ -99,11 +100,8 @@ def execute(
     out = out or free_folder(Path("runs"), config, dataset)
     run_folder.prepare(out, overwrite)
     try:
-        with locked(out, wait=False):
-            try:
-                return _execute(config, dataset, parts, out, pictures, observer)
-            finally:
-                (out / LOCK).unlink(missing_ok=True)
+        with locked(out, wait=False, remove=True):
+            return _execute(config, dataset, parts, out, pictures, observer)
     except OSError as error:
         raise RunError(
             f"Cannot write the run folder {out}: {error.strerror or error}. Finished folds are safe there; the same "
@@ -118,10 +116,19 @@ def _execute(
     threads = [processors.threads(fitting.library(config))]
     mark = fingerprint(config, dataset, threads)
     kept = out / FINISHED_FOLDS
+    run_folder.remove_leftovers(out)
+    fold_files.remove_leftovers(kept)
     before = {fold_files.name(fold): fold_files.read(kept, fold, mark) for fold in parts}
-    for name, result in before.items():
-        if result is not None and result.embeddings not in ({}, dataset.embedding_digests):
+    remarks = []
+    for fold in parts:
+        name, result = fold_files.name(fold), before[fold_files.name(fold)]
+        if result is None:
+            continue
+        if result.embeddings not in ({}, dataset.embedding_digests):
             before[name] = None  # the embeddings came out otherwise since
+        elif remark := _lost_model(config, kept, fold, out):
+            before[name] = None
+            remarks.append(remark)
     done = sum(result is not None for result in before.values())
     if not done:
         shutil.rmtree(kept, ignore_errors=True)
@@ -129,20 +136,32 @@ def _execute(
     run_folder.write_start(out, config, dataset, parts, threads)
 
     def keep(result: FoldResult) -> None:
-        run_folder.write_fold(out, result, config.split.repeats)
-        fold_files.write(kept, result, mark)
+        digest = run_folder.write_fold(out, result, config.split.repeats)
+        fold_files.write(kept, result, mark, {"model": digest} if digest else None)
         result.model = None  # on disk now; five of them in memory would be a waste
 
     result = cross_validation.cross_validate(
         config, dataset, parts, recall=lambda fold: before[fold_files.name(fold)], keep=keep, observer=observer
     )
     if pictures:
-        result.remarks = run_folder.write(out, result)
+        remarks = [*remarks, *run_folder.write(out, result)]
     else:
         run_folder.write_tables(out, result)
+    result.remarks = list(remarks)
     result.folder = out
     shutil.rmtree(kept, ignore_errors=True)
     return result
+
+
+def _lost_model(config: Config, kept: Path, fold: Fold, out: Path) -> str:
+    """A sentence where the model of a finished fold is not as it was written, so that the fold is run anew."""
+    if fitting.trained_with(config) != "keras" or models.get(config.model).fit is not None:  # none is kept
+        return ""
+    facts = fold_files.read_facts(kept, fold) or {}
+    if run_folder.has_model(out, fold, config.split.repeats, facts.get("model")):
+        return ""
+    file = run_folder.model_name(fold, config.split.repeats)
+    return f"{file} was missing, or not as it was written: its fold was trained anew."
 
 
 def free_folder(root: Path, config: Config, dataset: Dataset) -> Path:
@@ -165,7 +184,7 @@ def _marks(out: Path) -> set[str]:
     found = set()
     for path in (out / FINISHED_FOLDS).glob("*/fold.json"):
         try:
-            found.add(str(json.loads(path.read_text("utf-8"))["fingerprint"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            found.add(str(reading.json_object(path)["fingerprint"]))
+        except (RunError, KeyError):
             found.add("")
     return found

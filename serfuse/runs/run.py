@@ -1,6 +1,6 @@
 """A finished run: one object for its folder, read by everything that uses runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..errors import ConfigError, RunError, StoreError, UnknownNameError
 from ..experiment import config as configs
 from ..experiment.config import Config
+from ..metrics.confusion import confusion
 from ..published import results as published
 from ..published.results import Published
 from ..store.key import EmbeddingKey
@@ -35,12 +36,15 @@ class Run:
         description: what `config.yaml` holds.
         metrics: what `metrics.json` holds, checked by `schema.Metrics`. Plain values: a figure is found by its name in
             `serfuse.metrics`, and a later version may write more of them.
+        digests: SHA-256 of its files as they were written, by name, see `reading.read_digests`; a file that is no
+            longer so is refused when it is read.
     """
 
     folder: Path
     name: str
     description: Description = field(repr=False)
     metrics: dict[str, Any] = field(repr=False)
+    digests: dict[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def read(cls, path: Path | str, *, name: str | None = None) -> Self:
@@ -60,10 +64,11 @@ class Run:
             raise RunError(
                 f"{folder} is no finished run: it has no metrics.json. Give a folder that `serfuse cv` wrote."
             )
-        description = read_description(folder)
-        metrics = reading.json_object(folder / "metrics.json")
+        digests = reading.read_digests(folder)
+        description = read_description(folder, digests)
+        metrics = reading.json_object(folder / "metrics.json", digests)
         schema.check_metrics(metrics, description, str(folder))
-        return cls(folder, name or folder.name or folder.resolve().name, description, metrics)
+        return cls(folder, name or folder.name or folder.resolve().name, description, metrics, digests)
 
     # --- what was run -----------------------------------------------------------------------------------------------
 
@@ -159,7 +164,8 @@ class Run:
         """
         path, classes = self.folder / "predictions.csv", self.classes
         needed = ("clip", "speaker", "repeat", "fold", "label", "predicted")
-        found = reading.table(path, needed, numbers=[f"p_{name}" for name in classes])
+        numbers = [f"p_{name}" for name in classes]
+        found = reading.table(path, needed, numbers=numbers, digests=self.digests)
         clips = self.metrics["pooled"]["clips"]
         if len(found) != clips or found.empty:
             raise RunError(
@@ -172,28 +178,36 @@ class Run:
                 f"{self.folder} is not a whole run folder: predictions.csv has the emotion {strangers[0]!r}, "
                 f"metrics.json {', '.join(classes)}. Run it again."
             )
+        if confusion(found["label"], found["predicted"], classes) != self.metrics["pooled"]["confusion"]:
+            raise RunError(
+                f"{self.folder} is not a whole run folder: what predictions.csv holds is not what the figures in "
+                "metrics.json were counted from. Run it again."
+            )
         return found
 
     @cached_property
     def history(self) -> "pd.DataFrame":
         """`history.csv`: a row for each epoch; without rows for a model that has none."""
         needed = ("repeat", "fold", "epoch", "loss")
-        return reading.optional_table(self.folder / "history.csv", needed, numbers=("epoch", "loss", "val_loss"))
+        return self._optional("history.csv", needed, numbers=("epoch", "loss", "val_loss"))
 
     @cached_property
     def points(self) -> "pd.DataFrame":
         """`tsne.csv`: `x, y` of the test clips of one fold; without rows where it was not drawn."""
-        return reading.optional_table(self.folder / "tsne.csv", ("x", "y"), numbers=("x", "y"))
+        return self._optional("tsne.csv", ("x", "y"), numbers=("x", "y"))
 
     @cached_property
     def parts(self) -> "pd.DataFrame":
         """`folds.csv`: `repeat, fold, clip, part` of every clip of every fold; without rows where it is missing."""
-        return reading.optional_table(self.folder / "folds.csv", ("repeat", "fold", "clip", "part"))
+        return self._optional("folds.csv", ("repeat", "fold", "clip", "part"))
 
     @cached_property
     def clips(self) -> "pd.DataFrame":
         """`clips.csv`: `clip, label, speaker, text, audio` of every clip; without rows in runs before 0.2."""
-        return reading.optional_table(self.folder / "clips.csv", ("clip", "label", "speaker", "text", "audio"))
+        return self._optional("clips.csv", ("clip", "label", "speaker", "text", "audio"))
+
+    def _optional(self, name: str, columns: Sequence[str], *, numbers: Sequence[str] = ()) -> "pd.DataFrame":
+        return reading.optional_table(self.folder / name, columns, numbers=numbers, digests=self.digests)
 
     # --- in words ---------------------------------------------------------------------------------------------------
 
@@ -244,15 +258,18 @@ class Run:
         return self.predictions.drop_duplicates("clip") if self.clips.empty else self.clips
 
 
-def read_description(folder: Path) -> Description:
+def read_description(folder: Path, digests: Mapping[str, str] | None = None) -> Description:
     """What `config.yaml` of a run folder holds.
 
     Raises:
-        RunError: missing, no regular file, too large, not YAML, YAML that expands itself, or not that of a run.
+        RunError: missing, no regular file, too large, not as it was written, not YAML, YAML that expands itself, or
+            not that of a run.
     """
+    path = folder / "config.yaml"
+    data = reading.file_bytes(path, configs.MAX_CONFIG_BYTES, digests)
     try:
-        values = configs.read_yaml(folder / "config.yaml")
-    except ConfigError as error:
+        values = configs.parse_yaml(data.decode("utf-8"), str(path))
+    except (ConfigError, UnicodeDecodeError) as error:
         raise RunError(f"{folder} is not a whole run folder: {error}") from None
     return schema.check_description(values, str(folder))
 
@@ -283,10 +300,10 @@ def is_recorded(values: Mapping[str, Any]) -> bool:
 
 
 def changes_since(file: Path, dataset: "Dataset") -> list[str]:
-    """What of the data is no longer as the run had it whose `config.yaml` this is, for running it again.
+    """What is no longer as the run had it whose `config.yaml` this is, for running it again.
 
-    Empty for other configurations, and for another corpus or inputs, which somebody asked for. Clips are named where
-    the rest of the run is beside the file.
+    Nothing of the data for other configurations, and for another corpus or inputs, which somebody asked for. Clips are
+    named where the rest of the run is beside the file.
 
     Args:
         file: a configuration that can be read.
@@ -296,11 +313,16 @@ def changes_since(file: Path, dataset: "Dataset") -> list[str]:
         RunError: it is the record of a run, and damaged.
     """
     values = configs.read_yaml(file)
+    found = []
+    with suppress(RunError):
+        expected = reading.read_digests(file.parent).get(file.name)
+        if expected not in (None, reading.digest(reading.file_bytes(file, configs.MAX_CONFIG_BYTES))):
+            found = ["the settings in the file are not as the run wrote them"]
     if not is_recorded(values):
-        return []
+        return found
     description, clips = schema.check_description(values, str(file)), None
     if description.corpus.name != dataset.corpus:
-        return []
+        return found
     with suppress(RunError):  # without the rest of the run, kinds of changes are named but no clips
         clips = Run.read(file.parent)._known_clips if file.name == "config.yaml" else None
-    return data_changes.between(description, dataset, clips, inputs=False)
+    return found + data_changes.between(description, dataset, clips, inputs=False)

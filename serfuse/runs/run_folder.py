@@ -3,8 +3,8 @@
 `run.Run` reads it; `schema` is what both agree on.
 """
 
+import hashlib
 import json
-import os
 import platform
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -18,21 +18,41 @@ import pandas as pd
 import yaml
 
 from .. import __version__
-from ..atomic_io import write_text
+from ..atomic_io import encoded, make_durable_folder, put_in_place, remove_stale, write_text
 from ..errors import RunError
 from ..experiment import backend, config, fitting
 from ..experiment.cross_validation import FoldResult, Result
 from ..experiment.dataset import Dataset
 from ..splits.folds import Fold
-from . import figures, schema
+from . import figures, reading, schema
 
 _VERSIONED = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn", "scipy", "pandas")
 FILES = ("config.yaml", "clips.csv", "folds.csv", "predictions.csv", "history.csv", "metrics.json")
 
 
-def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """A table as CSV with full float precision, whole or not at all."""
-    write_text(path, frame.to_csv(index=False))
+_SAVING = ".saving_"  # Keras wants the suffix, so a model's temporary name is told by its beginning
+
+
+def _write(out: Path, texts: Mapping[str, str], *, anew: bool = False) -> None:
+    """Write files, each whole or not at all, with their digests, see `reading.read_digests`.
+
+    Args:
+        out: the run folder.
+        texts: by name; the last one is written behind the digests, as the mark of what is finished.
+        anew: forget the digests of other files.
+    """
+    digests = {} if anew else reading.read_digests(out)
+    digests |= {name: reading.digest(encoded(text)) for name, text in texts.items()}
+    *others, last = texts
+    for name in others:
+        write_text(out / name, texts[name])
+    write_text(out / reading.DIGESTS, reading.digest_lines(digests))
+    write_text(out / last, texts[last])
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    """A table as CSV with full float precision."""
+    return frame.to_csv(index=False)
 
 
 def prepare(out: Path, overwrite: bool = False) -> None:
@@ -44,7 +64,7 @@ def prepare(out: Path, overwrite: bool = False) -> None:
     if (out / "metrics.json").exists() and not overwrite:
         raise RunError(f"{out} holds a finished run. Choose another --out, or add --overwrite.")
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_durable_folder(out)
     except OSError as error:
         raise RunError(f"Cannot write the run folder {out}: {error.strerror}.") from None
 
@@ -56,12 +76,20 @@ def clear(out: Path, keep_models: bool = False) -> None:
         RunError: it cannot be removed.
     """
     try:
-        for name in (*FILES, "confusion.png", "tsne.png", "tsne.csv"):
+        for name in ("metrics.json", reading.DIGESTS, *FILES, "confusion.png", "tsne.png", "tsne.csv"):
             (out / name).unlink(missing_ok=True)
         for model in [] if keep_models else out.glob("fold_*.keras"):
             model.unlink()
     except OSError as error:
         raise RunError(f"Cannot write the run folder {out}: {error.strerror}.") from None
+
+
+def remove_leftovers(out: Path) -> None:
+    """Remove what processes left in the run folder that were killed while they wrote; nobody else may write it now."""
+    remove_stale(out, alone=True)
+    for left in out.glob(f"{_SAVING}*"):
+        with suppress(OSError):
+            left.unlink()
 
 
 def versions() -> dict[str, str]:
@@ -146,9 +174,12 @@ def write_start(
 ) -> None:
     """Write down what is about to be run, before the first epoch; `threads`, `embeddings` as for `description`."""
     values = description(result_config, dataset, threads, embeddings=embeddings).to_dict()
-    write_text(out / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-    write_csv(out / "clips.csv", clips_table(dataset))
-    write_csv(out / "folds.csv", folds_table(parts))
+    texts = {
+        "clips.csv": _csv(clips_table(dataset)),
+        "folds.csv": _csv(folds_table(parts)),
+        "config.yaml": yaml.safe_dump(values, sort_keys=False, allow_unicode=True),
+    }
+    _write(out, texts, anew=True)
 
 
 def model_name(fold: Fold, repeats: int) -> str:
@@ -157,14 +188,43 @@ def model_name(fold: Fold, repeats: int) -> str:
     return f"fold_{fold.index}{suffix}.keras"
 
 
-def write_fold(out: Path, result: FoldResult, repeats: int = 1) -> None:
-    """Keep the trained model of one fold, without its optimizer: Adam's state would triple the file."""
+def write_fold(out: Path, result: FoldResult, repeats: int = 1) -> str:
+    """Keep the trained model of one fold, durably, without its optimizer: Adam's state would triple the file.
+
+    Returns:
+        the digest of the file, "" for a fold without a model.
+    """
     if result.model is None:
-        return
+        return ""
     target = out / model_name(result.fold, repeats)
-    temporary = out / f".saving_{target.name}"  # Keras wants the suffix
-    fitting.without_optimizer(result.model).save(temporary)
-    os.replace(temporary, target)
+    temporary = out / f"{_SAVING}{target.name}"
+    try:
+        backend.save(fitting.without_optimizer(result.model), temporary)
+        digest = _file_digest(temporary)
+        put_in_place(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return digest
+
+
+def has_model(out: Path, fold: Fold, repeats: int, digest: str | None) -> bool:
+    """Whether the model of a finished fold is there as it was written.
+
+    Args:
+        out: the run folder.
+        fold: the fold.
+        repeats: of the split.
+        digest: what `write_fold` gave; `None` in folds of serfuse 0.1, whose file must only not be empty.
+    """
+    path = out / model_name(fold, repeats)
+    if not path.is_file():
+        return False
+    return path.stat().st_size > 0 if digest is None else _file_digest(path) == digest
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write(out: Path, result: Result) -> list[str]:
@@ -178,8 +238,7 @@ def write(out: Path, result: Result) -> list[str]:
     first = result.folds[0]
     points = first.predictions[["clip", "speaker", "repeat", "fold", "label", "predicted"]].copy()
     points[["x", "y"]] = figures.project(first.penultimate, result.config.seed)
-    write_csv(out / "tsne.csv", points)
-    write_tables(out, result)
+    write_tables(out, result, {"tsne.csv": _csv(points)})
     classes, title = result.dataset.classes, description(result.config, result.dataset).title
     note = f"{title}\npenultimate layer, test clips of fold {first.fold.index}"
     remarks = []
@@ -197,15 +256,24 @@ def write(out: Path, result: Result) -> list[str]:
     return remarks
 
 
-def write_tables(out: Path, result: Result) -> None:
-    """Write a finished run without its figures: predictions, history, and `metrics.json` last."""
-    write_csv(out / "predictions.csv", result.predictions)
+def write_tables(out: Path, result: Result, further: Mapping[str, str] | None = None) -> None:
+    """Write a finished run without its figures: predictions, history, and `metrics.json` last.
+
+    Args:
+        out: the run folder, in which `write_start` was called.
+        result: the run.
+        further: other files of numbers, their texts by name.
+    """
     history = pd.concat([fold.history for fold in result.folds], ignore_index=True)
-    write_csv(out / "history.csv", history)
     values = _plain(result.metrics)
     schema.check_metrics(values, description(result.config, result.dataset), str(out))
-    text = json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False)
-    write_text(out / "metrics.json", text + "\n")
+    texts = {
+        **(further or {}),
+        "predictions.csv": _csv(result.predictions),
+        "history.csv": _csv(history),
+        "metrics.json": json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n",
+    }
+    _write(out, texts)
 
 
 def _plain(value: Any) -> Any:

@@ -1,16 +1,19 @@
 """Folds in EmoBox's layout."""
 
+import io
 import json
 import re
 from pathlib import Path
 
 import numpy as np
 
+from .. import bounded_file
 from ..errors import SplitError
 from .base import ClipTable, Parts
 from .published import published
 
 _MAX_BYTES = 256 << 20  # a million clips
+_MAX_LINE = 1 << 20
 
 
 def read(table: ClipTable, folder: Path) -> list[Parts]:
@@ -41,9 +44,12 @@ def read(table: ClipTable, folder: Path) -> list[Parts]:
         masks = {part: np.zeros(len(table.ids), dtype=bool) for part in ("train", "valid", "test")}
         for part, path in files[number].items():
             unknown = []
-            for line_number, line in enumerate(_text(path).splitlines(), start=1):
+            text = bounded_file.read_text(path, _MAX_BYTES, SplitError, owner="list of clips")
+            for line_number, line in enumerate(io.StringIO(text), start=1):
                 if not line.strip():
                     continue
+                if len(line) > _MAX_LINE:
+                    raise SplitError(f"{path}, line {line_number} is too long for an EmoBox entry: {line[:80]!r} ...")
                 at = _clip(line, place, f"{path}, line {line_number}")
                 if isinstance(at, str):
                     unknown.append(at)
@@ -63,16 +69,6 @@ def read(table: ClipTable, folder: Path) -> list[Parts]:
         masks["train"] &= ~masks["valid"]
         result.append(published(masks["train"], masks["valid"], masks["test"], f"fold {number} under {folder}"))
     return result
-
-
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise SplitError(f"{path} is larger than {_MAX_BYTES >> 20} MB, which no list of clips is.")
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
-        raise SplitError(f"{path} cannot be read: {reason}.") from None
 
 
 def _clip(line: str, place: dict[str, int], where: str) -> int | str:

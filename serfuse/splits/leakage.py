@@ -140,85 +140,111 @@ def audit(
         SplitError: a fold names a clip that the table does not hold, or the number of fitted collections is not that
             of the folds.
     """
-    table = clips.assign(id=clips["id"].astype(str)).set_index("id")
-    ids = table.index.to_numpy(dtype=str)
-    place = {clip: i for i, clip in enumerate(ids)}
-    known = {name: _codes(table, [name]) for name in ("speaker", "text", "audio")}
-    known["audio"], note = _identity(table, known["audio"])
-    known["take"] = _codes(table, ["speaker", "text", "emotion"])
-    only = _emotion_only(known["text"], _codes(table, ["emotion"]))
-    emotions = table["emotion"].astype(str).to_numpy(dtype=str)
+    counted = _Counted(clips)
+    audits = [counted.add(fold) for fold in folds]
+    return counted.whole(audits, speaker_kind, folds, fitted or {}, notes)
 
-    audits = []
-    tested = np.zeros(len(ids), dtype=bool)
-    # Per kind: values tested anywhere, values shared in any fold, clips affected in any fold.
-    seen: dict[str, set[int]] = {name: set() for name in known}
-    shared: dict[str, set[int]] = {name: set() for name in known}
-    hit = {name: np.zeros(len(ids), dtype=bool) for name in (*known, "giveaway")}
-    for fold in folds:
-        train, validation, test = (_places(part, place, fold) for part in (fold.train, fold.validation, fold.test))
+
+class _Counted:
+    """The clips of an audit, and what was seen of them on both sides of the folds so far."""
+
+    def __init__(self, clips: "pd.DataFrame") -> None:
+        table = clips.assign(id=clips["id"].astype(str)).set_index("id")
+        self.ids = table.index.to_numpy(dtype=str)
+        self.place = {clip: i for i, clip in enumerate(self.ids)}
+        self.known = {name: _codes(table, [name]) for name in ("speaker", "text", "audio")}
+        self.known["audio"], self.note = _identity(table, self.known["audio"])
+        self.known["take"] = _codes(table, ["speaker", "text", "emotion"])
+        self.only = _emotion_only(self.known["text"], _codes(table, ["emotion"]))
+        self.emotions = table["emotion"].astype(str).to_numpy(dtype=str)
+        self.tested = np.zeros(len(self.ids), dtype=bool)
+        # Per kind: values tested anywhere, values shared in any fold, clips affected in any fold.
+        self.seen: dict[str, set[int]] = {name: set() for name in self.known}
+        self.shared: dict[str, set[int]] = {name: set() for name in self.known}
+        self.hit = {name: np.zeros(len(self.ids), dtype=bool) for name in (*self.known, "giveaway")}
+
+    def add(self, fold: Fold) -> FoldAudit:
+        """Count one fold."""
+        train, validation, test = (_places(part, self.place, fold) for part in (fold.train, fold.validation, fold.test))
         fit = np.concatenate([train, validation])
-        tested[test] = True
-        counts: dict[str, tuple[int, int, int] | None] = {}
-        for name, codes in known.items():
-            if codes is None:
-                counts[name] = None
-                continue
-            values, common = set(codes[test]), set(codes[test]) & set(codes[fit])
-            clip_hit = test[np.isin(codes[test], list(common))]
-            seen[name] |= values
-            shared[name] |= common
-            hit[name][clip_hit] = True
-            counts[name] = len(values), len(common), len(clip_hit)
-        giveaway = None
-        if only is not None and known["text"] is not None:
-            text = known["text"]
-            told = test[only[text[test]] & np.isin(text[test], text[fit])]
-            hit["giveaway"][told] = True
-            giveaway = len(told)
-        audits.append(
-            FoldAudit(
-                repeat=fold.repeat,
-                index=fold.index,
-                train=len(train),
-                validation=len(validation),
-                test=len(test),
-                left_out=len(ids) - len(train) - len(validation) - len(test),
-                test_speakers=_pick(counts["speaker"], 0),
-                shared_speakers=_pick(counts["speaker"], 1),
-                test_texts=_pick(counts["text"], 0),
-                shared_texts=_pick(counts["text"], 1),
-                repeated=_pick(counts["take"], 2),
-                identical=_pick(counts["audio"], 2),
-                giveaway=giveaway,
-                validation_shared_speakers=_common(known["speaker"], train, validation),
-                validation_shared_texts=_common(known["text"], train, validation),
-                absent=tuple(sorted(set(emotions) - set(emotions[test]))),
-            )
+        self.tested[test] = True
+        counts = {name: self._on_both_sides(name, fit, test) for name in self.known}
+        return FoldAudit(
+            repeat=fold.repeat,
+            index=fold.index,
+            train=len(train),
+            validation=len(validation),
+            test=len(test),
+            left_out=len(self.ids) - len(train) - len(validation) - len(test),
+            test_speakers=_pick(counts["speaker"], 0),
+            shared_speakers=_pick(counts["speaker"], 1),
+            test_texts=_pick(counts["text"], 0),
+            shared_texts=_pick(counts["text"], 1),
+            repeated=_pick(counts["take"], 2),
+            identical=_pick(counts["audio"], 2),
+            giveaway=self._given_away(fit, test),
+            validation_shared_speakers=_common(self.known["speaker"], train, validation),
+            validation_shared_texts=_common(self.known["text"], train, validation),
+            absent=tuple(sorted(set(self.emotions) - set(self.emotions[test]))),
         )
 
-    def total(name: str, of: Mapping[str, set[int]]) -> int | None:
-        return None if known[name] is None else len(of[name])
+    def _on_both_sides(self, name: str, fit: np.ndarray, test: np.ndarray) -> tuple[int, int, int] | None:
+        """Values that are tested, those of them that are also in training, and the test clips that have such a one."""
+        codes = self.known[name]
+        if codes is None:
+            return None
+        values = set(codes[test])
+        common = values & set(codes[fit])
+        clips = test[np.isin(codes[test], list(common))]
+        self.seen[name] |= values
+        self.shared[name] |= common
+        self.hit[name][clips] = True
+        return len(values), len(common), len(clips)
 
-    text = known["text"]
-    return Audit(
-        folds=tuple(audits),
-        speaker_kind=speaker_kind,
-        clips=len(ids),
-        tested=int(tested.sum()),
-        speakers=total("speaker", seen),
-        shared_speakers=total("speaker", shared),
-        texts=total("text", seen),
-        shared_texts=total("text", shared),
-        repeated=None if known["take"] is None else int(hit["take"].sum()),
-        identical=None if known["audio"] is None else int(hit["audio"].sum()),
-        corpus_texts=None if text is None else len(set(text)),
-        emotion_only_texts=None if only is None else int(only.sum()),
-        giveaway=None if only is None else int(hit["giveaway"].sum()),
-        fitted=_fitted(folds, fitted or {}),
-        fitted_names=tuple(fitted or {}),
-        notes=(*notes, *note),
-    )
+    def _given_away(self, fit: np.ndarray, test: np.ndarray) -> int | None:
+        """Test clips whose text tells the emotion, and is also in training."""
+        text = self.known["text"]
+        if self.only is None or text is None:
+            return None
+        told = test[self.only[text[test]] & np.isin(text[test], text[fit])]
+        self.hit["giveaway"][told] = True
+        return len(told)
+
+    def whole(
+        self,
+        audits: Sequence[FoldAudit],
+        speaker_kind: str,
+        folds: Sequence[Fold],
+        fitted: Mapping[str, Sequence[Iterable[str]]],
+        notes: Sequence[str],
+    ) -> Audit:
+        """The audit, once every fold is counted."""
+
+        def total(name: str, of: Mapping[str, set[int]]) -> int | None:
+            return None if self.known[name] is None else len(of[name])
+
+        def clips(name: str, known: np.ndarray | None) -> int | None:
+            return None if known is None else int(self.hit[name].sum())
+
+        text = self.known["text"]
+        return Audit(
+            folds=tuple(audits),
+            speaker_kind=speaker_kind,
+            clips=len(self.ids),
+            tested=int(self.tested.sum()),
+            speakers=total("speaker", self.seen),
+            shared_speakers=total("speaker", self.shared),
+            texts=total("text", self.seen),
+            shared_texts=total("text", self.shared),
+            repeated=clips("take", self.known["take"]),
+            identical=clips("audio", self.known["audio"]),
+            corpus_texts=None if text is None else len(set(text)),
+            emotion_only_texts=None if self.only is None else int(self.only.sum()),
+            giveaway=clips("giveaway", self.only),
+            fitted=_fitted(folds, fitted),
+            fitted_names=tuple(fitted),
+            notes=(*notes, *self.note),
+        )
 
 
 def _identity(table: "pd.DataFrame", files: np.ndarray | None) -> tuple[np.ndarray | None, list[str]]:

@@ -64,6 +64,11 @@ class EmbeddingStore:
     def __init__(self, root: str | Path | None = None) -> None:
         self.root = Path(root) if root else default_root()
 
+    @classmethod
+    def of(cls, store: "EmbeddingStore | Path | str") -> "EmbeddingStore":
+        """The store itself, or the one in a folder: what functions take that are given either."""
+        return store if isinstance(store, cls) else cls(store)
+
     def __repr__(self) -> str:
         return f"EmbeddingStore({str(self.root)!r})"
 

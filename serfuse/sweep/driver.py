@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ..experiment.cross_validation import FoldResult
+from ..metrics import METRICS
 from ..runs import fold_files
 from .claims import Claims
 from .engine import Engine
@@ -205,8 +208,8 @@ class _Driver:
         finally:
             self.claims.release(claim)
         folds = self.progress.folds(planned)
-        mean = sum(fold.accuracy for fold in folds) / len(folds)
-        self.report(self.progress, f"{planned.experiment.label}: accuracy {100 * mean:.1f}, {len(folds)} folds")
+        mean = METRICS.get("accuracy").shown(float(np.mean([fold.accuracy for fold in folds])))
+        self.report(self.progress, f"{planned.experiment.label}: accuracy {mean}, {len(folds)} folds")
 
     def lose(self, planned: Planned, reason: str) -> None:
         """Count units as failed that were finished and are there no more."""

@@ -10,7 +10,6 @@
 
 import json
 import os
-import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -75,7 +74,7 @@ class Ledger:
             RunError: it cannot be written.
         """
         try:
-            (self.folder / "runs").mkdir(parents=True, exist_ok=True)
+            atomic_io.make_durable_folder(self.folder / "runs")
         except OSError as error:
             raise RunError(f"Cannot write the folder {self.folder}: {error.strerror}. Choose another --out.") from None
 
@@ -87,20 +86,19 @@ class Ledger:
 
     def done(self, planned: Planned, fold: Fold) -> Done | None:
         """A finished unit, `None` when it is not finished or was made from other data or settings."""
-        path = self.run_folder(planned) / FINISHED_FOLDS / fold_files.name(fold) / "fold.json"
+        folder = self.run_folder(planned) / FINISHED_FOLDS
         try:
-            facts = json.loads(path.read_text("utf-8"))
-            if facts["fingerprint"] != planned.fingerprint:
+            facts = fold_files.read_facts(folder, fold)
+            if facts is None or facts["fingerprint"] != planned.fingerprint:
                 return None
             return Done(float(facts["accuracy"]), float(facts["seconds"]), int(facts.get("peak_bytes", 0)))
-        except FileNotFoundError:
-            return None
         except KeyError:  # a fold that `serfuse cv` finished in this folder
-            result = fold_files.read(path.parent.parent, fold, planned.fingerprint)
+            result = fold_files.read(folder, fold, planned.fingerprint)
             return None if result is None else Done(_accuracy(result), result.seconds, 0)
-        except (OSError, ValueError, TypeError) as error:
+        except (RunError, ValueError, TypeError) as error:
             raise RunError(
-                f"The finished fold {path.parent} cannot be read ({error}). Delete that folder to run it anew."
+                f"The finished fold {folder / fold_files.name(fold)} cannot be read ({error}). Delete that folder to "
+                "run it anew."
             ) from None
 
     def write(self, planned: Planned, result: FoldResult, facts: dict[str, Any]) -> Done:
@@ -110,8 +108,6 @@ class Ledger:
             DiskFullError: nothing was written.
         """
         folder = self.run_folder(planned) / FINISHED_FOLDS
-        for left in folder.glob(f".{fold_files.name(result.fold)}-*"):  # of a process that was killed while writing
-            shutil.rmtree(left, ignore_errors=True)
         accuracy = _accuracy(result)
         try:
             fold_files.write(folder, result, planned.fingerprint, {"accuracy": accuracy, **facts})
@@ -143,6 +139,7 @@ class Ledger:
 
         result = cross_validation.cross_validate(config, dataset, parts, recall=recall)
         try:
+            results.remove_leftovers(out)
             (out / "fingerprint").unlink(missing_ok=True)  # what is half rewritten is not finished
             threads = [fold.threads for fold in result.folds if fold.threads]
             results.write_start(out, config, dataset, parts, threads, embeddings=_embeddings(result.folds))

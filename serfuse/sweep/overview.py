@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from .driver import Progress
 
 
@@ -98,7 +100,7 @@ def rows(progress: Progress) -> Iterator[RowState]:
             seconds += [fold.seconds for fold in folds]
             cells.append(
                 CellState(
-                    100 * sum(fold.accuracy for fold in folds) / len(folds) if folds else None,
+                    100 * float(np.mean([fold.accuracy for fold in folds])) if folds else None,
                     len(folds),
                     expected,
                     failed,

@@ -16,7 +16,9 @@ from serfuse.cli import main
 
 
 def call(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+    """A call in this process; the network of `predict` too, whose process of its own `test_isolation` has."""
+    trusted = ["--trusted"] if arguments[0] == "predict" else []
+    return CliRunner().invoke(main, [str(argument) for argument in (*arguments, *trusted)])
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,14 @@
 
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from serfuse import corpora
+from serfuse.corpora.table_rows import open_table
 from serfuse.errors import CorpusError
 
 read = corpora.get("table")
@@ -310,3 +312,74 @@ def test_a_file_name_that_is_not_utf8_is_one_clip_with_a_remark(tmp_path: Path) 
     assert all(clip.path.exists() for clip in corpus.clips)
     (warning,) = corpus.warnings
     assert "names of 1 files are not UTF-8" in warning and "c\\xf3lera" in warning
+
+
+def _parquet(path: Path, values: list[str], times: int, **options) -> Path:
+    import pyarrow
+    from pyarrow import parquet
+
+    emotions = pyarrow.array(["anger"] * (len(values) * times))
+    parquet.write_table(pyarrow.table({"path": values * times, "emotion": emotions}), path, **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"compression": "zstd"}, r"holds more than 64 MB of text"),
+        ({"compression": "zstd", "use_dictionary": False}, r"unpacks to 76 MB"),
+    ],
+)
+def test_a_parquet_table_that_stands_for_far_more_than_it_holds_is_refused(tmp_path: Path, options, says: str) -> None:
+    """One long path in every row: some hundred bytes for all of them."""
+    path = _parquet(tmp_path / "t.parquet", ["a" * 200_000], 400, **options)
+    assert path.stat().st_size < 60_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorpusError, match=says):
+            read(path)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_equal_text_of_a_parquet_table_is_kept_once(tmp_path: Path) -> None:
+    path = _parquet(tmp_path / "t.parquet", ["a" * 100, "b", ""], 4000)
+    rows = [row for _, row in open_table(path).rows({"path", "emotion"})]
+    assert [row["path"] for row in rows] == ["a" * 100, "b", ""] * 4000
+    assert len({id(row["path"]) for row in rows if row["path"]}) == 2
+
+
+def test_a_parquet_column_of_lists_and_one_that_is_not_utf_8_are_named(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"path": [["a"]], "emotion": ["anger"]}), tmp_path / "l.parquet")
+    with pytest.raises(CorpusError, match=r"l\.parquet: column path holds list"):
+        read(tmp_path / "l.parquet")
+    wrong = pyarrow.array([b"\xff\xfe"]).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"path": wrong, "emotion": ["anger"]}), tmp_path / "u.parquet")
+    with pytest.raises(CorpusError, match=r"u\.parquet: holds text that is not UTF-8"):
+        read(tmp_path / "u.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("a.csv", "path,emotion\n" + "a" * (1 << 21), "line 2: too long a row"),
+        ("b.csv", "path,emotion\n" + '"a\n",' * 2000, "line 1002: too long a row"),
+        ("c.csv", "," * 20_000, "more than 10000 columns"),
+        ("d.jsonl", "[" + "[]," * (1 << 20), "line 1: too long a row"),
+        ("e.jsonl", "".join(f'{{"k{n}": 1}}\n' for n in range(10_002)), "more than 10000 columns"),
+    ],
+)
+def test_rows_and_headers_are_bounded(tmp_path: Path, name: str, text: str, says: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(CorpusError, match=says):
+        read(tmp_path / name)
+
+
+def test_a_pipe_among_emobox_folds_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "t.jsonl")
+    with pytest.raises(CorpusError, match=r"t\.jsonl is not a file"):
+        open_table(tmp_path / "t.jsonl")

@@ -1,10 +1,16 @@
 """The bootstrap over clusters: by hand, against scipy's t-tests, and that its intervals cover."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from serfuse.metrics import intervals
+from serfuse import metrics
+from serfuse.errors import RunError
+from serfuse.metrics import METRICS, Bootstrap, intervals, quick_value
+from serfuse.metrics.base import Counts
+from serfuse.metrics.confusion import confusion, tally
 from serfuse.metrics.intervals import Clusters
 
 
@@ -37,11 +43,59 @@ def test_sums_of_draws_are_those_of_all_draws_at_once_whatever_memory_they_take(
     assert intervals.sums(values[:1], 30).tolist() == [values[0].tolist()] * 2, "one cluster is always drawn"
 
 
-def test_observations_are_counted_per_cluster_and_cell() -> None:
-    codes, cells = np.array([0, 0, 2, 2, 2]), np.array([1, 1, 0, 5, 1])
-    found = intervals.per_cluster(codes, 3, cells, (2, 3))
-    assert found.shape == (3, 2, 3) and found.sum() == 5
-    assert found[0, 0, 1] == 2 and not found[1].any() and found[2, 0, 0] == found[2, 1, 2] == found[2, 0, 1] == 1
+@pytest.mark.parametrize("number", [3, 600_000])
+def test_right_true_and_given_labels_are_counted_per_cluster(number: int) -> None:
+    codes = np.array([0, 0, 2, 2, 2])
+    found = tally(list("aabba"), list("aaaba"), "abc", Clusters(codes, number, "speaker"))
+    expected = [[2, 0, 0, 2, 0, 0, 2, 0, 0], [0] * 9, [1, 1, 0, 1, 2, 0, 2, 1, 0]]
+    assert (found if number == 3 else found[:3].toarray()).tolist() == expected
+    rest = found[3:].sum()
+    assert rest == 0 and confusion(list("aabba"), list("aaaba"), "abc") == [[3, 0, 0], [1, 1, 0], [0, 0, 0]]
+
+
+def test_memory_does_not_grow_with_labels_times_speakers_times_draws() -> None:
+    """650 of each in 15 kB of predictions: whole confusion matrices would take 13 GB, those of the speakers 2 GB."""
+    names = [f"k{number}" for number in range(650)]
+    rng = np.random.default_rng(0)
+    predicted = np.where(rng.random(650) < 0.5, names, rng.permutation(names))
+    tested = metrics.tested_on(names, predicted, None, names)
+    clusters = Clusters.of([f"s{number}" for number in range(650)], names)
+    tracemalloc.start()
+    try:
+        for name in ("accuracy", "uar", "macro_f1"):
+            figure = METRICS.get(name)
+            low, high = Bootstrap(tested, clusters).interval(figure, quick_value(figure, tested), 650, 0.95)
+            assert 0 < low < high < 1
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 400 << 20
+
+
+def test_draws_in_pieces_give_the_figures_of_all_draws_at_once() -> None:
+    """Against confusion matrices of every draw, as they were counted before."""
+    rng = np.random.default_rng(5)
+    names = [f"k{number}" for number in range(500)]  # enough for several pieces
+    labels, predicted = rng.choice(names[:40], 900), rng.choice(names[:40], 900)
+    clusters = Clusters.of([f"s{number}" for number in rng.integers(0, 9, 900)], labels)
+    place = {name: number for number, name in enumerate(names)}
+    matrices = np.zeros((9, 500, 500))
+    np.add.at(matrices, (clusters.codes, [place[k] for k in labels], [place[k] for k in predicted]), 1)
+    weights = intervals.resample(9, seed=3)
+    whole = weights @ np.diagonal(matrices, axis1=1, axis2=2), weights @ matrices.sum(2), weights @ matrices.sum(1)
+    bootstrap = Bootstrap(metrics.tested_on(labels, predicted, None, names), clusters, seed=3)
+    assert len(list(bootstrap.counts())) > 1
+    for name in ("accuracy", "uar", "weighted_f1"):
+        figure = METRICS.get(name)
+        expected = figure.of_counts(Counts.of_sums(np.concatenate(whole, axis=1)))
+        np.testing.assert_array_equal(bootstrap.of(figure), expected)
+
+
+def test_one_long_name_does_not_take_its_length_for_every_clip() -> None:
+    long = "k" * (1 << 16)
+    with pytest.raises(RunError, match="a name of 65536 letters, too many for 8000 predictions"):
+        metrics.tested_on(["a"] * 8000, ["a"] * 8000, None, ["a", long])
+    assert Clusters.of(["s" * (1 << 20), *["t"] * 8000], ["c"] * 8001).number == 2
 
 
 @pytest.mark.parametrize("confidence", [0.9, 0.95])

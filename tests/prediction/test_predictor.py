@@ -3,7 +3,9 @@
 import io
 import json
 import os
+import resource
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,14 +18,14 @@ import yaml
 
 from serfuse import encoders
 from serfuse.corpora.base import Corpus
-from serfuse.errors import ModelFileError, RunError, WeightsError
+from serfuse.errors import ModelFileError, RunError, WeightsError, WriteError
 from serfuse.experiment import config as configs
 from serfuse.experiment.dataset import load_dataset
 from serfuse.extraction import extract
 from serfuse.prediction import bundle, training
 from serfuse.prediction.predictor import Predictor
 from serfuse.progress import Observer
-from serfuse.runs import execution
+from serfuse.runs import execution, reading
 from serfuse.runs.run import Run
 from serfuse.splits import folds
 from serfuse.store import EmbeddingStore
@@ -249,6 +251,9 @@ def test_a_store_that_changed_is_noticed(run, store, tiny_corpus, tmp_path: Path
     shutil.copytree(run, broken)
     text = (broken / "config.yaml").read_text()
     (broken / "config.yaml").write_text(text.replace("embeddings:", "vectors:"))
+    with pytest.raises(RunError, match=r"config\.yaml is not as it was written"):
+        training.of_run(broken, store)
+    (broken / reading.DIGESTS).unlink()
     with pytest.raises(RunError, match=r"is not a whole run folder(.|\n)*embeddings: Field required"):
         training.of_run(broken, store)
 
@@ -271,7 +276,8 @@ def test_labels_and_recordings_that_changed_are_named(run, store, tiny_corpus, t
 
     before = tmp_path / "before"
     shutil.copytree(run, before)
-    (before / "clips.csv").unlink()
+    for name in ("clips.csv", reading.DIGESTS):
+        (before / name).unlink()
     values = yaml.safe_load((before / "config.yaml").read_text())
     del values["digests"]["recordings"]
     (before / "config.yaml").write_text(yaml.safe_dump(values))
@@ -463,3 +469,25 @@ def test_a_flipped_byte_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
             assert "given.serfuse" in str(error)
             noticed += 1
     assert noticed > len(places) / 2
+
+
+def test_a_full_disk_or_temporary_folder_is_a_sentence(trained, kept, tmp_path: Path, monkeypatch) -> None:
+    """Keeping a model needs no folder for temporary files; opening one does, and is no fault of the model's."""
+    unpacked = "cannot be unpacked into the folder for temporary files: "
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+        bundle.save(trained, tmp_path / "model.serfuse")
+        with pytest.raises(ModelFileError, match=rf"{unpacked}No such.*TMPDIR"):
+            bundle.load(kept)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.serfuse"]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(WriteError, match="no space left"):
+            bundle.save(trained, tmp_path / "other.serfuse")
+        with pytest.raises(ModelFileError, match=f"{unpacked}File too large"):
+            bundle.load(kept)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in tmp_path.iterdir()] == ["model.serfuse"]
+    assert bundle.read_card(tmp_path / "model.serfuse") == trained.card

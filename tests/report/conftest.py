@@ -9,7 +9,7 @@ import soundfile
 from serfuse.corpora.base import Clip, Corpus
 from serfuse.experiment import config as configs
 from serfuse.experiment.dataset import load_dataset
-from serfuse.runs import execution
+from serfuse.runs import execution, reading
 from serfuse.store import AudioFacts, EmbeddingStore
 from serfuse.store.key import EmbeddingKey
 
@@ -47,6 +47,8 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
             values |= {"training.epochs": 2}
         config = configs.from_dict(configs.assign(configs.shipped(model), values))
         execution.execute(config, load_dataset(config, store), root / name)
+        # As runs before 0.2, which have none: the tests change files, and ask what a report then says.
+        (root / name / reading.DIGESTS).unlink()
     return root
 
 

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from serfuse.cli import main
 from serfuse.corpora.base import Clip, Corpus
 from serfuse.errors import RunError
+from serfuse.metrics.confusion import confusion
 from serfuse.report import alt_texts, mistakes, page, sentences, tables
 from serfuse.report import fold_tables as fold_table
 from serfuse.report import runs as folders_of
@@ -218,6 +219,9 @@ def test_the_confidence_of_a_mistake_is_that_of_what_was_predicted(folders: list
     table[columns] = [0.7, 0.1, 0.15, 0.05]
     table["label"], table["predicted"] = "anger", "neutral"
     table.to_csv(folder / "predictions.csv", index=False)
+    found = metrics(folder)
+    found["pooled"]["confusion"] = confusion(table["label"], table["predicted"], found["classes"])
+    (folder / "metrics.json").write_text(json.dumps(found), "utf-8")
     (run,) = folders_of.read([folder])
     assert {item.confidence for item in mistakes.worst(run, None)} == {0.15}
 

@@ -1,6 +1,7 @@
 """Folds of others: a fold column, an EmoBox folder."""
 
 import json
+import os
 
 import pandas as pd
 import pytest
@@ -161,7 +162,7 @@ def test_emobox_errors_say_what_is_wrong(tmp_path):
         folds.split(data, "given", folder=root)
     file.unlink()
     file.mkdir()
-    with pytest.raises(SplitError, match=r"x_test_fold_1.jsonl cannot be read: Is a directory"):
+    with pytest.raises(SplitError, match=r"x_test_fold_1.jsonl is not a file"):
         folds.split(data, "given", folder=root)
     with pytest.raises(SplitError, match="Use the split 'given'"):
         folds.split(data, "random", folder=root)
@@ -173,3 +174,25 @@ def test_given_parts_and_other_values_are_not_mixed():
     data["fold"] = ["train", "test", "unlabelled"] * (len(data) // 3)
     with pytest.raises(SplitError, match=r"names of parts \(test, train\) and others \(unlabelled\)"):
         folds.split(data, "given")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "large", "line", "folder"])
+def test_what_is_no_list_of_clips_is_refused_at_once(tmp_path, tables, kind):
+    """A pipe that nobody writes to, a device that never ends, a file of 100 GB, a line that unpacks to gigabytes."""
+    data = tables["emodb"]
+    root = emobox(tmp_path / "emodb", data, folds_of=[data["id"].tolist()[:20]])
+    path = root / "fold_1" / "emodb_test_fold_1.jsonl"
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "line":
+        path.write_text("[" + "[]," * 400_000 + "[]]")
+    else:
+        with path.open("wb") as sparse:
+            sparse.truncate(100 << 30)
+    with pytest.raises(SplitError, match=rf"{path.name}.*(is not a file|larger than|is too long)"):
+        folds.split(data, "given", folder=root)
