@@ -5,6 +5,13 @@ asks whether the fusion is above the single run on the informative one: the inte
 `serfuse compare` (bootstrap over speakers) above zero at 95 %. A gain is claimed in at most 2.5 % of the studies if the
 evaluation keeps its level. With `--informative 0` every input is noise, the single run's as well.
 
+Measured so far: with one informative input 0 of 16 studies claim a gain for `late` and `stacked`
+(they lose 2 to 4 points
+on average). With noise alone, two inputs, 8 speakers and 9 clips each, 9 of 67 do for `late`: held-out predictions of
+chance-level models are correlated over the folds, whose training parts overlap, and a bootstrap
+over the tested speakers
+cannot see it. So the interval does not keep its level between two models that both know nothing.
+
     python benchmarks/noise.py --studies 200 --model late --model stacked
 """
 
