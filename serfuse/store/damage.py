@@ -1,0 +1,36 @@
+"""Files of the store that cannot be trusted, and what to do about them."""
+
+import shlex
+from pathlib import Path
+
+from ..errors import StoreError
+
+
+class DamageError(StoreError):
+    """A file of the store is not as it was written.
+
+    Attributes:
+        path: which file.
+    """
+
+    def __init__(self, path: Path, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+def repair_command(root: Path) -> str:
+    """The command that mends a store."""
+    return shlex.join(["serfuse", "store", "repair", "--store", str(root)])
+
+
+def first_line(error: Exception) -> str:
+    """What to quote of an error of another library."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def unknown_format(path: Path, found: object) -> StoreError:
+    """The error of a file whose format this version does not know."""
+    return StoreError(
+        f"{path} has the format {found!r}, which this version of serfuse does not know: a later one wrote it. Use that "
+        "version; nothing was changed."
+    )
