@@ -21,6 +21,7 @@ COMMANDS = {
     "report": "Write runs as one self-contained page, or as Markdown, CSV or LaTeX.",
     "train": "Train the model of a run on all clips, and keep it as one file.",
     "predict": "Say which emotion a trained model hears in audio files.",
+    "store": "Look into the store: info, verify, repair, compact, convert, export, import, diff, gc.",
     "list": "Show encoders, corpora, models, splits, metrics, or what the store holds.",
 }
 

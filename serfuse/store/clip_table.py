@@ -118,6 +118,7 @@ def _read(path: Path) -> tuple[pa.Table, str]:
             path,
             f"The table {path} cannot be read ({first_line(error)}). Delete it, or set it aside with `{command}`, "
             "and run `serfuse extract` again; the embeddings stay.",
+            first_line(error),
         ) from error
     lacking = [name for name in (*_COLUMNS, *STAMP_COLUMNS) if name not in table.column_names]
     if lacking:

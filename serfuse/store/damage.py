@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 from ..errors import StoreError
 
@@ -11,11 +12,15 @@ class DamageError(StoreError):
 
     Attributes:
         path: which file.
+        reason: what is wrong with it, without advice.
     """
 
-    def __init__(self, path: Path, message: str) -> None:
+    def __init__(self, path: Path, message: str, reason: str = "") -> None:
         super().__init__(message)
-        self.path = path
+        self.path, self.reason = path, reason or message
+
+    def __reduce__(self) -> tuple[Any, ...]:  # it crosses processes
+        return type(self), (self.path, str(self), self.reason)
 
 
 def repair_command(root: Path) -> str:

@@ -29,7 +29,7 @@ def read(path: Path, cure: str = "Delete it and run `serfuse extract` again.") -
     """
     data, whole = parsed(path, cure)
     if not whole:
-        raise DamageError(path, f"The file {path} was changed, or is damaged. {cure}")
+        raise DamageError(path, f"The file {path} was changed, or is damaged. {cure}", "it is not as it was written")
     return data
 
 
@@ -44,7 +44,9 @@ def parsed(path: Path, cure: str) -> tuple[dict[str, Any], bool]:
         broken = seal.broken(raw)
         data = json.loads(raw.decode())
     except (OSError, ValueError, RecursionError) as error:
-        raise DamageError(path, f"The file {path} cannot be read ({first_line(error)}). {cure}") from error
+        raise DamageError(
+            path, f"The file {path} cannot be read ({first_line(error)}). {cure}", first_line(error)
+        ) from error
     if not isinstance(data, dict):
         raise DamageError(path, f"The file {path} is damaged. {cure}")
     made = data.pop("format", 1)
@@ -69,3 +71,8 @@ def text(content: Mapping[str, Any], indent: int = 2) -> str:
     """What `write` puts into a file."""
     whole = json.dumps({"format": FORMAT, **content, seal.NAME: seal.BLANK}, ensure_ascii=False, indent=indent) + "\n"
     return seal.sealed(whole.encode(errors="backslashreplace")).decode()
+
+
+def format_of(path: Path) -> int:
+    """The format of a file that `read` accepts."""
+    return int(json.loads(path.read_text(encoding="utf-8")).get("format", 1))

@@ -6,7 +6,7 @@ import platform
 import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import metadata
@@ -121,6 +121,7 @@ class KeyFolder:
         ids: pa.Array,
         audio: pa.Array,
         observer: Observer,
+        stamp: str = "",
     ) -> Path:
         """A part of rows of other parts, which were verified; `number` and `row` say which, in order."""
         size = parts[0].size
@@ -139,7 +140,7 @@ class KeyFolder:
                 observer.advance(start + len(found))
 
         with observer.working(f"{self.key.folder}: writing", len(row), "row"):
-            return self._write_part(size, groups(), several=len(row) > step)
+            return self._write_part(size, groups(), several=len(row) > step, stamp=stamp)
 
     def parts(self) -> list[Part]:
         """All parts in the order of their names. A compaction beside may take parts away: then it looks again.
@@ -257,10 +258,53 @@ class KeyFolder:
                 "clips (--pad SECONDS)."
             )
 
-    def _write_part(self, size: int, groups: Iterable[tuple], *, several: bool) -> Path:
+    def salvage(self, part: Part, whole: np.ndarray) -> Path | None:
+        """Write the whole rows of a damaged part as a part of their own, which counts as old as the damaged one.
+
+        Args:
+            part: whose ids and audio identities are whole.
+            whole: which rows' vectors are, bool.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        row = np.flatnonzero(whole)
+        if not len(row):
+            return None
+        ids, audio = (array.take(pa.array(row)) for array in part.texts())
+        begin = part.path.name.split("-")[1]
+        number = np.zeros(len(row), np.int32)
+        return self._write_rows([part], number, row, ids, audio, Observer(), stamp=begin)
+
+    def without(self, stale: Callable[[pa.Array, pa.Array], np.ndarray]) -> int:
+        """Write parts anew without rows that are not wanted any more.
+
+        Args:
+            stale: which rows of ids and audio identities to leave out, bool.
+
+        Returns:
+            how many rows were left out.
+
+        Raises:
+            StoreError: a part is damaged, or the store cannot be written.
+        """
+        gone = 0
+        for part in self.parts():
+            out = stale(*part.texts())
+            if not out.any():
+                continue
+            if bad := part.bad_blocks():
+                raise part.damaged(f"bytes between {bad[0][0]} and {bad[0][1]} are not those that were written")
+            self.salvage(part, ~out)
+            part.path.unlink(missing_ok=True)
+            gone += int(out.sum())
+        sync(self.folder)
+        return gone
+
+    def _write_part(self, size: int, groups: Iterable[tuple], *, several: bool, stamp: str = "") -> Path:
         notes = {KEY: self.key.digest, KIND: json.dumps(self.key.to_dict(), sort_keys=True)}
         # The time first, so that of two rows for the same audio the later one is read last; then what makes it unique.
-        name = f"part-{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}.parquet"
+        name = f"part-{stamp or f'{time.time_ns():020d}'}-{os.getpid()}-{secrets.token_hex(4)}.parquet"
         write = partial(part_writing.write, size=size, notes=notes, groups=groups, several=several)
         write_atomic(self.folder / name, write)
         return self.folder / name
@@ -319,11 +363,13 @@ def read_key(path: Path) -> tuple[EmbeddingKey, int]:
             path,
             f"The file {path} is not a key that this version of serfuse knows ({first_line(error)}). Mend it with "
             f"`{command}`, or use the version of serfuse that made it.",
+            first_line(error),
         ) from error
     if not whole or key.folder != path.parent.name:
         raise DamageError(
             path,
             f"The file {path} was changed, or its folder renamed: it describes {key.folder}. Mend it with `{command}`.",
+            "it is not as it was written",
         )
     return key, vector_size
 

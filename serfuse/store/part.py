@@ -5,7 +5,7 @@ import json
 import mmap
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import StoreError
-from ..progress import Observer
 from . import blocks, parquet, seal
 from .damage import DamageError, first_line, repair_command, unknown_format
 from .part_writing import ALIGNMENT, FORMAT, MAGIC
@@ -137,7 +136,9 @@ class Part:
                 ids.validate(full=True)  # names that are not UTF-8
             return ids, audio
 
-    def read(self, rows: np.ndarray, into: np.ndarray, at: np.ndarray, moved: Any = None) -> None:
+    def read(
+        self, rows: np.ndarray, into: np.ndarray, at: np.ndarray, moved: Callable[[int], object] | None = None
+    ) -> None:
         """Read some rows, verified, at the speed of the disk.
 
         Args:
@@ -169,7 +170,7 @@ class Part:
                     if moved is not None:
                         moved(end - begin)
 
-    def check_rows(self, begin: int, end: int, moved: Any = None) -> None:
+    def check_rows(self, begin: int, end: int, moved: Callable[[int], object] | None = None) -> None:
         """Verify the vectors of the rows from `begin` to `end`, and keep none of them; as `read`."""
         rows = np.arange(begin, end)
         with self._guarded(), FileIO(str(self.path)) as file:
@@ -198,11 +199,11 @@ class Part:
                     del found
                     first += count
 
-    def bad_blocks(self, observer: Observer | None = None) -> list[tuple[int, int]]:
+    def bad_blocks(self, moved: Callable[[int], object] | None = None) -> list[tuple[int, int]]:
         """Read every byte, and find those that are not as they were written.
 
         Args:
-            observer: is told of every few megabytes, in bytes.
+            moved: is called with the number of bytes read, every few megabytes.
 
         Returns:
             ranges of bytes. Of the first format, which has no sums of its own, an error is all there is.
@@ -211,7 +212,6 @@ class Part:
             DamageError: it cannot be read at all.
             FileNotFoundError: it is not there any more.
         """
-        observer = observer or Observer()
         bad: list[tuple[int, int]] = []
         with self._guarded():
             if self.format == 1:
@@ -225,7 +225,8 @@ class Part:
                     first = begin // blocks.BYTES
                     for block in np.flatnonzero(found != self._sums[first : first + len(found)]) + first:
                         bad.append((int(block) * blocks.BYTES, min((int(block) + 1) * blocks.BYTES, self._data)))
-                    observer.advance()
+                    if moved is not None:
+                        moved(end - begin)
         return bad
 
     def rows_in(self, ranges: list[tuple[int, int]]) -> tuple[bool, np.ndarray]:
@@ -322,6 +323,7 @@ class Part:
             f"`{repair_command(self.path.parent.parent.parent)}`, which keeps the rows that are whole and names the "
             "clips to extract again. (Delete that file by hand, and all the clips it held are computed anew by "
             "`serfuse extract`.)",
+            reason,
         )
 
 

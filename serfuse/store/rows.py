@@ -1,6 +1,6 @@
 """Which rows of which parts are asked for, and reading them into one array."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,7 +72,7 @@ class Selection:
                 self.parts[number].read(row[at], matrix, at, moved)
         return matrix
 
-    def _mapped(self, part: Part, rows: np.ndarray, moved: object) -> np.ndarray | None:
+    def _mapped(self, part: Part, rows: np.ndarray, moved: Callable[[int], object]) -> np.ndarray | None:
         stretches = part.run(rows)
         found = mapped(part.path, stretches, self.size) if stretches else None
         if found is not None:

@@ -36,7 +36,7 @@ from . import clip_table, heard, json_file, selection
 from .damage import repair_command
 from .heard import Heard
 from .key import EmbeddingKey
-from .key_folder import NAME, KeyFolder, make_durable, read_key
+from .key_folder import KEY_FILE, NAME, KeyFolder, make_durable, read_key
 from .part import one_array
 from .records import AudioFacts, FileStamp, Skipped
 from .rows import numbers
@@ -97,7 +97,10 @@ class EmbeddingStore:
         Raises:
             StoreError: a name that cannot be a folder's, or a store that cannot be written.
         """
-        make_durable(self._folder(corpus))
+        folder = self._folder(corpus)
+        make_durable(folder)
+        for place in (folder, *(path.parent for path in folder.glob(f"*/{KEY_FILE}"))):
+            remove_stale(place)
 
     @_writing()
     def write_corpus(
@@ -293,6 +296,9 @@ class EmbeddingStore:
 
     def command(self, corpus: str, encoder: str, settings: Mapping[str, Any] | None = None) -> str:
         """The `serfuse extract` command that makes embeddings, as far as the store knows it."""
+        if str((settings or {}).get("weights", "")).startswith("imported:"):
+            words = ["serfuse", "store", "import", "FILE", "--corpus", corpus, "--name", encoder]
+            return shlex.join([*words, "--store", str(self.root)])
         source = self.corpus_info(corpus).get("source", {})
         words = ["serfuse", "extract", "--corpus", source.get("corpus", corpus), "--data", source.get("data", "DIR")]
         if source.get("name"):
