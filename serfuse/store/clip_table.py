@@ -75,14 +75,14 @@ def write(path: Path, table: pa.Table, info: str) -> None:
     write_atomic(path, lambda file: file.write(seal.sealed(buffer.getvalue())))
 
 
-def read(path: Path) -> pa.Table:
-    """The table in a file.
+def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table in a file, or some of its columns.
 
     Raises:
         DamageError: it is not as it was written, or claims more than it can hold.
         StoreError: its format is unknown.
     """
-    return _read(path)[0]
+    return _read(path, columns)[0]
 
 
 def info(path: Path) -> str:
@@ -94,7 +94,7 @@ def info(path: Path) -> str:
     return _read(path)[1]
 
 
-def _read(path: Path) -> tuple[pa.Table, str]:
+def _read(path: Path, columns: Sequence[str] | None = None) -> tuple[pa.Table, str]:
     command = repair_command(path.parent.parent)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -110,7 +110,7 @@ def _read(path: Path) -> tuple[pa.Table, str]:
             raise ValueError("it is not as it was written")
         if form not in ("1", str(FORMAT)):
             raise unknown_format(path, form)
-        table = parquet.table(path, None, _FLOOR_BYTES + _MOST_RATIO * len(data))
+        table = parquet.table(path, columns, _FLOOR_BYTES + _MOST_RATIO * len(data))
     except StoreError:
         raise
     except Exception as error:  # Arrow raises what it likes about bytes that it does not expect
@@ -120,7 +120,7 @@ def _read(path: Path) -> tuple[pa.Table, str]:
             "and run `serfuse extract` again; the embeddings stay.",
             first_line(error),
         ) from error
-    lacking = [name for name in (*_COLUMNS, *STAMP_COLUMNS) if name not in table.column_names]
+    lacking = [name for name in columns or (*_COLUMNS, *STAMP_COLUMNS) if name not in table.column_names]
     if lacking:
         raise DamageError(
             path,

@@ -41,6 +41,7 @@ from .part import one_array
 from .records import AudioFacts, FileStamp, Skipped
 from .rows import numbers
 
+CLIPS = "clips.parquet"
 _TRIES = 50
 
 
@@ -135,7 +136,7 @@ class EmbeddingStore:
         table = clip_table.make([(clip, rows[clip.id]) for clip in corpus.clips])
         with locked(folder):
             remove_stale(folder)
-            path, where = folder / "clips.parquet", folder / "corpus.json"
+            path, where = folder / CLIPS, folder / "corpus.json"
             if where.exists():
                 self._info(corpus.name)  # damaged, or of a later version: nothing is written over it
             old = clip_table.read(path) if path.exists() else None
@@ -200,7 +201,10 @@ class EmbeddingStore:
         Raises:
             StoreError: there is no such corpus, or its table is damaged.
         """
-        frame = self._clip_table(corpus).to_pandas()
+        return self._frame(corpus, self._clip_table(corpus))
+
+    def _frame(self, corpus: str, table: pa.Table) -> pd.DataFrame:
+        frame = table.to_pandas()
         frame = frame.drop(columns=[name for name in clip_table.STAMP_COLUMNS if name in frame])
         if known := self.heard(corpus):
             sounds = {audio: item.sound for audio, item in known.items()}
@@ -211,7 +215,7 @@ class EmbeddingStore:
 
     def known_files(self, corpus: str) -> dict[str, tuple[FileStamp, str, float]]:
         """Files hashed before: `{path: (stamp, content hash, seconds)}`. Empty for an unknown corpus."""
-        if corpus not in self.corpora() or not (self._folder(corpus) / "clips.parquet").exists():
+        if corpus not in self.corpora() or not (self._folder(corpus) / CLIPS).exists():
             return {}
         return clip_table.files(self._clip_table(corpus))
 
@@ -363,7 +367,7 @@ class EmbeddingStore:
         Raises:
             StoreError: there are none, or a part is damaged.
         """
-        return self._steadily(lambda: self._load(self._choose(corpus, key), corpus, key))
+        return self._steadily(lambda: self._load(EmbeddingStore._choose(self, corpus, key), corpus, key))
 
     def _load(self, found: "Chosen", corpus: str, key: EmbeddingKey) -> tuple[list[str], np.ndarray]:
         if not len(found.ids):
@@ -381,8 +385,9 @@ class EmbeddingStore:
         """
         return self._choose(corpus, key)
 
-    def _choose(self, corpus: str, key: EmbeddingKey) -> "Chosen":
-        table = self._clip_table(corpus)
+    def _choose(self, corpus: str, key: EmbeddingKey, table: pa.Table | None = None) -> "Chosen":
+        if table is None:
+            table = clip_table.read(self._existing(corpus) / CLIPS, ["id", "audio"])
         ids, audio = one_array(table["id"]), one_array(table["audio"])
         rows = self._of(corpus, key).select(ids, audio)
         return Chosen(ids.take(pa.array(rows.clips)), rows)
@@ -454,9 +459,10 @@ class EmbeddingStore:
     def _join(
         self, corpus: str, keys: Mapping[str, EmbeddingKey], missing: str
     ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-        clips = self.clips(corpus)
+        table = self._clip_table(corpus)
+        clips = self._frame(corpus, table)
         every = pa.array(clips["id"], pa.large_string(), from_pandas=True)
-        found = {name: self.select(corpus, key) for name, key in keys.items()}
+        found = {name: self._choose(corpus, key, table) for name, key in keys.items()}
         place = {name: numbers(every, chosen.ids) for name, chosen in found.items()}
         dropped: list[dict[str, str]] = []
         unexplained: dict[str, list[str]] = {}
@@ -535,7 +541,7 @@ class EmbeddingStore:
         return folder
 
     def _clip_table(self, corpus: str) -> pa.Table:
-        return clip_table.read(self._existing(corpus) / "clips.parquet")
+        return clip_table.read(self._existing(corpus) / CLIPS)
 
     def _audio(self, corpus: str) -> dict[str, str | None]:
         table = self._clip_table(corpus)

@@ -48,7 +48,7 @@ class CachedStore(EmbeddingStore):
     def _clip_table(self, corpus: str) -> Any:
         return self._once("clips", corpus, super()._clip_table)
 
-    def select(self, corpus: str, key: EmbeddingKey) -> Chosen:
+    def _choose(self, corpus: str, key: EmbeddingKey, table: Any = None) -> Chosen:
         ids, matrix = self.load(corpus, key)
         return Chosen(pa.array(ids, pa.large_string()), _Held(matrix))
 
