@@ -121,6 +121,7 @@ class KeyFolder:
         ids: pa.Array,
         audio: pa.Array,
         observer: Observer,
+        *,
         stamp: str = "",
     ) -> Path:
         """A part of rows of other parts, which were verified; `number` and `row` say which, in order."""

@@ -22,7 +22,7 @@ def store(tmp_path: Path) -> EmbeddingStore:
     return EmbeddingStore(tmp_path / "store")
 
 
-@pytest.mark.parametrize(("count", "size"), [(1, 1), (5, 1), (7, 3), (300, 251), (70_000, 2), (12_000, 768)])
+@pytest.mark.parametrize(("count", "size"), [(1, 1), (5, 1), (7, 3), (300, 251), (12_000, 768)])
 def test_other_readers_find_the_same_rows(store: EmbeddingStore, count: int, size: int) -> None:
     """One row group and several, with checksums that Arrow verifies."""
     matrix = fill(store, count, size, parts=min(count, 3))
@@ -37,6 +37,7 @@ def test_other_readers_find_the_same_rows(store: EmbeddingStore, count: int, siz
         assert list(frame["audio"]) == [f"{name}-1" for name in frame["id"]]
 
 
+@pytest.mark.slow
 def test_many_rows_are_mapped_in_order_and_read_in_any_other(store: EmbeddingStore) -> None:
     """25,000 rows of 768 values in three row groups: 77 MB."""
     matrix = fill(store, 25_000, 768, parts=2)
@@ -50,14 +51,11 @@ def test_many_rows_are_mapped_in_order_and_read_in_any_other(store: EmbeddingSto
     mapped[:] = 0
     np.testing.assert_array_equal(store.load("c", KEY)[1], matrix)
     mapped = store.load("c", KEY)[1]
-    parts_of(store)[0].unlink()
-    np.testing.assert_array_equal(mapped, matrix)
-
-
-def test_a_wrong_byte_in_a_mapped_part_is_found_where_it_is_read(store: EmbeddingStore) -> None:
-    matrix = fill(store, 25_000, 768)
     (part,) = parts_of(store)
     data = bytearray(part.read_bytes())
+    part.unlink()
+    np.testing.assert_array_equal(mapped, matrix)
+    # One wrong byte is found by whoever reads it, and by nobody else.
     place = data.rfind(matrix[17].tobytes())
     data[place + 100] ^= 1
     part.write_bytes(data)
@@ -66,8 +64,7 @@ def test_a_wrong_byte_in_a_mapped_part_is_found_where_it_is_read(store: Embeddin
     assert str(part) in str(caught.value) and caught.value.path == part
     with pytest.raises(DamageError):
         store.look_up("c", KEY, ["k000017"])
-    ids = [f"k{n:06d}" for n in range(0, 25_000, 500)]
-    far = [name for name in ids if data.rfind(matrix[int(name[1:])].tobytes()) // blocks.BYTES != place // blocks.BYTES]
+    far = [f"k{n:06d}" for n in range(17 + blocks.BYTES // 3072, 25_000, 500)]
     np.testing.assert_array_equal(store.look_up("c", KEY, far), matrix[[int(name[1:]) for name in far]])
 
 
