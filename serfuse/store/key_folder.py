@@ -137,7 +137,7 @@ class KeyFolder:
                     at = np.flatnonzero(number[some] == one)
                     at = at[np.argsort(row[some][at], kind="stable")]
                     parts[one].gather(row[some][at], found, at)
-                yield ids[some].to_pylist(), audio[some].to_pylist(), found
+                yield ids[some], audio[some], found
                 observer.advance(start + len(found))
 
         with observer.working(f"{self.key.folder}: writing", len(row), "row"):
@@ -334,8 +334,10 @@ def _latest(texts: Sequence[tuple[pa.Array, pa.Array]]) -> tuple[np.ndarray, np.
     lengths = [len(pair[0]) for pair in texts]
     number = np.repeat(np.arange(len(texts), dtype=np.int32), lengths)
     row = np.concatenate([np.arange(length) for length in lengths])
-    table = pa.table({"id": ids, "audio": audio, "seq": np.arange(len(ids))})
-    order = pc.sort_indices(table, [(name, "ascending") for name in table.column_names])
+    order = pc.sort_indices(ids)  # stable, as the next one is
+    by_id = ids.take(order)
+    if pc.any(pc.equal(by_id[:-1], by_id[1:])).as_py():  # otherwise, which is the rule, it is enough
+        order = pc.sort_indices(pa.table({"id": ids, "audio": audio}), [("id", "ascending"), ("audio", "ascending")])
     ids, audio = ids.take(order), audio.take(order)
     again = pc.and_(pc.equal(ids[:-1], ids[1:]), pc.equal(audio[:-1], audio[1:]))
     last = np.append(~again.to_numpy(zero_copy_only=False), True)

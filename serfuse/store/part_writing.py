@@ -64,8 +64,8 @@ class PartWriter:
         """Write a row group.
 
         Args:
-            ids: clip ids.
-            hashes: audio identities.
+            ids: clip ids, texts or an Arrow array of large strings.
+            hashes: audio identities, likewise.
             matrix: float32, C-contiguous, shape `(len(ids), size)`.
         """
         if 4 * matrix.size > _MOST_PAGE_BYTES:  # few rows of very long vectors never are
@@ -127,8 +127,9 @@ class PartWriter:
 
     def _strings(self, name: str, texts: Sequence[str]) -> list[Field]:
         """A column of text; returns its metadata."""
-        encoded = [text.encode() for text in texts]
-        page = b"".join([part for text in encoded for part in (binary.pack("<I", len(text)), text)])
+        page = _lengths_and_texts(
+            texts if isinstance(texts, pa.LargeStringArray) else pa.array(texts, pa.large_string())
+        )
         begin = self._sums.size
         self._put(_page_header(len(texts), len(page), zlib.crc32(page)) + page)
         return _column(_BYTE_ARRAY, [name], len(texts), begin, self._sums.size - begin)
@@ -175,6 +176,20 @@ _SCHEMA: list[list[Field]] = [
     [(3, I32, _REPEATED), (4, BINARY, "list"), (5, I32, 1)],
     [(1, I32, _FLOAT), (3, I32, _REQUIRED), (4, BINARY, "element")],
 ]
+
+
+def _lengths_and_texts(texts: pa.LargeStringArray) -> bytes:
+    """Each text in UTF-8 behind its length, which takes four bytes."""
+    _, places, data = texts.buffers()
+    ends = np.frombuffer(places, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    letters = np.frombuffer(data or b"", np.uint8)[ends[0] : ends[-1]]
+    page = np.empty(len(letters) + 4 * len(texts), np.uint8)
+    heads = (ends[:-1] - ends[0] + 4 * np.arange(len(texts)))[:, None] + np.arange(4)
+    is_text = np.ones(len(page), bool)
+    is_text[heads] = False
+    page[heads] = np.diff(ends).astype("<u4").view(np.uint8).reshape(-1, 4)
+    page[is_text] = letters
+    return page.tobytes()
 
 
 def _page_header(count: int, size: int, crc: int) -> bytes:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..atomic_io import locked, remove_stale, write_text
 from ..corpora.base import Corpus
@@ -415,7 +416,9 @@ class EmbeddingStore:
         """
 
         def read() -> np.ndarray:
-            found = self.select(corpus, key)
+            table = clip_table.read(self._existing(corpus) / CLIPS, ["id", "audio"])
+            wanted = pc.is_in(table["id"], value_set=pa.array(clips, pa.string()))
+            found = self._choose(corpus, key, table.filter(wanted))
             at = numbers(pa.array(clips, pa.large_string()), found.ids)
             if (at < 0).any():
                 lacking = [clips[place] for place in np.flatnonzero(at < 0)[:5]]
