@@ -110,7 +110,7 @@ def _read(path: Path, columns: Sequence[str] | None = None) -> tuple[pa.Table, s
             raise ValueError("it is not as it was written")
         if form not in ("1", str(FORMAT)):
             raise unknown_format(path, form)
-        table = parquet.table(path, columns, _FLOOR_BYTES + _MOST_RATIO * len(data))
+        table = parquet.table(path, columns, _FLOOR_BYTES + _MOST_RATIO * len(data), sealed=broken is False)
     except StoreError:
         raise
     except Exception as error:  # Arrow raises what it likes about bytes that it does not expect

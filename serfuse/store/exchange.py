@@ -268,7 +268,7 @@ def _parquet(source: Path) -> Iterator[tuple[list[str], np.ndarray]]:
         claimed = parquet.decoded_bytes(reader.metadata) + 4 * reader.metadata.num_rows * length
         if claimed > most:
             raise ValueError(f"it claims {claimed >> 20} MB, more than {most >> 20} MB")
-        parquet.table(source, columns[:1], most)
+        parquet.table(source, columns[:1], most, sealed=False)
         for batch in reader.iter_batches(batch_size=2048, columns=columns, use_threads=False):
             yield _of_batch(batch, columns)
 

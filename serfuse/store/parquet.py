@@ -36,13 +36,15 @@ def decoded_bytes(metadata: pq.FileMetaData) -> int:
     return sum(group.total_byte_size for group in groups)
 
 
-def table(path: Path, columns: Sequence[str] | None, most: int) -> pa.Table:
+def table(path: Path, columns: Sequence[str] | None, most: int, *, sealed: bool) -> pa.Table:
     """Columns of a file, where a few bytes may stand for gigabytes by way of a dictionary.
 
     Args:
         path: the file.
         columns: their names, `None` for all.
         most: bytes that they may take.
+        sealed: its footer is known to be as it was written. Otherwise it is not asked about single columns: Arrow ends
+            the process over some wrong bytes there ("histogram size mismatch", Arrow 26).
 
     Raises:
         ValueError: they would take more.
@@ -50,14 +52,17 @@ def table(path: Path, columns: Sequence[str] | None, most: int) -> pa.Table:
     with opened(path) as reader:
         metadata, schema = reader.metadata, reader.schema_arrow
         names = list(columns) if columns is not None else schema.names
-        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-        chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
-        chunks = [chunk for chunk in chunks if chunk.path_in_schema in names]
-        claimed = sum(chunk.total_uncompressed_size for chunk in chunks) + 8 * metadata.num_rows * len(names)
+        coded = {name for name in names if pa.types.is_string(schema.field(name).type)}
+        claimed = decoded_bytes(metadata)
+        if sealed:
+            groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+            chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
+            chunks = [chunk for chunk in chunks if chunk.path_in_schema in names]
+            coded &= {chunk.path_in_schema for chunk in chunks if chunk.has_dictionary_page}
+            claimed = sum(chunk.total_uncompressed_size for chunk in chunks)
+        claimed += 8 * metadata.num_rows * len(names)
         if claimed > most:
             raise ValueError(f"it claims to hold {claimed >> 20} MB of text, more than {most >> 20} MB")
-        texts = {name for name in names if pa.types.is_string(schema.field(name).type)}
-        coded = texts & {chunk.path_in_schema for chunk in chunks if chunk.has_dictionary_page}
     with opened(path, coded=sorted(coded)) as reader:
         found = reader.read(columns=names, use_threads=False)
     left = most - claimed

@@ -104,7 +104,7 @@ class Part:
         self.format = 1
         metadata, schema = reader.metadata, reader.schema_arrow
         kind = schema.field("embedding").type
-        if not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32() or not kind.list_size:
+        if not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32() or kind.list_size < 1:
             raise ValueError(f"its column embedding holds {kind}, expected lists of float32 of one length")
         for name in ("id", "audio"):
             if schema.field(name).type not in (pa.string(), pa.large_string()):
@@ -126,7 +126,8 @@ class Part:
                 for begin, end in self._texts:
                     for start in range(begin, end, _SWEEP_BYTES):
                         self._checked(file, start, min(end, start + _SWEEP_BYTES))
-            table = parquet.table(self.path, ["id", "audio"], _FLOOR_BYTES + _MOST_RATIO * self._bytes)
+            most = _FLOOR_BYTES + _MOST_RATIO * self._bytes
+            table = parquet.table(self.path, ["id", "audio"], most, sealed=self.format != 1)
             if any(table[name].null_count for name in table.column_names):
                 raise ValueError("it holds empty cells")
             if table.num_rows != self.rows:

@@ -95,6 +95,10 @@ def select(parts: Sequence[Part], ids: pa.Array, audio: pa.Array) -> Selection:
     owner = np.full(len(ids), -1, np.int32)
     row = np.zeros(len(ids), np.int64)
     for number, part in enumerate(parts):
+        if part.size != parts[0].size:
+            raise part.damaged(
+                f"its vectors have {part.size} values, and those of {parts[0].path.name} {parts[0].size}"
+            )
         have, of = part.texts()
         at = numbers(have, ids)
         known = np.flatnonzero(at >= 0)

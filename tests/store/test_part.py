@@ -146,6 +146,26 @@ def test_rows_of_the_first_format_and_new_ones_stand_side_by_side(tmp_path: Path
     assert store.load("synthetic", key)[1].tobytes() == again.tobytes()
 
 
+def test_a_wrong_byte_in_the_first_format_is_an_error_or_harmless(tmp_path: Path) -> None:
+    """Arrow 26 ends the process over some of them when it is asked about a column."""
+    store = EmbeddingStore(shutil.copytree(COMPATIBLE, tmp_path / "store"))
+    key = store.find("synthetic", "prosody")
+    matrix = store.load("synthetic", key)[1]
+    (part,) = parts_of(store, key, "synthetic")
+    data = part.read_bytes()
+    errors = 0
+    for place in range(len(data) - 1, 0, -13):
+        changed = bytearray(data)
+        changed[place] ^= 0x04
+        part.write_bytes(changed)
+        try:
+            np.testing.assert_array_equal(store.load("synthetic", key)[1], matrix)
+        except StoreError as error:
+            errors += 1
+            assert part.name in str(error)
+    assert errors > 100
+
+
 # --- what others may put there ----------------------------------------------------------------------------------
 
 
