@@ -24,6 +24,7 @@ COMMANDS = {
     "train": "Train the model of a run on all clips, and keep it as one file.",
     "predict": "Say which emotion a trained model hears in audio files.",
     "weights": "Bring the encoders' weights to this machine, list and verify them.",
+    "store": "Look into the store: info, verify, repair, compact, convert, export, import, diff, gc.",
     "list": "Show encoders, corpora, models, splits, metrics, or what the store holds.",
 }
 

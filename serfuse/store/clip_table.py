@@ -1,8 +1,9 @@
 """The table of a corpus' clips: one row each, with labels and what its audio is."""
 
+import io
 import math
+import stat
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,11 +13,15 @@ from ..atomic_io import write_atomic
 from ..corpora.base import Clip
 from ..corpora.remarks import escaped
 from ..errors import StoreError
-from . import parquet
-from .json_file import first_line
+from . import parquet, seal
+from .damage import DamageError, first_line, repair_command, unknown_format
 from .records import AudioFacts, FileStamp
 
 _COLUMNS = ("id", "path", "emotion", "speaker", "text", "fold", "seconds", "audio", "start", "end")
+FORMAT = 2
+_FORMAT, _INFO = "serfuse.format", "serfuse.corpus"
+# What a table may take once it is decoded, where columns of few different texts are small in the file.
+_FLOOR_BYTES, _MOST_RATIO = 1 << 28, 64
 STAMP_COLUMNS = ("_size", "_mtime_ns", "_ctime_ns", "_file_seconds")
 """Columns that only serve to know a file again without reading it."""
 
@@ -52,29 +57,76 @@ def _none_for_nan(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def write(path: Path, table: pa.Table) -> None:
-    """Whole or not at all."""
-    write_atomic(path, partial(pq.write_table, table, compression="zstd", write_page_checksum=True))
+def write(path: Path, table: pa.Table, info: str) -> None:
+    """Whole or not at all, and sealed.
 
-
-def read(path: Path) -> pa.Table:
-    """The table in a file.
+    Args:
+        path: the file.
+        table: from `make`.
+        info: the text of `corpus.json`, which `serfuse store repair` makes anew from here.
 
     Raises:
-        StoreError: it is damaged.
+        WriteError: the file cannot be written.
     """
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(buffer, table.schema, compression="zstd", write_page_checksum=True) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({_FORMAT: str(FORMAT), _INFO: info, seal.NAME: seal.BLANK})
+    write_atomic(path, lambda file: file.write(seal.sealed(buffer.getvalue())))
+
+
+def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table in a file, or some of its columns.
+
+    Raises:
+        DamageError: it is not as it was written, or claims more than it can hold.
+        StoreError: its format is unknown.
+    """
+    return _read(path, columns)[0]
+
+
+def info(path: Path) -> str:
+    """The text of `corpus.json` when the table was written; "" in the first format.
+
+    Raises:
+        DamageError: as `read`.
+    """
+    return _read(path)[1]
+
+
+def _read(path: Path, columns: Sequence[str] | None = None) -> tuple[pa.Table, str]:
+    command = repair_command(path.parent.parent)
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("it is no regular file")
+        data = path.read_bytes()
+        broken = seal.broken(data)
+        if broken:
+            raise ValueError("it is not as it was written")
         with parquet.opened(path) as reader:
-            table = reader.read(use_threads=False)
-    except (OSError, pa.ArrowException, ValueError) as error:
-        raise StoreError(
-            f"The table {path} cannot be read ({first_line(error)}). Delete the file and run `serfuse extract` again; "
-            "the embeddings stay."
+            notes = reader.metadata.metadata or {}
+        form = notes.get(_FORMAT.encode(), b"1").decode()
+        if broken is None and (form == str(FORMAT) or _INFO.encode() in notes):
+            raise ValueError("it is not as it was written")
+        if form not in ("1", str(FORMAT)):
+            raise unknown_format(path, form)
+        table = parquet.table(path, columns, _FLOOR_BYTES + _MOST_RATIO * len(data), sealed=broken is False)
+    except StoreError:
+        raise
+    except Exception as error:  # Arrow raises what it likes about bytes that it does not expect
+        raise DamageError(
+            path,
+            f"The table {path} cannot be read ({first_line(error)}). Delete it, or set it aside with `{command}`, "
+            "and run `serfuse extract` again; the embeddings stay.",
+            first_line(error),
         ) from error
-    lacking = [name for name in (*_COLUMNS, *STAMP_COLUMNS) if name not in table.column_names]
+    lacking = [name for name in columns or (*_COLUMNS, *STAMP_COLUMNS) if name not in table.column_names]
     if lacking:
-        raise StoreError(f"The table {path} has no column {', '.join(lacking)}. Delete it and extract again.")
-    return table
+        raise DamageError(
+            path,
+            f"The table {path} has no column {', '.join(lacking)}. Set it aside with `{command}` and extract again.",
+        )
+    return table.replace_schema_metadata(None), notes.get(_INFO.encode(), b"").decode()
 
 
 def files(table: pa.Table) -> dict[str, tuple[FileStamp, str, float]]:

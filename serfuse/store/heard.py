@@ -1,16 +1,13 @@
 """What decoding a corpus' clips told of them: a digest of the samples, and remarks on their quality."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..atomic_io import write_text
-from ..errors import StoreError
 from . import json_file
+from .damage import DamageError
 
 NAME = "heard.json"
-_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -41,10 +38,10 @@ def read(path: Path) -> dict[str, Heard]:
             for audio, (sound, remarks) in content.items()
         }
     except (AttributeError, TypeError, ValueError):
-        raise StoreError(f"The file {path} is damaged. Delete it and run `serfuse extract` again.") from None
+        raise DamageError(path, f"The file {path} is damaged. Delete it and run `serfuse extract` again.") from None
 
 
 def write(path: Path, content: Mapping[str, Heard]) -> None:
     """Whole or not at all."""
     clips = {audio: [item.sound, [list(remark) for remark in item.remarks]] for audio, item in sorted(content.items())}
-    write_text(path, json.dumps({"format": _FORMAT, "clips": clips}, ensure_ascii=False, indent=0) + "\n")
+    json_file.write(path, {"clips": clips}, indent=0)

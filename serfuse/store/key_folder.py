@@ -6,25 +6,31 @@ import platform
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
-from ..atomic_io import locked, make_folder, remove_stale, write_atomic, write_text
-from ..errors import StoreError
-from . import json_file, parquet
+from ..atomic_io import locked, make_durable_folder, make_folder, remove_stale, sync, write_atomic
+from ..errors import StoreError, WriteError
+from ..progress import Observer
+from . import json_file, part_writing, rows
+from .damage import DamageError, first_line, repair_command
 from .key import EmbeddingKey
+from .part import KEY, KIND, Part
+from .part_writing import FORMAT
 from .records import Skipped
+from .rows import Selection
 
-FORMAT = 1
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_DIGEST = b"serfuse.key"
+KEY_FILE, SKIPPED = "key.json", "skipped.json"
+_TRIES = 50
 _MADE_WITH = ("serfuse", "numpy", "pyarrow", "soundfile", "soxr", "torch", "transformers")
 
 
@@ -62,95 +68,189 @@ class KeyFolder:
         if bad.any():
             raise StoreError(f"The embedding of clip {ids[int(np.argmax(bad))]!r} holds values that are not finite.")
         self._write_key(matrix.shape[1])
-        self._write_part(list(ids), list(hashes), matrix)
+        step = part_writing.group_rows(matrix.shape[1])
+        groups = (
+            (ids[at : at + step], hashes[at : at + step], matrix[at : at + step]) for at in range(0, len(ids), step)
+        )
+        self._write_part(matrix.shape[1], groups, several=len(ids) > step)
 
-    def compact(self) -> None:
-        """Bring all rows of a key into one part.
+    def compact(self, observer: Observer | None = None) -> None:
+        """Bring all rows of a key into one part, sorted by clip and audio, in memory that does not grow with them.
 
-        Parts are removed only after a durable part holds their rows, so this is safe beside other writers, and
-        beside another compaction.
+        Parts of the first format are written anew in the present one. Nothing is done where there is just one part, of
+        the present format.
+
+        Args:
+            observer: hears of the rows that are written.
 
         Raises:
-            StoreError: a part is damaged, or the store cannot be written.
+            DamageError: a part is damaged.
+            StoreError: the store cannot be written.
         """
-        parts = self.parts(["id", "audio", "embedding"])
-        if len(parts) < 2:
-            return
-        rows: dict[tuple[str, str], np.ndarray] = {}
-        for _, part in parts:
-            matrix = to_matrix(part)
-            pairs = zip(part["id"].to_pylist(), part["audio"].to_pylist(), strict=True)
-            rows.update(zip(pairs, matrix, strict=True))
-        order = sorted(rows)
-        self._write_part([pair[0] for pair in order], [pair[1] for pair in order], np.stack([rows[p] for p in order]))
-        for path, _ in parts:
+        for _ in range(_TRIES):
+            try:
+                parts = self.parts()
+                if not parts or (len(parts) == 1 and parts[0].format == FORMAT):
+                    return
+                self._compact(parts, observer or Observer())
+                return
+            except FileNotFoundError:
+                continue
+        raise self._restless()
+
+    def _compact(self, parts: list[Part], observer: Observer) -> None:
+        order = _latest([part.texts() for part in parts])
+        for part in parts:
+            if bad := part.bad_blocks():
+                raise part.damaged(f"bytes between {bad[0][0]} and {bad[0][1]} are not those that were written")
+        path = self._write_rows(parts, *order, observer)
+        written = Part(path)
+        if written.rows != len(order[0]) or written.owner != self.key.digest:
+            raise StoreError(f"The part {path} was not written as it should. The parts before it are kept.")
+        for part in parts:
             with suppress(OSError):
-                path.unlink(missing_ok=True)
+                part.path.unlink(missing_ok=True)
+        sync(self.folder)
         remove_stale(self.folder)
 
-    def parts(self, columns: list[str]) -> list[tuple[Path, pa.Table]]:
+    def _write_rows(
+        self,
+        parts: Sequence[Part],
+        number: np.ndarray,
+        row: np.ndarray,
+        ids: pa.Array,
+        audio: pa.Array,
+        observer: Observer,
+        *,
+        stamp: str = "",
+    ) -> Path:
+        """A part of rows of other parts, which were verified; `number` and `row` say which, in order."""
+        size = parts[0].size
+        step = part_writing.group_rows(size)
+
+        def groups() -> Iterator[tuple]:
+            buffer = np.empty((min(step, len(row)), size), np.float32)
+            for start in range(0, len(row), step):
+                some = slice(start, start + step)
+                found = buffer[: len(row[some])]
+                for one in np.unique(number[some]):
+                    at = np.flatnonzero(number[some] == one)
+                    at = at[np.argsort(row[some][at], kind="stable")]
+                    parts[one].gather(row[some][at], found, at)
+                yield ids[some], audio[some], found
+                observer.advance(start + len(found))
+
+        with observer.working(f"{self.key.folder}: writing", len(row), "row"):
+            return self._write_part(size, groups(), several=len(row) > step, stamp=stamp)
+
+    def parts(self) -> list[Part]:
         """All parts in the order of their names. A compaction beside may take parts away: then it looks again.
 
         Raises:
-            StoreError: a part is damaged, or parts keep coming and going.
+            DamageError: a part is damaged.
+            StoreError: a part is of another key or format, or parts keep coming and going.
         """
-        for _ in range(50):
+        for _ in range(_TRIES):
             try:
-                return [(path, self._read_part(path, columns)) for path in sorted(self.folder.glob("part-*.parquet"))]
+                return [self._part(path) for path in self.paths()]
             except FileNotFoundError:
                 continue
-        raise StoreError(f"The parts in {self.folder} keep changing while they are read. Wait for the other process.")
+        raise self._restless()
+
+    def paths(self) -> list[Path]:
+        """The files of all parts, in the order in which they were written."""
+        return sorted(self.folder.glob("part-*.parquet"))
+
+    def select(self, ids: pa.Array, audio: pa.Array) -> Selection:
+        """The rows of clips as their audio is now; see `rows.select`.
+
+        Raises:
+            DamageError: a part is damaged.
+            StoreError: parts keep coming and going.
+        """
+        for _ in range(_TRIES):
+            try:
+                return rows.select(self.parts(), ids, audio)
+            except FileNotFoundError:
+                continue
+        raise self._restless()
+
+    def texts(self) -> list[tuple[pa.Array, pa.Array]]:
+        """Clip ids and audio identities of every part; as `select`."""
+        for _ in range(_TRIES):
+            try:
+                return [part.texts() for part in self.parts()]
+            except FileNotFoundError:
+                continue
+        raise self._restless()
+
+    def _part(self, path: Path) -> Part:
+        part = Part(path)
+        if part.owner != self.key.digest:
+            raise StoreError(
+                f"The part {path} holds embeddings of another kind ({part.owner or 'unknown'}, not {self.key.digest}). "
+                "It does not belong into this folder; move it away."
+            )
+        return part
+
+    def _restless(self) -> StoreError:
+        return StoreError(f"The parts in {self.folder} keep changing while they are read. Wait for the other process.")
 
     def skipped(self) -> list[Skipped]:
         """Clips recorded as unusable by this encoder, whatever their audio is now.
 
         Raises:
-            StoreError: the record is damaged.
+            StoreError: the record is damaged, or its format unknown.
         """
-        path = self.folder / "skipped.json"
+        path = self.folder / SKIPPED
         if not path.exists():
             return []
         try:
             return [Skipped(**item) for item in json_file.read(path)["skipped"]]
         except (KeyError, TypeError) as error:
-            raise StoreError(f"The file {path} is damaged ({error!r}). Delete it and extract again.") from error
+            raise DamageError(path, f"The file {path} is damaged ({error!r}). Delete it and extract again.") from error
 
     def record_skipped(self, items: Sequence[Skipped]) -> None:
         """Replace the record of skipped clips.
 
         Raises:
-            StoreError: the store cannot be written.
+            StoreError: the store cannot be written, or holds a record of an unknown format.
         """
-        path = self.folder / "skipped.json"
+        path = self.folder / SKIPPED
         if not items and not path.exists():
             return
         make_folder(self.folder)
+        if path.exists():
+            self.skipped()
         ordered = sorted(items, key=lambda item: item.clip)
-        write_text(path, json.dumps({"skipped": [vars(item) for item in ordered]}, indent=2, ensure_ascii=False) + "\n")
+        json_file.write(path, {"skipped": [vars(item) for item in ordered]})
 
     def size(self) -> tuple[int, int]:
-        """Length of its vectors, and bytes on disk."""
-        parts = sorted(self.folder.glob("part-*.parquet"))
-        if parts and not (self.folder / "key.json").exists():  # deleted, as the message about a damaged one says
-            self._write_key(to_matrix(self._read_part(parts[0], ["embedding"])).shape[1])
-        _, vector_size = read_key(self.folder / "key.json")
-        return vector_size, sum(path.stat().st_size for path in self.folder.glob("part-*.parquet"))
+        """Length of its vectors, and bytes on disk.
+
+        Raises:
+            DamageError: `key.json`, or the part it would be made from, is damaged.
+            StoreError: parts keep coming and going.
+        """
+        for _ in range(_TRIES):
+            try:
+                paths = self.paths()
+                if paths and not (self.folder / KEY_FILE).exists():  # deleted, as the message about a damaged one says
+                    self._write_key(self._part(paths[0]).size)
+                _, vector_size = read_key(self.folder / KEY_FILE)
+                return vector_size, sum(path.stat().st_size for path in paths)
+            except FileNotFoundError:
+                continue
+        raise self._restless()
 
     def _write_key(self, vector_size: int) -> None:
         if not NAME.fullmatch(self.key.encoder):
             raise StoreError(f"{self.key.encoder!r} cannot name an encoder.")
-        path = self.folder / "key.json"
-        make_folder(self.folder)
+        path = self.folder / KEY_FILE
+        make_durable(self.folder)
         with locked(self.folder):
             if not path.exists():
-                data = {
-                    "format": FORMAT,
-                    "digest": self.key.digest,
-                    "key": self.key.to_dict(),
-                    "vector_size": vector_size,
-                    "made_with": _made_with(),
-                }
-                write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+                json_file.write(path, key_content(self.key, vector_size))
         _, there = read_key(path)
         if there != vector_size:
             raise StoreError(
@@ -159,63 +259,120 @@ class KeyFolder:
                 "clips (--pad SECONDS)."
             )
 
-    def _write_part(self, ids: list[str], hashes: list[str], matrix: np.ndarray) -> None:
-        embedding = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1), pa.float32()), matrix.shape[1])
-        table = pa.table(
-            {"id": pa.array(ids, pa.string()), "audio": pa.array(hashes, pa.string()), "embedding": embedding}
-        ).replace_schema_metadata({_DIGEST: self.key.digest.encode()})
+    def salvage(self, part: Part, whole: np.ndarray) -> Path | None:
+        """Write the whole rows of a damaged part as a part of their own, which counts as old as the damaged one.
+
+        Args:
+            part: whose ids and audio identities are whole.
+            whole: which rows' vectors are, bool.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        row = np.flatnonzero(whole)
+        if not len(row):
+            return None
+        ids, audio = (array.take(pa.array(row)) for array in part.texts())
+        begin = part.path.name.split("-")[1]
+        number = np.zeros(len(row), np.int32)
+        return self._write_rows([part], number, row, ids, audio, Observer(), stamp=begin)
+
+    def without(self, stale: Callable[[pa.Array, pa.Array], np.ndarray]) -> int:
+        """Write parts anew without rows that are not wanted any more.
+
+        Args:
+            stale: which rows of ids and audio identities to leave out, bool.
+
+        Returns:
+            how many rows were left out.
+
+        Raises:
+            StoreError: a part is damaged, or the store cannot be written.
+        """
+        gone = 0
+        for part in self.parts():
+            out = stale(*part.texts())
+            if not out.any():
+                continue
+            if bad := part.bad_blocks():
+                raise part.damaged(f"bytes between {bad[0][0]} and {bad[0][1]} are not those that were written")
+            self.salvage(part, ~out)
+            part.path.unlink(missing_ok=True)
+            gone += int(out.sum())
+        sync(self.folder)
+        return gone
+
+    def _write_part(self, size: int, groups: Iterable[tuple], *, several: bool, stamp: str = "") -> Path:
+        notes = {KEY: self.key.digest, KIND: json.dumps(self.key.to_dict(), sort_keys=True)}
         # The time first, so that of two rows for the same audio the later one is read last; then what makes it unique.
-        name = f"part-{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}.parquet"
-        write = partial(pq.write_table, table, compression="zstd", use_dictionary=False, write_page_checksum=True)
+        name = f"part-{stamp or f'{time.time_ns():020d}'}-{os.getpid()}-{secrets.token_hex(4)}.parquet"
+        write = partial(part_writing.write, size=size, notes=notes, groups=groups, several=several)
         write_atomic(self.folder / name, write)
-
-    def _read_part(self, path: Path, columns: list[str]) -> pa.Table:
-        try:
-            with parquet.opened(path) as reader:
-                owner = (reader.schema_arrow.metadata or {}).get(_DIGEST, b"").decode()
-                table = reader.read(columns=columns, use_threads=False)
-            if any(table[name].null_count for name in columns):
-                raise ValueError("it holds empty cells")
-        except FileNotFoundError:
-            raise
-        except (OSError, pa.ArrowException, ValueError, KeyError) as error:
-            raise StoreError(
-                f"The part {path} is damaged ({json_file.first_line(error)}). Delete that file and run the same "
-                "`serfuse extract` again: only the clips it held are computed anew."
-            ) from error
-        if owner != self.key.digest:
-            raise StoreError(
-                f"The part {path} holds embeddings of another kind ({owner or 'unknown'}, not {self.key.digest}). It "
-                "does not belong into this folder; move it away."
-            )
-        return table
+        return self.folder / name
 
 
-def to_matrix(part: pa.Table) -> np.ndarray:
-    """The embeddings of a part, (N, D) float32."""
-    size = part.schema.field("embedding").type.list_size
-    chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in part["embedding"].chunks]
-    return np.concatenate(chunks).reshape(-1, size) if chunks else np.empty((0, size), np.float32)
+def make_durable(folder: Path) -> None:
+    """`make_folder`, with the names of the folder and of its parents on the disk as well.
+
+    Raises:
+        WriteError: it cannot be created or written.
+    """
+    try:
+        make_durable_folder(folder)
+    except OSError as error:
+        raise WriteError(folder, error.strerror or str(error)) from error
+    make_folder(folder)
+
+
+def _latest(texts: Sequence[tuple[pa.Array, pa.Array]]) -> tuple[np.ndarray, np.ndarray, pa.Array, pa.Array]:
+    """The rows of parts, sorted by clip and audio; of several for the same audio, the last.
+
+    Returns:
+        the number of the part and the row in it, clip id and audio identity of each.
+    """
+    ids, audio = (pa.concat_arrays([pair[place] for pair in texts]) for place in range(2))
+    lengths = [len(pair[0]) for pair in texts]
+    number = np.repeat(np.arange(len(texts), dtype=np.int32), lengths)
+    row = np.concatenate([np.arange(length) for length in lengths])
+    order = pc.sort_indices(ids)  # stable, as the next one is
+    by_id = ids.take(order)
+    if pc.any(pc.equal(by_id[:-1], by_id[1:])).as_py():  # otherwise, which is the rule, it is enough
+        order = pc.sort_indices(pa.table({"id": ids, "audio": audio}), [("id", "ascending"), ("audio", "ascending")])
+    ids, audio = ids.take(order), audio.take(order)
+    again = pc.and_(pc.equal(ids[:-1], ids[1:]), pc.equal(audio[:-1], audio[1:]))
+    last = np.append(~again.to_numpy(zero_copy_only=False), True)
+    chosen = order.to_numpy()[last]
+    return number[chosen], row[chosen], ids.filter(pa.array(last)), audio.filter(pa.array(last))
+
+
+def key_content(key: EmbeddingKey, vector_size: int) -> dict[str, Any]:
+    """What `key.json` says."""
+    return {"digest": key.digest, "key": key.to_dict(), "vector_size": vector_size, "made_with": _made_with()}
 
 
 def read_key(path: Path) -> tuple[EmbeddingKey, int]:
     """The key in a `key.json`, and the length of its vectors.
 
     Raises:
-        StoreError: it is damaged, or of another version, or describes another folder.
+        DamageError: it is damaged, or describes another folder.
+        StoreError: its format is unknown.
     """
-    data = json_file.read(path)
+    command = repair_command(path.parent.parent.parent)
+    data, whole = json_file.parsed(path, f"Mend it with `{command}`, or Delete it and run `serfuse extract` again.")
     try:
         key, vector_size = EmbeddingKey.from_dict(data["key"]), int(data["vector_size"])
-    except (KeyError, TypeError, ValueError, StoreError) as error:
-        raise StoreError(
-            f"The file {path} is not a key that this version of serfuse knows ({json_file.first_line(error)}). "
-            f"Move the folder {path.parent} away, or use the version of serfuse that made it."
+    except (KeyError, TypeError, ValueError, AttributeError, StoreError) as error:
+        raise DamageError(
+            path,
+            f"The file {path} is not a key that this version of serfuse knows ({first_line(error)}). Mend it with "
+            f"`{command}`, or use the version of serfuse that made it.",
+            first_line(error),
         ) from error
-    if key.folder != path.parent.name:
-        raise StoreError(
-            f"The file {path} was changed, or its folder renamed: it describes {key.folder}. Move the folder "
-            f"{path.parent} away and extract again."
+    if not whole or key.folder != path.parent.name:
+        raise DamageError(
+            path,
+            f"The file {path} was changed, or its folder renamed: it describes {key.folder}. Mend it with `{command}`.",
+            "it is not as it was written",
         )
     return key, vector_size
 

@@ -14,28 +14,36 @@ Every file is written whole or not at all, parts have unique names, and when two
 either is right. A damaged part is an error that names the file: nothing is guessed.
 """
 
-import json
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from ..atomic_io import locked, make_folder, remove_stale, write_text
+from ..atomic_io import locked, remove_stale, write_text
 from ..corpora.base import Corpus
 from ..encoders import ENCODERS
 from ..errors import StoreError, StoreWriteError, WriteError
+from ..progress import Observer
 from ..registry import unknown_name
 from . import clip_table, heard, json_file, selection
+from .damage import repair_command
 from .heard import Heard
 from .key import EmbeddingKey
-from .key_folder import FORMAT, NAME, KeyFolder, read_key, to_matrix
+from .key_folder import KEY_FILE, NAME, KeyFolder, make_durable, read_key
+from .part import one_array
 from .records import AudioFacts, FileStamp, Skipped
+from .rows import numbers
+
+CLIPS = "clips.parquet"
+_TRIES = 50
 
 
 def default_root() -> Path:
@@ -96,7 +104,10 @@ class EmbeddingStore:
         Raises:
             StoreError: a name that cannot be a folder's, or a store that cannot be written.
         """
-        make_folder(self._folder(corpus))
+        folder = self._folder(corpus)
+        make_durable(folder)
+        for place in (folder, *(path.parent for path in folder.glob(f"*/{KEY_FILE}"))):
+            remove_stale(place)
 
     @_writing()
     def write_corpus(
@@ -127,21 +138,20 @@ class EmbeddingStore:
         if missing:
             raise StoreError(f"No audio facts were given for {len(missing)} clips, the first is {missing[0]!r}.")
         folder = self._folder(corpus.name)
-        make_folder(folder)
+        make_durable(folder)
         table = clip_table.make([(clip, rows[clip.id]) for clip in corpus.clips])
         with locked(folder):
             remove_stale(folder)
-            path = folder / "clips.parquet"
+            path, where = folder / CLIPS, folder / "corpus.json"
+            if where.exists():
+                self._info(corpus.name)  # damaged, or of a later version: nothing is written over it
             old = clip_table.read(path) if path.exists() else None
             if old is not None:
                 kept = self._other_clips(corpus, old, table, source, complete)
                 if not complete and kept.num_rows:
                     table = pa.concat_tables([kept, table], promote_options="default")
                     table = table.sort_by("id")
-            if old is None or not table.equals(old):
-                clip_table.write(path, table)
             info = {
-                "format": FORMAT,
                 "name": corpus.name,
                 "speaker_kind": corpus.speaker_kind,
                 "synthetic": corpus.synthetic,
@@ -149,9 +159,11 @@ class EmbeddingStore:
                 "clips": table.num_rows,
                 "source": dict(source or {}),
             }
-            text = json.dumps(info, indent=2, ensure_ascii=False) + "\n"
-            where = folder / "corpus.json"
-            if not where.exists() or where.read_text(encoding="utf-8") != text:
+            text = json_file.text(info)
+            changed = not where.exists() or where.read_text(encoding="utf-8") != text
+            if changed or old is None or not table.equals(old):
+                clip_table.write(path, table, text)
+            if changed:
                 write_text(where, text)
 
     def _other_clips(
@@ -159,7 +171,7 @@ class EmbeddingStore:
     ) -> pa.Table:
         """Rows of the table on disk that `corpus` does not have; an error when that table is of another corpus."""
         info = self.root / corpus.name / "corpus.json"
-        before = (json_file.read(info).get("source") or {}).get("data") if info.exists() else None
+        before = (self._info(corpus.name).get("source") or {}).get("data") if info.exists() else None
         now = (source or {}).get("data")
         if old.num_rows and new.num_rows and (problem := _difference(old, new, before, now, complete)):
             raise StoreError(
@@ -176,8 +188,13 @@ class EmbeddingStore:
         Raises:
             StoreError: there is no such corpus (the message lists those there are), or its file is damaged.
         """
-        path = self._existing(corpus) / "corpus.json"
-        return json_file.read(path)
+        self._existing(corpus)
+        return self._info(corpus)
+
+    def _info(self, corpus: str) -> dict[str, Any]:
+        command = repair_command(self.root)
+        cure = f"Mend it with `{command}`, or Delete it and run `serfuse extract` again."
+        return json_file.read(self._folder(corpus) / "corpus.json", cure)
 
     def clips(self, corpus: str) -> pd.DataFrame:
         """One row per clip, sorted by id.
@@ -190,7 +207,10 @@ class EmbeddingStore:
         Raises:
             StoreError: there is no such corpus, or its table is damaged.
         """
-        frame = self._clip_table(corpus).to_pandas()
+        return self._frame(corpus, self._clip_table(corpus))
+
+    def _frame(self, corpus: str, table: pa.Table) -> pd.DataFrame:
+        frame = table.to_pandas()
         frame = frame.drop(columns=[name for name in clip_table.STAMP_COLUMNS if name in frame])
         if known := self.heard(corpus):
             sounds = {audio: item.sound for audio, item in known.items()}
@@ -201,7 +221,7 @@ class EmbeddingStore:
 
     def known_files(self, corpus: str) -> dict[str, tuple[FileStamp, str, float]]:
         """Files hashed before: `{path: (stamp, content hash, seconds)}`. Empty for an unknown corpus."""
-        if corpus not in self.corpora() or not (self._folder(corpus) / "clips.parquet").exists():
+        if corpus not in self.corpora() or not (self._folder(corpus) / CLIPS).exists():
             return {}
         return clip_table.files(self._clip_table(corpus))
 
@@ -286,6 +306,9 @@ class EmbeddingStore:
 
     def command(self, corpus: str, encoder: str, settings: Mapping[str, Any] | None = None) -> str:
         """The `serfuse extract` command that makes embeddings, as far as the store knows it."""
+        if str((settings or {}).get("weights", "")).startswith("imported:"):
+            words = ["serfuse", "store", "import", "FILE", "--corpus", corpus, "--name", encoder]
+            return shlex.join([*words, "--store", str(self.root)])
         source = self.corpus_info(corpus).get("source", {})
         words = ["serfuse", "extract", "--corpus", source.get("corpus", corpus), "--data", source.get("data", "DIR")]
         if source.get("name"):
@@ -302,10 +325,10 @@ class EmbeddingStore:
         """
         current = self._audio(corpus)
         found: dict[str, str] = {}
-        for _, part in self._of(corpus, key).parts(["id", "audio"]):
-            for clip, audio in zip(part["id"].to_pylist(), part["audio"].to_pylist(), strict=True):
+        for ids, audio in self._of(corpus, key).texts():
+            for clip, of in zip(ids.to_pylist(), audio.to_pylist(), strict=True):
                 if found.get(clip) is None or found[clip] != current.get(clip):
-                    found[clip] = audio
+                    found[clip] = of
         return found
 
     @_writing()
@@ -327,16 +350,19 @@ class EmbeddingStore:
         self._of(corpus, key).append(ids, hashes, matrix)
 
     @_writing()
-    def compact(self, corpus: str, key: EmbeddingKey) -> None:
-        """Bring all rows of a key into one part.
+    def compact(self, corpus: str, key: EmbeddingKey, observer: Observer | None = None) -> None:
+        """Bring all rows of a key into one part of the present format, in memory that does not grow with their number.
 
         Parts are removed only after a durable part holds their rows, so this is safe beside other writers, and
         beside another compaction.
 
+        Args:
+            observer: hears of the rows that are written.
+
         Raises:
             StoreError: a part is damaged, or the store cannot be written.
         """
-        self._of(corpus, key).compact()
+        self._of(corpus, key).compact(observer)
 
     def load(self, corpus: str, key: EmbeddingKey) -> tuple[list[str], np.ndarray]:
         """Embeddings of the clips in the table, as their audio is now.
@@ -347,22 +373,68 @@ class EmbeddingStore:
         Raises:
             StoreError: there are none, or a part is damaged.
         """
-        current = self._audio(corpus)
-        parts = self._of(corpus, key).parts(["id", "audio", "embedding"])
-        place: dict[str, tuple[int, int]] = {}
-        for number, (_, part) in enumerate(parts):
-            rows = zip(part["id"].to_pylist(), part["audio"].to_pylist(), strict=True)
-            for row, (clip, audio) in enumerate(rows):
-                if current.get(clip) == audio:
-                    place[clip] = (number, row)
-        if not place:
+        return self._steadily(lambda: self._load(EmbeddingStore._choose(self, corpus, key), corpus, key))
+
+    def _load(self, found: "Chosen", corpus: str, key: EmbeddingKey) -> tuple[list[str], np.ndarray]:
+        if not len(found.ids):
             raise StoreError(
                 f"The store {self.root} holds no embedding of {key.folder} that belongs to the present audio of "
                 f"corpus {corpus!r}. Make them with: {self.command(corpus, key.encoder, selection.settings_of(key))}"
             )
-        ids = sorted(place)
-        matrices = [to_matrix(part) for _, part in parts]
-        return ids, np.stack([matrices[number][row] for number, row in (place[clip] for clip in ids)])
+        return found.ids.to_pylist(), found.matrix()
+
+    def select(self, corpus: str, key: EmbeddingKey) -> "Chosen":
+        """The clips that have an embedding of their present audio, whose vectors are not read yet.
+
+        Raises:
+            StoreError: there is no such corpus, or a part is damaged.
+        """
+        return self._choose(corpus, key)
+
+    def _choose(self, corpus: str, key: EmbeddingKey, table: pa.Table | None = None) -> "Chosen":
+        if table is None:
+            table = clip_table.read(self._existing(corpus) / CLIPS, ["id", "audio"])
+        ids, audio = one_array(table["id"]), one_array(table["audio"])
+        rows = self._of(corpus, key).select(ids, audio)
+        return Chosen(ids.take(pa.array(rows.clips)), rows)
+
+    def _steadily(self, read: Callable[[], Any]) -> Any:
+        """What `read` gives, which is tried again where a compaction beside has taken parts away."""
+        for _ in range(_TRIES):
+            try:
+                return read()
+            except FileNotFoundError:
+                continue
+        raise StoreError(f"The parts in {self.root} keep changing while they are read. Wait for the other process.")
+
+    def look_up(self, corpus: str, key: EmbeddingKey, clips: Sequence[str]) -> np.ndarray:
+        """Embeddings of some clips, without reading those of the others.
+
+        Args:
+            clips: their ids, in any order.
+
+        Returns:
+            float32, shape `(len(clips), D)`.
+
+        Raises:
+            StoreError: a clip has no embedding of its present audio, or a part is damaged.
+        """
+
+        def read() -> np.ndarray:
+            table = clip_table.read(self._existing(corpus) / CLIPS, ["id", "audio"])
+            wanted = pc.is_in(table["id"], value_set=pa.array(clips, pa.string()))
+            found = self._choose(corpus, key, table.filter(wanted))
+            at = numbers(pa.array(clips, pa.large_string()), found.ids)
+            if (at < 0).any():
+                lacking = [clips[place] for place in np.flatnonzero(at < 0)[:5]]
+                raise StoreError(
+                    f"{int((at < 0).sum())} of the {len(clips)} clips have no embedding of {key.folder}: "
+                    f"{', '.join(lacking)}. Make them with: "
+                    f"{self.command(corpus, key.encoder, selection.settings_of(key))}"
+                )
+            return found.matrix(at)
+
+        return self._steadily(read)
 
     def join(
         self,
@@ -390,18 +462,28 @@ class EmbeddingStore:
         if not isinstance(keys, Mapping):
             encoders = [key.encoder for key in keys]
             keys = {key.encoder if encoders.count(key.encoder) == 1 else key.folder: key for key in keys}
-        clips = self.clips(corpus)
-        loaded = {name: self.load(corpus, key) for name, key in keys.items()}
+        return self._steadily(lambda: self._join(corpus, keys, missing))
+
+    def _join(
+        self, corpus: str, keys: Mapping[str, EmbeddingKey], missing: str
+    ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+        table = self._clip_table(corpus)
+        clips = self._frame(corpus, table)
+        every = pa.array(clips["id"], pa.large_string(), from_pandas=True)
+        found = {name: self._choose(corpus, key, table) for name, key in keys.items()}
+        place = {name: numbers(every, chosen.ids) for name, chosen in found.items()}
         dropped: list[dict[str, str]] = []
         unexplained: dict[str, list[str]] = {}
-        for name, (ids, _) in loaded.items():
-            have = set(ids)
+        kept = np.ones(len(clips), bool)
+        for name, at in place.items():
+            if (at >= 0).all():
+                continue
+            kept &= at >= 0
             reasons = {item.clip: item.reason for item in self.skipped(corpus, keys[name])}
-            for clip in clips["id"]:
-                if clip not in have:
-                    dropped.append({"clip": clip, "name": name, "reason": reasons.get(clip, "not extracted")})
-                    if clip not in reasons:
-                        unexplained.setdefault(name, []).append(clip)
+            for clip in clips["id"][at < 0]:
+                dropped.append({"clip": clip, "name": name, "reason": reasons.get(clip, "not extracted")})
+                if clip not in reasons:
+                    unexplained.setdefault(name, []).append(clip)
         if unexplained and missing == "error":
             lines = [
                 f"  {keys[name].folder} lacks {len(lacking)}: {', '.join(lacking[:5])}"
@@ -413,13 +495,11 @@ class EmbeddingStore:
                 f"Not every one of the {len(clips)} clips of corpus {corpus!r} has its embeddings. Extract the rest "
                 "(--skip-bad leaves out clips that cannot be used):\n" + "\n".join(lines)
             )
-        clips = clips[~clips["id"].isin([item["clip"] for item in dropped])].reset_index(drop=True)
-        if clips.empty:
+        if not kept.any():
             raise StoreError(f"No clip of corpus {corpus!r} has embeddings of all of: {', '.join(keys)}.")
-        matrices = {}
-        for name, (ids, matrix) in loaded.items():
-            row_of = {clip: row for row, clip in enumerate(ids)}
-            matrices[name] = matrix[[row_of[clip] for clip in clips["id"]]]
+        if not kept.all():
+            clips = clips[kept].reset_index(drop=True)
+        matrices = {name: chosen.matrix(place[name][kept]) for name, chosen in found.items()}
         clips.attrs["dropped"] = dropped
         return clips, matrices
 
@@ -469,11 +549,33 @@ class EmbeddingStore:
         return folder
 
     def _clip_table(self, corpus: str) -> pa.Table:
-        return clip_table.read(self._existing(corpus) / "clips.parquet")
+        return clip_table.read(self._existing(corpus) / CLIPS)
 
     def _audio(self, corpus: str) -> dict[str, str | None]:
         table = self._clip_table(corpus)
         return dict(zip(table["id"].to_pylist(), table["audio"].to_pylist(), strict=True))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Clips that have an embedding.
+
+    Attributes:
+        ids: of the clips, ascending, large strings.
+        rows: where their vectors are, a `Selection`, or whatever has its `matrix`.
+    """
+
+    ids: pa.Array
+    rows: Any
+
+    def matrix(self, which: np.ndarray | None = None) -> np.ndarray:
+        """The vectors at some places of `ids` (`None`: all), float32, shape `(len(which), D)`.
+
+        Raises:
+            StoreError: a part is damaged.
+            FileNotFoundError: a compaction has taken a part away meanwhile: choose again.
+        """
+        return self.rows.matrix(which)
 
 
 def _difference(old: pa.Table, new: pa.Table, before: str | None, now: str | None, complete: bool) -> str:

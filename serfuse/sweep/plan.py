@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from ..encoders import ENCODERS
 from ..errors import SerfuseError, SplitError, StoreError, UnknownNameError
@@ -16,7 +17,7 @@ from ..experiment.dataset import Dataset, load_dataset, parse_input
 from ..progress import Observer
 from ..runs import execution, fold_files
 from ..splits.folds import Fold
-from ..store import EmbeddingKey, EmbeddingStore
+from ..store import Chosen, EmbeddingKey, EmbeddingStore
 from .grid import Experiment, Grid
 
 _CACHED_BYTES = 2 << 30
@@ -47,6 +48,10 @@ class CachedStore(EmbeddingStore):
     def _clip_table(self, corpus: str) -> Any:
         return self._once("clips", corpus, super()._clip_table)
 
+    def _choose(self, corpus: str, key: EmbeddingKey, table: Any = None) -> Chosen:
+        ids, matrix = self.load(corpus, key)
+        return Chosen(pa.array(ids, pa.large_string()), _Held(matrix))
+
     def load(self, corpus: str, key: EmbeddingKey) -> tuple[list[str], np.ndarray]:
         place = (corpus, key.digest)
         if place in self._loaded:
@@ -63,6 +68,16 @@ class CachedStore(EmbeddingStore):
         while sum(matrix.nbytes for _, matrix in self._loaded.values()) > _CACHED_BYTES and len(self._loaded) > 2:
             del self._loaded[next(iter(self._loaded))]
         return found
+
+
+class _Held:
+    """Rows that are in memory, in the shape in which a store selects them."""
+
+    def __init__(self, matrix: np.ndarray) -> None:
+        self._matrix = matrix
+
+    def matrix(self, which: np.ndarray | None = None) -> np.ndarray:
+        return self._matrix if which is None else self._matrix[which]
 
 
 class Datasets:

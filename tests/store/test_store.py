@@ -525,11 +525,11 @@ def test_a_compaction_between_listing_and_reading_is_no_error(
     opened = parquet.opened
     first = [True]
 
-    def compacted_meanwhile(path: Path) -> object:
+    def compacted_meanwhile(path: Path, **how: object) -> object:
         if first and path.name.startswith("part-"):
             first.clear()
             EmbeddingStore(filled.root).compact("c", KEY)
-        return opened(path)
+        return opened(path, **how)
 
     monkeypatch.setattr(parquet, "opened", compacted_meanwhile)
     assert filled.load("c", KEY)[0] == ["a1", "a2", "b1", "b2"]

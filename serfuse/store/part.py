@@ -1,0 +1,364 @@
+"""A part as it is read: ids and audio identities, and any rows of its vectors, never unverified."""
+
+import base64
+import json
+import mmap
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..errors import StoreError
+from . import blocks, parquet, seal
+from .damage import DamageError, first_line, repair_command, unknown_format
+from .part_writing import ALIGNMENT, FORMAT, MAGIC
+
+KEY, KIND = "serfuse.key", "serfuse.kind"
+_MARKS = (b"serfuse.part", b"serfuse.blocks", b"serfuse.seal")
+_WINDOW_BYTES = 1 << 20
+_SWEEP_BYTES = 1 << 22
+_GATHERED_ROWS = 1 << 11  # the system maps up to 64 kB around each
+_MOST_FOOTER_BYTES = 1 << 29
+# What a part of the first format, which is compressed, may take decoded: of embeddings, 1.1 times its bytes is usual.
+_FLOOR_BYTES, _MOST_RATIO = 1 << 26, 64
+
+
+class Part:
+    """One file of rows. Nothing stays open between calls.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        path: the file.
+        rows: number of rows.
+        size: length of a vector.
+        format: of the file.
+        owner: digest of the key that the rows belong to.
+        kind: that key as JSON text; "" in the first format.
+
+    Raises:
+        DamageError: it is not as it was written, or claims more than it can hold.
+        StoreError: its format is unknown.
+        FileNotFoundError: it is not there any more.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._guarded():
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise ValueError("it is not a regular file")
+            with FileIO(str(path)) as file:
+                self._bytes, footer = _footer(file)
+            sealed = any(mark in footer for mark in _MARKS)
+            if sealed and seal.broken(footer) is not False:
+                raise ValueError("its footer is not the one that was written")
+            with parquet.opened(path) as reader:
+                notes = {name.decode(): text.decode() for name, text in (reader.metadata.metadata or {}).items()}
+                self.owner, self.kind = notes.get(KEY, ""), notes.get(KIND, "")
+                self._groups: list[tuple[int, int]] = []
+                self._texts: list[tuple[int, int]] = []
+                self._sums = np.empty(0, np.uint64)
+                self._data = self._bytes
+                if sealed:
+                    self._read_layout(notes, reader.metadata)
+                else:
+                    self._read_first_layout(reader)
+
+    def _read_layout(self, notes: dict[str, str], metadata: pq.FileMetaData) -> None:
+        about = json.loads(notes["serfuse.part"])
+        self.format = about["format"]
+        if self.format != FORMAT:
+            raise unknown_format(self.path, self.format)
+        self.rows, self.size, self._data = (_count(about[name]) for name in ("rows", "values", "data"))
+        self._groups = [(_count(rows), _count(place)) for rows, place in about["groups"]]
+        self._sums = np.frombuffer(base64.b64decode(notes["serfuse.blocks"]), "<u8").astype(np.uint64)
+        columns = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+        if not (
+            self.size
+            and sum(rows for rows, _ in self._groups) == self.rows == metadata.num_rows
+            and [rows for rows, _ in self._groups] == [group.num_rows for group in columns]
+            and self._data <= self._bytes
+            and len(self._sums) == blocks.count(self._data)
+        ):
+            raise ValueError("its counts do not agree")
+        for (rows, place), group in zip(self._groups, columns, strict=True):
+            texts = [group.column(number) for number in range(2)]
+            begin = texts[0].data_page_offset
+            end = texts[1].data_page_offset + texts[1].total_compressed_size
+            # Each text takes four bytes at least, so nobody can claim more rows than there are bytes.
+            fits = 8 * rows <= end - begin and begin >= 0 and max(end, place + 4 * self.size * rows) <= self._data
+            if not fits or any(text.compression != "UNCOMPRESSED" or text.has_dictionary_page for text in texts):
+                raise ValueError("it claims more than it holds")
+            self._texts.append((begin, end))
+
+    def _read_first_layout(self, reader: pq.ParquetFile) -> None:
+        self.format = 1
+        metadata, schema = reader.metadata, reader.schema_arrow
+        kind = schema.field("embedding").type
+        if not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32() or kind.list_size < 1:
+            raise ValueError(f"its column embedding holds {kind}, expected lists of float32 of one length")
+        for name in ("id", "audio"):
+            if schema.field(name).type not in (pa.string(), pa.large_string()):
+                raise ValueError(f"its column {name} holds {schema.field(name).type}, expected text")
+        self.rows, self.size = metadata.num_rows, kind.list_size
+        decoded = parquet.decoded_bytes(metadata) + 4 * self.rows * self.size
+        if decoded > (most := _FLOOR_BYTES + _MOST_RATIO * self._bytes):
+            raise ValueError(f"it claims {decoded >> 20} MB in {self._bytes >> 10} kB, more than {most >> 20} MB")
+
+    def texts(self) -> tuple[pa.Array, pa.Array]:
+        """Clip ids and audio identities of all rows, as large strings.
+
+        Raises:
+            DamageError: they are not as they were written.
+            FileNotFoundError: it is not there any more.
+        """
+        with self._guarded():
+            with FileIO(str(self.path)) as file:
+                for begin, end in self._texts:
+                    for start in range(begin, end, _SWEEP_BYTES):
+                        self._checked(file, start, min(end, start + _SWEEP_BYTES))
+            most = _FLOOR_BYTES + _MOST_RATIO * self._bytes
+            table = parquet.table(self.path, ["id", "audio"], most, sealed=self.format != 1)
+            if any(table[name].null_count for name in table.column_names):
+                raise ValueError("it holds empty cells")
+            if table.num_rows != self.rows:
+                raise ValueError("it holds another number of rows than it says")
+            ids, audio = (one_array(table[name]) for name in ("id", "audio"))
+            if not pc.all(pc.string_is_ascii(ids)).as_py():
+                ids.validate(full=True)  # names that are not UTF-8
+            return ids, audio
+
+    def read(
+        self, rows: np.ndarray, into: np.ndarray, at: np.ndarray, moved: Callable[[int], object] | None = None
+    ) -> None:
+        """Read some rows, verified, at the speed of the disk.
+
+        Args:
+            rows: their numbers, ascending, int64.
+            into: float32, `(N, size)`.
+            at: the row of `into` for each.
+            moved: is called with the number of rows read, now and then.
+
+        Raises:
+            DamageError: bytes that they lie in are not as they were written.
+            FileNotFoundError: it is not there any more.
+        """
+        with self._guarded():
+            if self.format == 1:
+                self._decode(rows, into, at)
+                return
+            with FileIO(str(self.path)) as file:
+                for begin, end, place, first in self._windows(rows):
+                    wanted = rows[begin:end] - first
+                    low, high = int(wanted[0]), int(wanted[-1]) + 1
+                    stride = 4 * self.size
+                    data = self._checked(file, place + low * stride, place + high * stride)
+                    found = np.frombuffer(data, "<f4").reshape(-1, self.size)
+                    to = at[begin:end]
+                    if len(wanted) == high - low and to[-1] - to[0] == len(to) - 1 and (np.diff(to) == 1).all():
+                        into[to[0] : to[0] + len(to)] = found
+                    else:
+                        into[to] = found[wanted - low]
+                    if moved is not None:
+                        moved(end - begin)
+
+    def check_rows(self, begin: int, end: int, moved: Callable[[int], object] | None = None) -> None:
+        """Verify the vectors of the rows from `begin` to `end`, and keep none of them; as `read`."""
+        rows = np.arange(begin, end)
+        with self._guarded(), FileIO(str(self.path)) as file:
+            stride = 4 * self.size
+            for low, high, place, first in self._windows(rows):
+                self._checked(file, place + (begin + low - first) * stride, place + (begin + high - first) * stride)
+                if moved is not None:
+                    moved(high - low)
+
+    def gather(self, rows: np.ndarray, into: np.ndarray, at: np.ndarray) -> None:
+        """As `read`, for rows that lie far apart, and without verifying: see `bad_blocks`."""
+        with self._guarded():
+            if self.format == 1:
+                self._decode(rows, into, at)
+                return
+            with open(self.path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                first = 0
+                for count, place in self._groups:
+                    low, high = np.searchsorted(rows, [first, first + count])
+                    found = np.frombuffer(mapped, "<f4", count * self.size, place).reshape(-1, self.size)
+                    for start in range(low, high, _GATHERED_ROWS):
+                        some = slice(start, min(start + _GATHERED_ROWS, high))
+                        into[at[some]] = found[rows[some] - first]
+                        if hasattr(mapped, "madvise"):  # what was read need not stay in this process' memory
+                            mapped.madvise(mmap.MADV_DONTNEED)
+                    del found
+                    first += count
+
+    def bad_blocks(self, moved: Callable[[int], object] | None = None) -> list[tuple[int, int]]:
+        """Read every byte, and find those that are not as they were written.
+
+        Args:
+            moved: is called with the number of bytes read, every few megabytes.
+
+        Returns:
+            ranges of bytes. Of the first format, which has no sums of its own, an error is all there is.
+
+        Raises:
+            DamageError: it cannot be read at all.
+            FileNotFoundError: it is not there any more.
+        """
+        bad: list[tuple[int, int]] = []
+        with self._guarded():
+            if self.format == 1:
+                self.texts()
+                self._decode(np.empty(0, np.int64), np.empty((0, self.size), np.float32), np.empty(0, np.int64))
+                return bad
+            with FileIO(str(self.path)) as file:
+                for begin in range(0, self._data, _SWEEP_BYTES):
+                    end = min(begin + _SWEEP_BYTES, self._data)
+                    found = blocks.sums(_exactly(file, begin, end))
+                    first = begin // blocks.BYTES
+                    for block in np.flatnonzero(found != self._sums[first : first + len(found)]) + first:
+                        bad.append((int(block) * blocks.BYTES, min((int(block) + 1) * blocks.BYTES, self._data)))
+                    if moved is not None:
+                        moved(end - begin)
+        return bad
+
+    def rows_in(self, ranges: list[tuple[int, int]]) -> tuple[bool, np.ndarray]:
+        """What damaged bytes mean.
+
+        Returns:
+            whether they touch the ids or audio identities, and which rows' vectors they touch, bool, `(rows,)`.
+        """
+        hit = np.zeros(self.rows, bool)
+        texts = any(begin < high and low < end for low, high in self._texts for begin, end in ranges)
+        stride, first = 4 * self.size, 0
+        for count, place in self._groups:
+            for begin, end in ranges:
+                low, high = max(begin - place, 0) // stride, -(-max(end - place, 0) // stride)
+                hit[first + min(low, count) : first + min(high, count)] = True
+            first += count
+        return texts, hit
+
+    def run(self, rows: np.ndarray) -> list[tuple[int, int]] | None:
+        """Where vectors of consecutive rows lie, if they can be mapped one behind the other.
+
+        Returns:
+            `(first byte, bytes)` of each stretch; all but the first begin, and all but the last end, at a multiple of
+            `ALIGNMENT`. `None` where that is not so.
+        """
+        if self.format == 1 or not len(rows) or rows[-1] - rows[0] != len(rows) - 1 or (np.diff(rows) != 1).any():
+            return None
+        stride, first, found = 4 * self.size, 0, []
+        for count, place in self._groups:
+            low, high = max(int(rows[0]) - first, 0), min(int(rows[-1]) + 1 - first, count)
+            if low < high:
+                found.append((place + low * stride, (high - low) * stride))
+            first += count
+        inner = all(begin % ALIGNMENT == 0 for begin, _ in found[1:])
+        ends = all((begin + length) % ALIGNMENT == 0 for begin, length in found[:-1])
+        return found if inner and ends else None
+
+    def _windows(self, rows: np.ndarray) -> Iterator[tuple[int, int, int, int]]:
+        """Rows that are read together: `(begin, end)` in `rows`, where their group's vectors lie, and its first row."""
+        stride = 4 * self.size
+        most = max(1, _WINDOW_BYTES // stride)
+        far = np.flatnonzero(np.diff(rows) * stride > blocks.BYTES) + 1
+        first = 0
+        for count, place in self._groups:
+            low, high = (int(number) for number in np.searchsorted(rows, [first, first + count]))
+            cuts = far[np.searchsorted(far, low, side="right") : np.searchsorted(far, high)]
+            for begin, end in zip([low, *cuts], [*cuts, high], strict=True):
+                while begin < end:
+                    stop = min(int(np.searchsorted(rows, rows[begin] + most)), int(end))
+                    yield int(begin), stop, place, first
+                    begin = stop
+            first += count
+
+    def _checked(self, file: FileIO, begin: int, end: int) -> memoryview:
+        """The bytes from `begin` to `end`, verified with all of the blocks that they lie in."""
+        first, last = begin // blocks.BYTES, -(-end // blocks.BYTES)
+        start = first * blocks.BYTES
+        data = _exactly(file, start, min(last * blocks.BYTES, self._data))
+        if not np.array_equal(blocks.sums(data), self._sums[first:last]):
+            raise ValueError(f"bytes between {start} and {start + len(data)} are not those that were written")
+        return data[begin - start : end - start]
+
+    def _decode(self, rows: np.ndarray, into: np.ndarray, at: np.ndarray) -> None:
+        """Rows of the first format, a few at a time."""
+        first = 0
+        with parquet.opened(self.path, buffer_size=_WINDOW_BYTES) as reader:
+            step = max(1, min(self.rows, _SWEEP_BYTES // (4 * self.size)))
+            for batch in reader.iter_batches(batch_size=step, columns=["embedding"], use_threads=False):
+                column = batch.column(0)
+                if column.null_count or column.flatten().null_count:
+                    raise ValueError("it holds empty cells")
+                found = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, self.size)
+                low, high = np.searchsorted(rows, [first, first + len(found)])
+                into[at[low:high]] = found[rows[low:high] - first]
+                first += len(found)
+        if first != self.rows:
+            raise ValueError("it holds another number of rows than it says")
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Whatever a library raises about a file is damage, named and with a cure."""
+        try:
+            yield
+        except (FileNotFoundError, MemoryError, StoreError):
+            raise
+        except Exception as error:  # Arrow alone raises AttributeError, OSError, ValueError and its own
+            raise self.damaged(first_line(error)) from error
+
+    def damaged(self, reason: str) -> DamageError:
+        """The error that says so, and what to do."""
+        return DamageError(
+            self.path,
+            f"The part {self.path} is damaged ({reason}). Set it aside with "
+            f"`{repair_command(self.path.parent.parent.parent)}`, which keeps the rows that are whole and names the "
+            "clips to extract again. (Delete that file by hand, and all the clips it held are computed anew by "
+            "`serfuse extract`.)",
+            reason,
+        )
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """The texts of a column as one array of large strings."""
+    chunks = [chunk.cast(pa.large_string()) for chunk in column.chunks]
+    return pa.concat_arrays(chunks) if chunks else pa.array([], pa.large_string())
+
+
+def _footer(file: FileIO) -> tuple[int, bytes]:
+    """The size of a Parquet file, and its footer."""
+    size = os.fstat(file.fileno()).st_size
+    if size < 12:
+        raise ValueError(f"it has {size} bytes")
+    tail = bytes(_exactly(file, size - 8, size))
+    length = int.from_bytes(tail[:4], "little")
+    if tail[4:] != MAGIC or length > min(size - 12, _MOST_FOOTER_BYTES):
+        raise ValueError("its end is cut off or overwritten")
+    return size, bytes(_exactly(file, size - 8 - length, size - 8))
+
+
+def _exactly(file: FileIO, begin: int, end: int) -> memoryview:
+    data = memoryview(bytearray(end - begin))
+    file.seek(begin)
+    done = 0
+    while done < len(data):
+        count = file.readinto(data[done:])
+        if not count:
+            raise ValueError("it is cut off")
+        done += count
+    return data
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{value!r} is no count")
+    return value

@@ -1,0 +1,117 @@
+"""Which rows of which parts are asked for, and reading them into one array."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..progress import Observer
+from .mapping import mapped
+from .part import Part
+
+_MAPPED_BYTES = 1 << 26  # less than this is read, so that nothing depends on a file that may go away
+_TOLD_ROWS = 1 << 14
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The clips of a corpus that have a row, and where it is.
+
+    Attributes:
+        clips: the numbers of the clips in the table, ascending, int64.
+        size: length of a vector.
+        parts: the files.
+        part: of each clip, int32.
+        row: of each clip within its part, int64.
+    """
+
+    clips: np.ndarray
+    size: int
+    parts: Sequence[Part]
+    part: np.ndarray
+    row: np.ndarray
+
+    def matrix(self, which: np.ndarray | None = None, observer: Observer | None = None) -> np.ndarray:
+        """The vectors of some of the clips, verified.
+
+        Args:
+            which: positions in `clips`, in the order that is asked for; `None` for all.
+            observer: hears of the rows that were read.
+
+        Returns:
+            float32, shape `(len(which), size)`. Many rows that lie one behind the other are mapped: they are read when
+            they are looked at, and the system may forget them again. Others are read into memory.
+
+        Raises:
+            DamageError: a part is not as it was written.
+            FileNotFoundError: a compaction has taken a part away meanwhile.
+        """
+        part, row = (self.part, self.row) if which is None else (self.part[which], self.row[which])
+        observer = observer or Observer()
+        total = len(row)
+        done = told = 0
+
+        def moved(count: int) -> None:
+            nonlocal done, told
+            done += count
+            if done - told >= _TOLD_ROWS or done == total:
+                told = done
+                observer.advance(done)
+
+        with observer.working("reading embeddings", total, "row"):
+            if total and 4 * self.size * total >= _MAPPED_BYTES and (part == part[0]).all():
+                found = self._mapped(self.parts[part[0]], row, moved)
+                if found is not None:
+                    return found
+            matrix = np.empty((total, self.size), np.float32)
+            for number in np.unique(part):
+                at = np.flatnonzero(part == number)
+                at = at[np.argsort(row[at], kind="stable")]
+                self.parts[number].read(row[at], matrix, at, moved)
+        return matrix
+
+    def _mapped(self, part: Part, rows: np.ndarray, moved: Callable[[int], object]) -> np.ndarray | None:
+        stretches = part.run(rows)
+        found = mapped(part.path, stretches, self.size) if stretches else None
+        if found is not None:
+            part.check_rows(int(rows[0]), int(rows[-1]) + 1, moved)
+        return found
+
+
+def select(parts: Sequence[Part], ids: pa.Array, audio: pa.Array) -> Selection:
+    """The rows that belong to the present audio of clips; of several for one clip, that in the last part.
+
+    Args:
+        parts: in the order in which they were written.
+        ids: of the clips, each once, large strings.
+        audio: the identity of the audio of each, null where it cannot be read.
+
+    Raises:
+        DamageError: a part is not as it was written.
+        FileNotFoundError: a compaction has taken a part away meanwhile.
+    """
+    owner = np.full(len(ids), -1, np.int32)
+    row = np.zeros(len(ids), np.int64)
+    for number, part in enumerate(parts):
+        if part.size != parts[0].size:
+            raise part.damaged(
+                f"its vectors have {part.size} values, and those of {parts[0].path.name} {parts[0].size}"
+            )
+        have, of = part.texts()
+        at = numbers(have, ids)
+        known = np.flatnonzero(at >= 0)
+        same = pc.fill_null(pc.equal(audio.take(pa.array(at[known])), of.take(pa.array(known))), False)
+        known = known[same.to_numpy(zero_copy_only=False)]
+        owner[at[known]], row[at[known]] = number, known
+    clips = np.flatnonzero(owner >= 0)
+    return Selection(clips, parts[0].size if parts else 0, parts, owner[clips], row[clips])
+
+
+def numbers(texts: pa.Array, among: pa.Array) -> np.ndarray:
+    """The place of each text in `among`, int64; -1 where it is not there."""
+    if texts.equals(among):
+        return np.arange(len(texts))
+    found = pc.index_in(texts, value_set=among)
+    return pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
