@@ -13,6 +13,7 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
     for library in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
         os.environ.setdefault(library, str(max(1, len(os.sched_getaffinity(0)) // workers)))
 
+import hypothesis  # noqa: F401 - which asks the garbage collector about modules, before any are out of its sight
 import numpy as np
 import pytest
 

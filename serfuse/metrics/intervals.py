@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 DRAWS = 4000
-_COUNTS = 1 << 22  # held at once: 64 MB
+HELD = 1 << 22
+"""Counts of draws that are held at once: 64 MB."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +54,20 @@ def resample(clusters: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
     return rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=draws).astype(float)
 
 
-def sums(values: np.ndarray, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+def sums(values: np.ndarray, draws: int = DRAWS, seed: int = 0, *, held: int = HELD) -> np.ndarray:
     """(draws, K): the sum over the clusters of each draw, drawn as by `resample` but in pieces of bounded memory.
 
     Args:
         values: (clusters, K), what each cluster adds.
         draws: bootstrap draws; a single cluster gives two rows that are alike.
         seed: of the draws.
+        held: counts that are held at once; the sums are the same whatever it is.
     """
     clusters = len(values)
     if clusters < 2:
         return np.repeat(values, 2, axis=0)
     rng = np.random.default_rng(seed)
-    piece = max(1, _COUNTS // clusters)
+    piece = max(1, held // clusters)
     found = np.empty((draws, values.shape[1]))
     for start in range(0, draws, piece):
         number = min(piece, draws - start)
