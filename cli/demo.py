@@ -19,7 +19,6 @@ _RUNS: list[tuple[str, str, str | None, str, dict[str, float]]] = [
 
 # encoder -> pooling; vectors of 52 and 160 values, so that five folds of every model take a minute at most
 _POOLING = {"prosody": "mean-std", "logmel": "time"}
-_SPEAKERS = 6
 
 
 @click.command()
@@ -27,8 +26,10 @@ _SPEAKERS = 6
 @click.option(
     "--epochs", type=click.IntRange(min=1), default=15, show_default=True, help="Epochs of each neural model."
 )
+@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Folds of each run.")
+@click.option("--speakers", type=click.IntRange(min=2), default=6, show_default=True, help="Voices to generate.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
-def command(out: Path, epochs: int, seed: int) -> None:
+def command(out: Path, epochs: int, folds: int, speakers: int, seed: int) -> None:
     """See everything work: generate speech, extract, cross-validate, compare.
 
     The speech is synthetic, made by a source-filter model whose pitch, energy, rate and spectral tilt follow the
@@ -46,7 +47,7 @@ def command(out: Path, epochs: int, seed: int) -> None:
     console = Console(highlight=False)
     console.rule("1. Generate a small corpus of synthetic speech", align="left")
     with Progress() as progress:
-        corpus = synthetic.generate(out / "speech", speakers=_SPEAKERS, seed=seed, observer=progress)
+        corpus = synthetic.generate(out / "speech", speakers=speakers, seed=seed, observer=progress)
     console.print(
         f"{len(corpus.clips)} clips, {len({clip.speaker for clip in corpus.clips})} speakers, "
         f"{len({clip.emotion for clip in corpus.clips})} emotions in {out / 'speech'}",
@@ -70,11 +71,11 @@ def command(out: Path, epochs: int, seed: int) -> None:
     from serfuse.runs.execution import execute
 
     figures = [METRICS.get(name) for name in ("accuracy", "uar")]
-    summary = Table(title="Five folds on synthetic speech, mean (standard deviation)", title_justify="left")
+    summary = Table(title=f"{folds} folds on synthetic speech, mean (standard deviation)", title_justify="left")
     for column in ("model", "representations", "split", "accuracy", "UAR"):
         summary.add_column(column, justify="right" if column in ("accuracy", "UAR") else "left", no_wrap=True)
     for model, a, b, split, overrides in _RUNS:
-        config = configure(model, overrides, a=a, b=b, split=split, epochs=epochs, seed=seed)
+        config = configure(model, overrides, a=a, b=b, split=split, folds=folds, epochs=epochs, seed=seed)
         folder = out / "runs" / "-".join(filter(None, (model, a, b, split)))
         console.print(f"[bold]{model}[/bold] on {' + '.join(filter(None, (a, b)))}, split {split}")
         with Progress() as progress:

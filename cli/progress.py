@@ -12,7 +12,6 @@ from serfuse.progress import Observer, duration
 
 from .signals import terminated_like_interrupted
 
-_LINE_SECONDS = 5.0
 _WINDOW_SECONDS = 30.0
 
 
@@ -69,6 +68,7 @@ class Progress(Observer):
         quiet: show nothing at all (`--quiet`, `--json`).
         stream: where to, by default standard error.
         patience: seconds before anything is shown, for work that mostly takes no time.
+        every: seconds between two lines, where there is no terminal.
 
     Use it as a context manager, and hand it to the library as `observer`. While it is open, a signal ends the work
     at its next step at the latest (see `terminated_like_interrupted`).
@@ -80,10 +80,12 @@ class Progress(Observer):
         quiet: bool = False,
         stream: TextIO | None = None,
         patience: float = 0.0,
+        every: float = 5.0,
     ) -> None:
         self.label, self.unit = "", "clip"
         self.quiet = quiet
         self._patience = patience
+        self._every = every
         self._stream = stream
         self._meter: Meter | None = None
         self._note = ""
@@ -164,7 +166,7 @@ class Progress(Observer):
             return
         if self._terminal():
             self._draw_bar()
-        elif time.monotonic() - self._last_line >= _LINE_SECONDS:
+        elif time.monotonic() - self._last_line >= self._every:
             self._last_line = time.monotonic()
             print(f"{self.label}: {self._state()}", file=self._stream, flush=True)
 

@@ -1,11 +1,19 @@
 """Fixtures that every test may use."""
 
+import gc
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    # Each test process has its part of the cores: threads of one that wait for those of another burn the time of both.
+    # Before NumPy, whose libraries read it once.
+    for library in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
+        os.environ.setdefault(library, str(max(1, len(os.sched_getaffinity(0)) // workers)))
+
+import hypothesis  # noqa: F401 - which asks the garbage collector about modules, before any are out of its sight
 import numpy as np
 import pytest
 
@@ -30,21 +38,35 @@ def _drop_placeholders() -> None:
                 del sys.modules[name]
 
 
+_LONGEST = ("test_processes.py", "test_ray.py", "test_backends.py", "test_cv.py", "test_api.py", "test_demo.py")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """After collection, and before Hypothesis looks around.
 
-    Files with slow tests come first: two processes then end at about the same time.
+    The longest files come first, then those with slow tests: two processes then end at about the same time.
     """
     _drop_placeholders()
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path.name not in _LONGEST, item.path not in slow))
+
+
+_modules = 0
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """A test before may have imported speechbrain."""
+    """A test before may have imported speechbrain, or something large.
+
+    What modules hold stays: the garbage collector, which Keras calls at every fold, need not look at it each time.
+    """
+    global _modules
     _drop_placeholders()
+    if len(sys.modules) > _modules + 200:
+        gc.collect()
+        gc.freeze()
+        _modules = len(sys.modules)
 
 
 @pytest.fixture
@@ -88,6 +110,36 @@ def tiny_corpus_dir(tiny_corpus: Corpus) -> Path:
     return tiny_corpus.clips[0].path.parent.parent
 
 
+def _store(
+    root: Path,
+    sizes: dict[str, int] | None = None,
+    *,
+    corpus: str = "standin",
+    emotions: tuple[str, ...] = ("anger", "neutral", "sadness"),
+    speakers: int = 4,
+    repeats: int = 3,
+    noise: float = 1.0,
+    seed: int = 0,
+) -> EmbeddingStore:
+    rng = np.random.default_rng(seed)
+    store = EmbeddingStore(root)
+    clips = [
+        Clip(f"s{s}-t{t}-{e}", Path(f"/nowhere/s{s}-t{t}-{e}.wav"), e, f"s{s}", f"t{t}")
+        for e in emotions
+        for s in range(speakers)
+        for t in range(repeats)
+    ]
+    clips.sort(key=lambda clip: clip.id)
+    facts = {clip.id: AudioFacts(f"{number:064x}", 1.0) for number, clip in enumerate(clips)}
+    store.write_corpus(Corpus(corpus, tuple(clips)), facts)
+    for encoder, size in (sizes or {"hubert": 24, "soundstream": 16}).items():
+        centres = {name: rng.normal(size=size) for name in [*emotions, *(f"s{s}" for s in range(speakers))]}
+        matrix = [centres[clip.emotion] + 0.5 * centres[clip.speaker] + noise * rng.normal(size=size) for clip in clips]
+        ids = [clip.id for clip in clips]
+        store.append(corpus, EmbeddingKey(encoder), ids, [facts[name].audio for name in ids], np.stack(matrix))
+    return store
+
+
 @pytest.fixture
 def make_store(tmp_path: Path) -> Callable[..., EmbeddingStore]:
     """A maker of small stores whose embeddings hold the emotion, the speaker and noise, drawn from a seed.
@@ -95,36 +147,10 @@ def make_store(tmp_path: Path) -> Callable[..., EmbeddingStore]:
     `make_store(sizes={"hubert": 24, "soundstream": 16}, speakers=4, repeats=3)` stores, for every emotion and
     speaker, `repeats` clips of other texts. There is no audio: the embeddings are drawn, and nothing reads files.
     """
+    return lambda sizes=None, *, root=None, **changes: _store(root or tmp_path / "store", sizes, **changes)
 
-    def make(
-        sizes: dict[str, int] | None = None,
-        *,
-        corpus: str = "standin",
-        emotions: tuple[str, ...] = ("anger", "neutral", "sadness"),
-        speakers: int = 4,
-        repeats: int = 3,
-        noise: float = 1.0,
-        seed: int = 0,
-        root: Path | None = None,
-    ) -> EmbeddingStore:
-        rng = np.random.default_rng(seed)
-        store = EmbeddingStore(root or tmp_path / "store")
-        clips = [
-            Clip(f"s{s}-t{t}-{e}", Path(f"/nowhere/s{s}-t{t}-{e}.wav"), e, f"s{s}", f"t{t}")
-            for e in emotions
-            for s in range(speakers)
-            for t in range(repeats)
-        ]
-        clips.sort(key=lambda clip: clip.id)
-        facts = {clip.id: AudioFacts(f"{number:064x}", 1.0) for number, clip in enumerate(clips)}
-        store.write_corpus(Corpus(corpus, tuple(clips)), facts)
-        for encoder, size in (sizes or {"hubert": 24, "soundstream": 16}).items():
-            centres = {name: rng.normal(size=size) for name in [*emotions, *(f"s{s}" for s in range(speakers))]}
-            matrix = [
-                centres[clip.emotion] + 0.5 * centres[clip.speaker] + noise * rng.normal(size=size) for clip in clips
-            ]
-            ids = [clip.id for clip in clips]
-            store.append(corpus, EmbeddingKey(encoder), ids, [facts[name].audio for name in ids], np.stack(matrix))
-        return store
 
-    return make
+@pytest.fixture(scope="session")
+def standin_store(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingStore:
+    """What `make_store()` makes, once per session. Read only."""
+    return _store(tmp_path_factory.mktemp("standin"))

@@ -40,12 +40,9 @@ def import_librosa() -> ModuleType:
         return package
     from numba import config
 
-    folder = _folder()
-    note = folder / FINISHED
+    folder = cache_folder()
     before = config.CACHE_DIR
-    with nullcontext() if note.exists() else locked(folder):
-        if not note.exists():
-            _empty(folder)
+    with built_once(folder):
         config.CACHE_DIR = str(folder)
         try:
             with _some_cache_home(folder):
@@ -53,9 +50,23 @@ def import_librosa() -> ModuleType:
                     _import_whole(f"librosa.{part}")
         finally:
             config.CACHE_DIR = before
+    return package
+
+
+@contextmanager
+def built_once(folder: Path) -> Iterator[None]:
+    """Fill `folder` in the block, alone and from nothing, unless a note says that it was finished before.
+
+    Raises:
+        WriteError: the folder cannot be written.
+    """
+    note = folder / FINISHED
+    with nullcontext() if note.exists() else locked(folder):
+        if not note.exists():
+            _empty(folder)
+        yield
         if not note.exists():
             write_text(note, f"{os.getpid()}\n")
-    return package
 
 
 @contextmanager
@@ -78,8 +89,11 @@ def _import_whole(name: str) -> None:
         importlib.import_module(f"{name}.{found.name}")
 
 
-def _folder() -> Path:
-    """Where the compiled parts for these versions and this processor are kept."""
+def cache_folder() -> Path:
+    """Where the compiled parts for these versions and this processor are kept: below `$NUMBA_CACHE_DIR`, or one's home.
+
+    Where that cannot be written, a temporary folder of this process, another at each call.
+    """
     from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
 
     versions = [f"{name} {metadata.version(name)}" for name in ("librosa", "numba", "llvmlite", "numpy")]

@@ -147,10 +147,12 @@ def _fit_keras(
     network.compile(
         optimizer=keras.optimizers.Adam(settings.learning_rate),
         loss=keras.losses.SparseCategoricalCrossentropy(),
-        metrics=["accuracy"],
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         # Compiling a fold's three functions with XLA takes longer than most folds train.
         jit_compile=False,
     )
+    # Variables that the first step made would have TensorFlow trace that step twice.
+    network.optimizer.build(network.trainable_variables)
     history: list[dict[str, float]] = []
 
     def remember(epoch: int, logs: Mapping[str, float] | None) -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 DRAWS = 4000
-_COUNTS = 1 << 22  # held at once, a few arrays of them: 32 MB each
+HELD = 1 << 22
+"""Numbers of draws that are held at once, in a few arrays: 32 MB each."""
 
 
 @dataclass(frozen=True)
@@ -65,25 +66,28 @@ def resample(clusters: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
     return rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=draws).astype(float)
 
 
-def sums(values: "np.ndarray | csr_matrix", draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+def sums(values: "np.ndarray | csr_matrix", draws: int = DRAWS, seed: int = 0, *, held: int = HELD) -> np.ndarray:
     """(draws, K): the sum over the clusters of each draw, drawn as by `resample` but in pieces of bounded memory.
 
     Args:
         values: (clusters, K), what each cluster adds.
         draws: bootstrap draws; a single cluster gives two rows that are alike.
         seed: of the draws.
+        held: counts that are held at once; the sums are the same whatever it is.
     """
-    return np.concatenate(list(pieces(values, draws, seed)))
+    return np.concatenate(list(pieces(values, draws, seed, held=held)))
 
 
-def pieces(values: "np.ndarray | csr_matrix", draws: int = DRAWS, seed: int = 0) -> Iterator[np.ndarray]:
+def pieces(
+    values: "np.ndarray | csr_matrix", draws: int = DRAWS, seed: int = 0, *, held: int = HELD
+) -> Iterator[np.ndarray]:
     """`sums` in pieces (d, K), each of some 32 MB at most however many clusters, columns and draws there are."""
     clusters, width = values.shape
     if clusters < 2:
         yield np.repeat(values if isinstance(values, np.ndarray) else values.toarray(), 2, axis=0)
         return
     rng = np.random.default_rng(seed)
-    piece = max(1, _COUNTS // max(clusters, width))
+    piece = max(1, held // max(clusters, width))
     for start in range(0, draws, piece):
         number = min(piece, draws - start)
         yield rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=number).astype(float) @ values

@@ -18,7 +18,9 @@ the graph around it for good: 7 MiB for each small network, so gigabytes over a 
 """
 
 _HEADROOM = 1.15
-_CGROUP = Path("/sys/fs/cgroup")
+CGROUP = Path("/sys/fs/cgroup")
+"""Where Linux says what a container may take."""
+
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -39,14 +41,18 @@ def parse_size(text: str) -> int:
     return int(size)
 
 
-def available() -> int:
-    """Bytes that further processes can take: of the machine, or of the container where that has less."""
+def available(cgroup: Path = CGROUP) -> int:
+    """Bytes that further processes can take: of the machine, or of the container where that has less.
+
+    Args:
+        cgroup: the folder of the container's limits, of version 1 or 2.
+    """
     import psutil
 
     free = int(psutil.virtual_memory().available)
     for folder, limit, used, cache in (
-        (_CGROUP, "memory.max", "memory.current", "inactive_file"),
-        (_CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        (cgroup, "memory.max", "memory.current", "inactive_file"),
+        (cgroup / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
         with suppress(OSError, ValueError):  # "max": no limit
             taken = int((folder / used).read_text()) - _statistic(folder / "memory.stat", cache)

@@ -52,8 +52,6 @@ def test_one_corpus_in_the_store_needs_no_further_option(serfuse, store) -> None
     assert "Shuffling input a (hubert)" in done.output and "Shuffling input b (soundstream)" in done.output
     run = Path("runs/standin-concat-hubert-soundstream-random-seed0")
     assert (run / "metrics.json").exists() and str(run) in done.output
-    again = serfuse("cv", "--fusion", "concat", "--a", "hubert", "--b", "soundstream", *FAST)
-    assert f"{run}-2" in again.output, "a finished run is never overwritten unasked"
 
 
 def test_several_corpora_are_listed(serfuse, store, make_store) -> None:
@@ -176,11 +174,11 @@ def test_the_printed_figure_stands_beside_the_measured_one(serfuse, tmp_path: Pa
         ids = sorted(facts)
         audio = [facts[name].audio for name in ids]
         store.append("emodb", EmbeddingKey(encoder), ids, audio, rng.normal(size=(len(ids), 16)))
-    done = serfuse("cv", "--fusion", "hyfuse", "--a", "wavlm", "--b", "encodec", *FAST)
+    done = serfuse("cv", "--fusion", "concat", "--a", "wavlm", "--b", "encodec", *FAST)
     assert done.exit_code == 0, done.output
     from serfuse.published import results
 
-    (row,) = results.find("emodb", "hyfuse", "wavlm", "encodec")
+    (row,) = results.find("emodb", "concat", "wavlm", "encodec")
     assert f"Printed in HYFuse, Table 2: accuracy {row.accuracy:.2f} %" in done.output
 
 
@@ -198,7 +196,15 @@ def test_a_fusion_that_ignores_an_input_is_told_so(serfuse, make_store, tmp_path
 
 @pytest.mark.slow
 def test_the_literal_parrot_reports_its_neighbours(serfuse, store) -> None:
-    arguments = ["--set", "options.points=batch", "--set", "options.map=literal", *FAST]
+    arguments = [
+        "--set",
+        "options.points=batch",
+        "--set",
+        "options.map=literal",
+        "--set",
+        "options.iterations=2",
+        *FAST,
+    ]
     done = serfuse("cv", "--fusion", "parrot", "--a", "hubert", "--b", "soundstream", *arguments)
     assert done.exit_code == 0, done.output
     assert "depends on the clips predicted beside it" in done.output
@@ -231,6 +237,8 @@ def test_loso_and_speaker_splits_name_no_leak(serfuse, store) -> None:
     done = serfuse("cv", "--head", "svm", "--a", "hubert", "--split", "loso")
     assert done.exit_code == 0, done.output
     assert "No test speaker is in training" in done.output or "0 of 4 test speakers" in done.output
+    again = serfuse("cv", "--head", "svm", "--a", "hubert", "--split", "loso")
+    assert "runs/standin-svm-hubert-loso-seed0-2" in again.output, "a finished run is never overwritten unasked"
 
 
 def test_one_speaker_cannot_be_split_by_speaker(serfuse, make_store, tmp_path: Path) -> None:
@@ -275,8 +283,9 @@ def test_a_signal_ends_it_also_where_python_drops_its_exception(serfuse, store, 
         done = serfuse(*arguments)
     assert done.exit_code == 130 and "Finished folds are safe in run" in done.output
     assert len(seen) == 3 and not Path("run/metrics.json").exists()
-    again = serfuse(*arguments)
-    assert again.exit_code == 0 and "1 of 2 folds are done" in again.output
+    if number == signal.SIGINT:
+        again = serfuse(*arguments)
+        assert again.exit_code == 0 and "1 of 2 folds are done" in again.output
 
 
 @pytest.mark.slow

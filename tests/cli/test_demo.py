@@ -12,7 +12,7 @@ from serfuse.cli import main
 @pytest.mark.slow
 def test_the_demo_runs_from_nothing_and_calls_its_speech_synthetic(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(main, ["demo", "--out", "here", "--epochs", "1"])
+    done = CliRunner().invoke(main, ["demo", "--out", "here", "--epochs", "1", "--folds", "2", "--speakers", "4"])
     assert done.exit_code == 0, done.output
     assert "synthetic" in done.output
     assert list(Path("here/speech").rglob("*.wav")), "real files on disk"

@@ -143,11 +143,10 @@ def test_work_that_takes_no_time_shows_nothing(monkeypatch: pytest.MonkeyPatch) 
         assert stream.getvalue() == shown
 
 
-def test_folds_and_epochs_are_told_with_their_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LINE_SECONDS", 0.0)
+def test_folds_and_epochs_are_told_with_their_figures() -> None:
     predictions = pd.DataFrame({"label": ["anger", "fear"], "predicted": ["anger", "anger"]})
     fold, out = SimpleNamespace(index=1), io.StringIO()
-    with Progress(stream=out) as progress:
+    with Progress(stream=out, every=0.0) as progress:
         progress.audit_known(SimpleNamespace(sentences=lambda: ["No speaker is on both sides."]), [fold] * 5, 1)
         with progress.working("epochs", 4, "epoch"):
             progress.fold_begun(fold)

@@ -51,25 +51,29 @@ def test_of_two_processes_one_compiles(tmp_path: Path) -> None:
     assert parts(note.parent) == built
 
 
-def test_what_a_killed_process_left_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    monkeypatch.delitem(sys.modules, "librosa.util.utils", raising=False)
-    monkeypatch.setattr(numba_cache, "_PARTS", ())
-    half = numba_cache._folder() / "util" / "utils.peak_pick.1.nbc"
+def test_what_a_killed_process_left_is_not_used(tmp_path: Path) -> None:
+    half = tmp_path / "util" / "utils.peak_pick.1.nbc"
     half.parent.mkdir()
     half.write_text("compiled")
-    numba_cache.import_librosa.__wrapped__()
-    assert not half.exists() and (numba_cache._folder() / numba_cache.FINISHED).exists()
-    half.parent.mkdir(exist_ok=True)
-    half.write_text("compiled")
-    numba_cache.import_librosa.__wrapped__()
-    assert half.exists(), "what was finished stays"
+    with pytest.raises(KeyboardInterrupt), numba_cache.built_once(tmp_path):
+        assert not half.exists()
+        half.parent.mkdir()
+        half.write_text("half of it")
+        raise KeyboardInterrupt
+    assert not (tmp_path / numba_cache.FINISHED).exists()
+    with numba_cache.built_once(tmp_path):
+        assert not half.exists()
+        half.parent.mkdir()
+        half.write_text("compiled")
+    assert int((tmp_path / numba_cache.FINISHED).read_text()) == os.getpid()
+    with numba_cache.built_once(tmp_path):
+        assert half.exists(), "what was finished stays"
 
 
 def test_a_folder_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = tmp_path / "file"
     taken.write_text("")
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(taken))
-    folder = numba_cache._folder()
+    folder = numba_cache.cache_folder()
     assert folder.is_dir() and taken not in folder.parents
-    assert folder != numba_cache._folder(), "it is this process's own"
+    assert folder != numba_cache.cache_folder(), "it is this process's own"

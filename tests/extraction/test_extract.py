@@ -1,5 +1,6 @@
 """Extraction: only what is missing is computed, bad clips are named, and nothing that was finished is lost."""
 
+import itertools
 import os
 import random
 import shutil
@@ -148,7 +149,8 @@ def test_a_touched_or_moved_file_is_not_computed_again(corpus: Corpus, store: Em
 
 
 def test_known_files_are_not_read_again(corpus: Corpus, store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serfuse.extraction.survey._UNSETTLED_SECONDS", -1.0)
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() + 10**10)  # files that were written long ago
     extract.extract(corpus, load(), store)
 
     def opened(path: object) -> str:
@@ -450,7 +452,7 @@ def test_a_disk_that_fills_up_keeps_the_earlier_rows(
 ) -> None:
     import resource
 
-    monkeypatch.setattr(extract, "_FLUSH_SECONDS", 0.0)  # store after every clip
+    monkeypatch.setattr(time, "monotonic", itertools.count(0.0, 60.0).__next__)  # so slow that every clip is stored
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fills_up(done: int, fraction: float) -> None:

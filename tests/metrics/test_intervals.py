@@ -36,10 +36,10 @@ def test_draws_take_as_many_clusters_as_there_are_each_alike_often() -> None:
 
 
 @pytest.mark.parametrize("held", [1 << 22, 50, 1])
-def test_sums_of_draws_are_those_of_all_draws_at_once_whatever_memory_they_take(monkeypatch, held: int) -> None:
+def test_sums_of_draws_are_those_of_all_draws_at_once_whatever_memory_they_take(held: int) -> None:
     values = np.random.default_rng(0).integers(0, 9, (7, 4)).astype(float)
-    monkeypatch.setattr(intervals, "_COUNTS", held)
-    np.testing.assert_array_equal(intervals.sums(values, 30, seed=3), intervals.resample(7, 30, seed=3) @ values)
+    found = intervals.sums(values, 30, seed=3, held=held)
+    np.testing.assert_array_equal(found, intervals.resample(7, 30, seed=3) @ values)
     assert intervals.sums(values[:1], 30).tolist() == [values[0].tolist()] * 2, "one cluster is always drawn"
 
 

@@ -209,7 +209,7 @@ def test_bad_files_have_their_reason_and_the_others_their_answer(kept, tiny_corp
 
 @pytest.mark.slow
 def test_a_fusion_of_two_padded_poolings(make_run, store, tiny_corpus, tmp_path: Path) -> None:
-    made = make_run("hyfuse-symmetric", a="logmel@pooling=mean-std", b="logmel@pooling=time")
+    made = make_run("concat-pooled", "training.epochs=1", a="logmel@pooling=mean-std", b="logmel@pooling=time")
     config, dataset = training.of_run(made, store)
     model = training.fit_whole(made, config, dataset)
     assert {name: part.size for name, part in model.card.inputs.items()} == {"a": 320, "b": 160}
@@ -227,12 +227,16 @@ def test_a_fusion_of_two_padded_poolings(make_run, store, tiny_corpus, tmp_path:
 
 @pytest.mark.slow
 def test_models_that_cannot_stand_alone_are_refused(make_run, store) -> None:
+    other = "logmel@pooling=mean-std"
     for made, says in (
         (
-            make_run("late", "options.head=fcn", b="logmel@pooling=mean-std"),
-            "networks as heads, which has no file format yet",
+            make_run("late", "options.head=fcn", "training.epochs=1", b=other),
+            "networks as heads, which has no file format",
         ),
-        (make_run("parrot", "options.points=batch", b="logmel@pooling=mean-std"), "new audio comes alone"),
+        (
+            make_run("parrot", "options.points=batch", "options.iterations=2", "training.epochs=1", b=other),
+            "new audio comes alone",
+        ),
     ):
         with pytest.raises(RunError, match=says):
             training.fit_whole(made, *training.of_run(made, store))

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,15 +38,29 @@ def make(model: str = "fcn", *assignments: str) -> configs.Config:
     return configs.from_dict(configs.override(values, list(assignments)))
 
 
-@pytest.fixture
-def dataset(make_store: MakeStore) -> Dataset:
-    return load_dataset(make(), make_store())
+@pytest.fixture(scope="module")
+def dataset(standin_store: EmbeddingStore) -> Dataset:
+    return load_dataset(make(), standin_store)
+
+
+@pytest.fixture(scope="module")
+def whole(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> execution.Result:
+    """A finished run of three folds. Read only."""
+    return execution.execute(make(), dataset, tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.fixture(scope="module")
+def cut(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the same run, interrupted after two folds. To be copied."""
+    out = tmp_path_factory.mktemp("cut") / "run"
+    with pytest.raises(KeyboardInterrupt):
+        execution.execute(make(), dataset, out, observer=_Watch(2))
+    return out
 
 
 @pytest.mark.slow
-def test_the_run_folder_holds_everything(dataset: Dataset, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    result = execution.execute(make(), dataset, out)
+def test_the_run_folder_holds_everything(dataset: Dataset, whole: execution.Result) -> None:
+    result, out = whole, whole.folder
     for name in ("config.yaml", "folds.csv", "predictions.csv", "history.csv", "metrics.json"):
         assert (out / name).stat().st_size > 0, name
     for name in ("confusion.png", "tsne.png"):
@@ -69,25 +84,25 @@ def test_the_run_folder_holds_everything(dataset: Dataset, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_config_yaml_holds_what_made_the_result_and_makes_it_again(dataset: Dataset, tmp_path: Path) -> None:
-    first = execution.execute(make(), dataset, tmp_path / "one")
-    text = yaml.safe_load((tmp_path / "one" / "config.yaml").read_text("utf-8"))
+def test_config_yaml_holds_what_made_the_result_and_makes_it_again(
+    dataset: Dataset, whole: execution.Result, tmp_path: Path
+) -> None:
+    text = yaml.safe_load((whole.folder / "config.yaml").read_text("utf-8"))
     assert text["embeddings"]["a"] == dataset.keys["a"].to_dict()
     assert {"serfuse", "python", "keras", "tensorflow", "numpy"} <= set(text["versions"])
     assert text["backend"] == "tensorflow" and text["corpus"]["clips"] == len(dataset.clips)
     again = configs.from_dict({key: text[key] for key in ("model", "options", "data", "split", "training", "seed")})
-    second = execution.execute(again, dataset, tmp_path / "two")
-    pd.testing.assert_frame_equal(first.predictions, second.predictions, check_exact=True)
+    second = execution.execute(again, dataset, tmp_path / "again")
+    pd.testing.assert_frame_equal(whole.predictions, second.predictions, check_exact=True)
 
 
 @pytest.mark.slow
-def test_saved_models_give_the_written_probabilities(dataset: Dataset, tmp_path: Path) -> None:
+def test_saved_models_give_the_written_probabilities(dataset: Dataset, whole: execution.Result) -> None:
     import keras
 
-    execution.execute(make(), dataset, tmp_path / "run")
-    predictions = fold_files.read_predictions(tmp_path / "run" / "predictions.csv")
+    predictions = fold_files.read_predictions(whole.folder / "predictions.csv")
     for number in range(3):
-        model = keras.saving.load_model(tmp_path / "run" / f"fold_{number}.keras")
+        model = keras.saving.load_model(whole.folder / f"fold_{number}.keras")
         assert not model.compiled, "no optimizer takes room in the file"
         chosen = predictions[predictions["fold"] == number]
         found = np.asarray(model({"a": dataset.arrays["a"][dataset.rows(chosen["clip"])]}, training=False))
@@ -171,28 +186,32 @@ class _Watch(Observer):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(dataset: Dataset, tmp_path: Path) -> None:
-    whole = execution.execute(make(), dataset, tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt):
-        execution.execute(make(), dataset, tmp_path / "cut", observer=_Watch(2))
-    assert not (tmp_path / "cut" / "metrics.json").exists(), "an unfinished run does not look finished"
-    watch = _Watch()
-    resumed = execution.execute(make(), dataset, tmp_path / "cut", observer=watch)
+def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(
+    dataset: Dataset, whole: execution.Result, cut: Path, tmp_path: Path
+) -> None:
+    assert not (cut / "metrics.json").exists(), "an unfinished run does not look finished"
+    out, watch = shutil.copytree(cut, tmp_path / "cut"), _Watch()
+    resumed = execution.execute(make(), dataset, out, observer=watch)
     assert watch.finished == [2] and set(watch.epochs) == {2}, "finished folds are not trained again"
     pd.testing.assert_frame_equal(resumed.predictions, whole.predictions, check_exact=True)
     for name in ("predictions.csv", "history.csv", "folds.csv"):
-        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
-    assert len(list((tmp_path / "cut").glob("fold_*.keras"))) == 3
+        assert (out / name).read_bytes() == (whole.folder / name).read_bytes(), name
+    assert len(list(out.glob("fold_*.keras"))) == 3
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("change", ["seed=3", "training.epochs=3", "options.dropout=0.1"])
-def test_folds_of_another_configuration_are_not_taken_up(dataset: Dataset, tmp_path: Path, change: str) -> None:
+def test_folds_of_another_configuration_are_not_taken_up(
+    dataset: Dataset, cut: Path, tmp_path: Path, change: str
+) -> None:
+    class Begun(_Watch):
+        def fold_begun(self, fold: Fold) -> None:
+            raise KeyboardInterrupt
+
+    out, watch = shutil.copytree(cut, tmp_path / "run"), Begun()
     with pytest.raises(KeyboardInterrupt):
-        execution.execute(make(), dataset, tmp_path / "run", observer=_Watch(2))
-    watch = _Watch()
-    execution.execute(make("fcn", change), dataset, tmp_path / "run", observer=watch)
-    assert watch.finished == [0]
+        execution.execute(make("fcn", change), dataset, out, observer=watch)
+    assert watch.finished == [0] and not list(out.glob("fold_*.keras"))
 
 
 @pytest.mark.slow
@@ -217,36 +236,39 @@ def test_the_fingerprint_sees_labels_and_embeddings(dataset: Dataset) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_process_loses_at_most_the_fold_in_flight(make_store: MakeStore, tmp_path: Path) -> None:
-    store = make_store()
-    # Epochs enough for a fold to take a second or more, so that the kill falls between two of them.
-    command = [sys.executable, "-P", "-m", "serfuse.cli", "cv", "--head", "fcn", "--a", "hubert", "--folds", "3"]
-    command += ["--epochs", "60", "--set", "training.patience=null", "--store", str(store.root), "--quiet"]
+def test_a_killed_process_loses_at_most_the_fold_in_flight(
+    standin_store: EmbeddingStore, dataset: Dataset, tmp_path: Path
+) -> None:
+    """Of sixty folds that take tens of milliseconds each: the kill falls between two of them, or into one."""
+    config = make("svm", "split.repeats=20")
+    out, store = tmp_path / "killed", str(standin_store.root)
+    command = [sys.executable, "-P", "-m", "serfuse.cli", "cv", "--head", "svm", "--a", "hubert", "--folds", "3"]
+    command += ["--set", "split.repeats=20", "--store", store, "--quiet", "--out", str(out)]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, env=environment, stdout=subprocess.DEVNULL)
-    out = tmp_path / "killed"
-    process = subprocess.Popen([*command, "--out", str(out)], env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     limit = time.monotonic() + 120
     while not (out / execution.FINISHED_FOLDS / "r0f0" / "fold.json").exists():
         assert process.poll() is None, "it ended before its first fold was kept"
         assert time.monotonic() < limit
-        time.sleep(0.02)
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept = (out / execution.FINISHED_FOLDS / "r0f0" / "fold.json").stat().st_mtime_ns
-    assert not (out / "metrics.json").exists()
-    subprocess.run([*command, "--out", str(out)], check=True, env=environment, stdout=subprocess.DEVNULL)
-    assert (out / "predictions.csv").read_bytes() == (tmp_path / "whole" / "predictions.csv").read_bytes()
-    assert kept > 0
+    kept = {path.parent.name for path in (out / execution.FINISHED_FOLDS).glob("r*/fold.json")}
+    assert 0 < len(kept) < 60 and not (out / "metrics.json").exists()
+    watch = _Watch()
+    execution.execute(config, dataset, out, observer=watch)
+    assert watch.finished == [len(kept)]
+    uncut = cross_validation.cross_validate(config, dataset)
+    run_folder.write_csv(tmp_path / "predictions.csv", uncut.predictions)
+    assert (out / "predictions.csv").read_bytes() == (tmp_path / "predictions.csv").read_bytes()
 
 
 @pytest.mark.slow
-def test_a_damaged_finished_fold_is_named(dataset: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        execution.execute(make(), dataset, tmp_path / "run", observer=_Watch(1))
-    (tmp_path / "run" / execution.FINISHED_FOLDS / "r0f0" / "fold.json").write_text("{", "utf-8")
+def test_a_damaged_finished_fold_is_named(dataset: Dataset, cut: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(cut, tmp_path / "run")
+    (out / execution.FINISHED_FOLDS / "r0f0" / "fold.json").write_text("{", "utf-8")
     with pytest.raises(RunError, match="r0f0"):
-        execution.execute(make(), dataset, tmp_path / "run")
+        execution.execute(make(), dataset, out)
 
 
 @pytest.mark.slow
@@ -279,10 +301,8 @@ def test_a_single_clip_of_an_emotion_in_training_is_named_before_training(
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_of_other_settings_keeps_its_folder(dataset: Dataset, tmp_path: Path) -> None:
-    first = execution.free_folder(tmp_path, make(), dataset)
-    with pytest.raises(KeyboardInterrupt):
-        execution.execute(make(), dataset, first, observer=_Watch(1))
+def test_an_interrupted_run_of_other_settings_keeps_its_folder(dataset: Dataset, cut: Path, tmp_path: Path) -> None:
+    first = shutil.copytree(cut, execution.free_folder(tmp_path, make(), dataset))
     assert execution.free_folder(tmp_path, make(), dataset) == first, "the same command goes on"
     other = make("fcn", "options.dropout=0.1")
     assert execution.free_folder(tmp_path, other, dataset).name == f"{first.name}-2"
@@ -304,7 +324,8 @@ def test_two_runs_at_once_do_not_mix_in_one_folder(dataset: Dataset, tmp_path: P
 
     execution.execute(make("svm"), dataset, out, observer=Second())
     assert refused and not (out / ".lock").exists()
-    execution.execute(make("svm", "seed=5"), dataset, out, overwrite=True)
+    with locked(out, wait=False):
+        pass
 
 
 @pytest.mark.slow
@@ -314,18 +335,20 @@ def test_a_disk_that_fills_up_while_a_model_is_saved_is_an_error_in_words(
     def fails(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    config = make("svm")
     with monkeypatch.context() as patch:
         patch.setattr(run_folder, "write_fold", fails)
         with pytest.raises(RunError, match=r"run: No space left"):
-            execution.execute(make(), dataset, tmp_path / "run")
-    assert len(execution.execute(make(), dataset, tmp_path / "run").folds) == 3
+            execution.execute(config, dataset, tmp_path / "run")
+    assert len(execution.execute(config, dataset, tmp_path / "run").folds) == 3
 
 
 @pytest.mark.slow
 def test_repeats_keep_every_model_under_its_own_name(dataset: Dataset, tmp_path: Path) -> None:
-    result = execution.execute(make("fcn", "split.repeats=2"), dataset, tmp_path / "run")
-    assert len(result.folds) == 6
-    assert len(list((tmp_path / "run").glob("fold_*_repeat_*.keras"))) == 6
+    config = make("fcn", "split.repeats=2", "split.folds=2", "training.epochs=1")
+    result = execution.execute(config, dataset, tmp_path / "run")
+    assert len(result.folds) == 4
+    assert len(list((tmp_path / "run").glob("fold_*_repeat_*.keras"))) == 4
     counts = result.predictions.groupby("repeat")["clip"].nunique()
     assert list(counts) == [len(dataset.clips)] * 2
 
@@ -338,12 +361,10 @@ def test_the_number_of_threads_is_part_of_a_run(
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     for model, number in (("fcn", 3), ("svm", 5)):
-        execution.execute(make(model), dataset, tmp_path / model)
-        assert Run.read(tmp_path / model).description.threads == number
-    mark = execution.fingerprint(make(), dataset, [3])
-    fold = cross_validation.plan(make(), dataset)[0]
-    result = cross_validation.run_fold(make(), dataset, fold)
-    result.model = None
+        config = make(model, "split.folds=2", *(["training.epochs=1"] if model == "fcn" else []))
+        result = execution.execute(config, dataset, tmp_path / model).folds[0]
+        assert Run.read(tmp_path / model).description.threads == result.threads == number
+    mark, fold = execution.fingerprint(make("svm"), dataset, [5]), result.fold
     fold_files.write(tmp_path / "kept", result, mark)
-    assert fold_files.read(tmp_path / "kept", fold, mark).threads == 3
-    assert fold_files.read(tmp_path / "kept", fold, execution.fingerprint(make(), dataset, [2])) is None
+    assert fold_files.read(tmp_path / "kept", fold, mark).threads == 5
+    assert fold_files.read(tmp_path / "kept", fold, execution.fingerprint(make("svm"), dataset, [2])) is None

@@ -72,18 +72,17 @@ def test_a_unit_starts_beside_others_only_if_both_fit(monkeypatch) -> None:
     ],
 )
 def test_a_container_has_what_its_limit_leaves_and_files_read_lately_make_room(
-    tmp_path, monkeypatch, limit, used, folder, cache
+    tmp_path, limit, used, folder, cache
 ) -> None:
     place = tmp_path / folder
     place.mkdir(exist_ok=True)
     (place / limit).write_text(f"{300 * _MIB}\n")
     (place / used).write_text(f"{290 * _MIB}\n")
-    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
-    assert memory.available() == 10 * _MIB
+    assert memory.available(tmp_path) == 10 * _MIB
     (place / "memory.stat").write_text(f"anon 5\n{cache} {100 * _MIB}\nslab 1\n")
-    assert memory.available() == 110 * _MIB
+    assert memory.available(tmp_path) == 110 * _MIB
     (place / limit).write_text("max\n")
-    assert memory.available() > 110 * _MIB
+    assert memory.available(tmp_path) > 110 * _MIB
 
 
 @pytest.mark.slow

@@ -108,7 +108,7 @@ def test_every_block_and_column_runs_end_to_end(tmp_path: Path) -> None:
     One cell of each block and of each column, two folds, on Keras' torch backend, which needs no tracing; the benchmark
     runs all 1,830 units with vectors of the printed sizes.
     """
-    command = [sys.executable, "-P", str(BENCHMARK), "--out", str(tmp_path), "--narrow", "--jobs", "2"]
+    command = [sys.executable, "-P", str(BENCHMARK), "--out", str(tmp_path), "--narrow", "--jobs", "1"]
     environment = {**os.environ, "KERAS_BACKEND": "torch", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, "--report", str(tmp_path / "report.md")], env=environment, capture_output=True, text=True
