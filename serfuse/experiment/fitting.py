@@ -123,10 +123,9 @@ def _fit_keras(
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
-    model = models.get(config.model)
-    network = model.build(training.arrays, classes, config.model_options(), seed)
+    network = models.get(config.model).build(training.arrays, classes, config.model_options(), seed)
     settings = config.training
-    lesson = _lesson(model, network, config, training, validation, classes, seed)
+    lesson = _lesson(network, config, training, validation, seed)
     lesson.network.compile(
         optimizer=_optimizer(config, len(training)),
         loss=lesson.loss,
@@ -191,9 +190,7 @@ class _Lesson:
     validation: tuple[Any, ...]
 
 
-def _lesson(
-    model: models.Model, network: Any, config: Config, training: Part, validation: Part, classes: int, seed: int
-) -> _Lesson:
+def _lesson(network: Any, config: Config, training: Part, validation: Part, seed: int) -> _Lesson:
     """The papers' way to train, unless the settings or the model ask for more.
 
     The two are one where the settings are at their defaults, but not to the last digit, and runs that were finished
@@ -201,7 +198,7 @@ def _lesson(
     """
     import keras
 
-    settings = config.training
+    settings, model, classes = config.training, models.get(config.model), network.output_shape[-1]
     default = type(settings)()
     if not model.supervised and all(
         getattr(settings, name) == getattr(default, name)

@@ -90,6 +90,7 @@ def mixed(
     x: Mapping[str, np.ndarray],
     y: np.ndarray,
     sample_weight: np.ndarray,
+    *,
     batch_size: int,
     alpha: float,
     seed: int,

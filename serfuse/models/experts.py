@@ -115,7 +115,6 @@ EXPERTS = Model(
     "an expert per representation and one of all, their opinions pooled; small, for few clips",
     ExpertsOptions,
     build,
-    layers=("keras.layers:GlobalAveragePooling1D", "keras.layers:RepeatVector"),
     max_inputs=MAX_INPUTS,
     supervised=("experts", "members"),
 )
