@@ -43,6 +43,8 @@ from serfuse.layers import (  # noqa: E402
     GyroMidpoint,
     Hadamard,
     LogMap0,
+    LogPool,
+    MemberDense,
     MobiusAdd,
     ReferenceSet,
     ReferenceTransport,
@@ -62,6 +64,8 @@ LAYER_CASES = {
     "MobiusAdd": (MobiusAdd, {}, PAIR, (2, 5)),
     "GyroMidpoint": (GyroMidpoint, {}, PAIR, (2, 5)),
     "Hadamard": (Hadamard, {}, PAIR, (2, 5)),
+    "LogPool": (LogPool, {}, (2, 3, 4), (2, 4)),
+    "MemberDense": (MemberDense, {"units": 5, "activation": "relu"}, (2, 3, 4), (2, 3, 5)),
     "ReferenceSet": (ReferenceSet, {"shape": (3, 5)}, (2, 4), (3, 5)),
     "SinkhornTransport": (
         SinkhornTransport,
@@ -102,6 +106,7 @@ MODEL_CASES = {
     "hyfuse-midpoint": ("hyfuse-symmetric", {"form": "midpoint"}),
     "parrot-features": ("parrot", {"points": "features", "iterations": 3}),
     "parrot-reference": ("parrot", {"points": "reference", "references": 8, "iterations": 3}),
+    "experts": ("experts", {"operator": "hyperbolic", "hidden": 8, "members": 2}),
     "parrot-batch": ("parrot", {"points": "batch", "map": "literal", "epsilon": 0.02, "iterations": 3}),
 }
 
@@ -126,9 +131,9 @@ def layer_case(name: str) -> None:
         init_kwargs=arguments,
         input_shape=shapes,
         expected_output_shape=expected,
-        expected_num_trainable_weights=0,
+        expected_num_trainable_weights=2 if layer is MemberDense else 0,
         expected_num_non_trainable_weights=1 if layer is ReferenceSet else 0,
-        supports_masking=layer is not ReferenceSet,
+        supports_masking=layer not in (ReferenceSet, LogPool, MemberDense),
         # which needs a batch axis in every output; the gradients are those of `GRADIENT_CASES`
         run_training_check=getattr(expected, "cost", True) != (),
     )
@@ -287,6 +292,27 @@ def training_case(name: str) -> None:
     assert sum(trained) >= len(network.trainable_weights) - 1
 
 
+def lesson_case() -> None:
+    """A training with every setting that is none of the papers', and experts that learn by themselves."""
+    from serfuse.experiment import config as configs
+    from serfuse.experiment import fitting
+    from serfuse.experiment.dataset import Part
+
+    changes = {
+        "options.hidden": 8,
+        "options.members": 2,
+        "training.loss": "focal",
+        "training.focal_gamma": 0.5,
+        "training.label_smoothing": 0.1,
+        "training.class_weights": "balanced",
+        "training.batch_size": 8,
+    }
+    part = Part(clips(), np.arange(12) % 3, np.arange(12))
+    fitted = fitting.fit(configs.configure("experts", changes, epochs=2), part, part, 3, 0)
+    assert len(fitted.history) == 2 and all(np.isfinite(list(row.values())).all() for row in fitted.history)
+    np.testing.assert_allclose(fitted.probabilities(part.arrays).sum(axis=1), 1, atol=1e-6)
+
+
 def settings_case(when: str) -> None:
     """Keras' settings are serfuse's, not those of a file or variable of the user's."""
     found = keras.config
@@ -335,6 +361,7 @@ def main() -> None:
         attempt(f"layer {name}", layer_case, name)
     for name in ("hyfuse-symmetric", "parrot-features", "parrot-reference"):
         attempt(f"training {name}", training_case, name)
+    attempt("training with all settings", lesson_case)
     until = time.monotonic() + SECONDS
     while not all((FOLDER / f"{other}.saved").exists() for other in OTHERS) and time.monotonic() < until:
         time.sleep(0.2)

@@ -60,12 +60,12 @@ def outcomes(tmp_path_factory):
     ("kind", "count"),
     [
         ("settings", 1),  # whatever ~/.keras/keras.json and KERAS_MAX_EPOCHS say
-        ("layer", 13),  # Keras' own test of each layer
-        ("model", 7),  # builds, predicts, is saved
+        ("layer", 15),  # Keras' own test of each layer
+        ("model", 8),  # builds, predicts, is saved
         ("gradient", 3),  # finite at zero, between equal points and far away
         ("double", 2),  # float64 keeps the digits of float64
-        ("training", 3),  # a step under jit_compile=True
-        ("loading", 7 * (len(BACKENDS) - 1)),  # files of the other backends predict the same to 1e-5
+        ("training", 4),  # a step under jit_compile=True; one with every setting
+        ("loading", 8 * (len(BACKENDS) - 1)),  # files of the other backends predict the same to 1e-5
         ("comparing", 3 * (len(BACKENDS) - 1)),  # gradients are those of the other backends
     ],
 )

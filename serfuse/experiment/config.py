@@ -161,9 +161,13 @@ class SearchConfig(_Section):
 
 
 class TrainingConfig(_Section):
-    """How a neural model is trained. Both papers: Adam, cross-entropy, batch 32, 50 epochs, early stopping."""
+    """How a neural model is trained. Both papers: Adam, cross-entropy, batch 32, 50 epochs, early stopping.
 
-    later = ("search",)
+    The settings from `weight_decay` on are none of the papers'. Their defaults are the papers' training, and a file
+    leaves out those that stand at their default.
+    """
+
+    later = ("weight_decay", "schedule", "loss", "focal_gamma", "label_smoothing", "class_weights", "mixup", "search")
 
     optimizer: Literal["adam"] = "adam"
     learning_rate: float = Field(1e-3, gt=0, le=10)
@@ -175,6 +179,31 @@ class TrainingConfig(_Section):
         ge=0,
         lt=0.9,
         description="part of the training folds that early stopping looks at, never the test fold",
+    )
+    weight_decay: float = Field(
+        0.0, ge=0, le=10, description="decoupled (AdamW): each step takes learning rate times this off every kernel"
+    )
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="of the learning rate; 'cosine' brings it to zero over all epochs"
+    )
+    loss: Literal["cross-entropy", "focal"] = "cross-entropy"
+    focal_gamma: float = Field(
+        2.0, ge=0, le=20, description="of loss=focal, -(1 - p)^gamma log p; 0 is the cross-entropy"
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="part of a label that is shared out evenly among all emotions"
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        "none",
+        description="of networks; 'balanced' weighs a clip by clips / (emotions * clips of its emotion), counted in "
+        "the training part. The SVM has options.class_weight",
+    )
+    mixup: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="alpha of Beta(alpha, alpha), in which parts each clip of a batch is mixed with another one, "
+        "embeddings and labels alike; 0: not at all",
     )
     search: SearchConfig | None = Field(None, description="settings that are chosen within each training part")
 
@@ -466,7 +495,13 @@ def _copy(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def dump(config: Config) -> str:
-    """The configuration as YAML, every default written out."""
+    """The configuration as YAML, every default written out but those of settings that came later.
+
+    So a run made with the papers' settings has the same file, and the same fingerprint, whichever version wrote it.
+    """
     values = config.model_dump(mode="json")
     values["options"] = config.model_options().model_dump(mode="json")
+    for name in type(config.model_options()).later:
+        if values["options"][name] == type(config.model_options()).model_fields[name].default:
+            values["options"].pop(name, None)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

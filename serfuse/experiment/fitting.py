@@ -1,5 +1,6 @@
 """Fit one model to the training part of one fold, and ask it about other clips."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -144,15 +145,16 @@ def _fit_keras(
         tf.config.experimental.enable_op_determinism()
     network = models.get(config.model).build(training.arrays, classes, config.model_options(), seed)
     settings = config.training
-    network.compile(
-        optimizer=keras.optimizers.Adam(settings.learning_rate),
-        loss=keras.losses.SparseCategoricalCrossentropy(),
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+    lesson = _lesson(network, config, training, validation, seed)
+    lesson.network.compile(
+        optimizer=_optimizer(config, len(training)),
+        loss=lesson.loss,
+        metrics=lesson.metrics,
         # Compiling a fold's three functions with XLA takes longer than most folds train.
         jit_compile=False,
     )
     # Variables that the first step made would have TensorFlow trace that step twice.
-    network.optimizer.build(network.trainable_variables)
+    lesson.network.optimizer.build(lesson.network.trainable_variables)
     history: list[dict[str, float]] = []
 
     def remember(epoch: int, logs: Mapping[str, float] | None) -> None:
@@ -173,18 +175,85 @@ def _fit_keras(
                 monitor="val_loss", patience=settings.patience, restore_best_weights=True, start_from_epoch=0
             )
         )
-    network.fit(
-        dict(training.arrays),
-        training.labels,
-        validation_data=(dict(validation.arrays), validation.labels) if len(validation) else None,
-        batch_size=settings.batch_size,
+    lesson.network.fit(
+        **lesson.data,
+        validation_data=lesson.validation if len(validation) else None,
         epochs=settings.epochs,
-        shuffle=True,
         callbacks=callbacks,
         verbose=0,
     )
     trainable = int(sum(np.prod(weight.shape) for weight in network.trainable_weights))
     return _KerasFitted(network, history, trainable)
+
+
+def _optimizer(config: Config, clips: int) -> Any:
+    """Adam, or AdamW where kernels decay."""
+    import keras
+
+    settings = config.training
+    rate: Any = settings.learning_rate
+    if settings.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, settings.epochs * math.ceil(clips / settings.batch_size))
+    if not settings.weight_decay:
+        return keras.optimizers.Adam(rate)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return optimizer
+
+
+@dataclass
+class _Lesson:
+    """What `keras.Model.fit` is given: the network that is trained, its loss, and clips in the form this loss takes."""
+
+    network: Any
+    loss: Any
+    metrics: list[Any]
+    data: dict[str, Any]
+    validation: tuple[Any, ...]
+
+
+def _lesson(network: Any, config: Config, training: Part, validation: Part, seed: int) -> _Lesson:
+    """The papers' way to train, unless the settings or the model ask for more.
+
+    The two are one where the settings are at their defaults, but not to the last digit, and runs that were finished
+    before there was a choice are to be repeated to that.
+    """
+    import keras
+
+    settings, model, classes = config.training, models.get(config.model), network.output_shape[-1]
+    default = type(settings)()
+    if not model.supervised and all(
+        getattr(settings, name) == getattr(default, name)
+        for name in ("loss", "label_smoothing", "class_weights", "mixup")
+    ):
+        return _Lesson(
+            network,
+            keras.losses.SparseCategoricalCrossentropy(),
+            [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+            {"x": dict(training.arrays), "y": training.labels, "batch_size": settings.batch_size, "shuffle": True},
+            (dict(validation.arrays), validation.labels),
+        )
+    from . import objective
+
+    targets, watched = (np.eye(classes, dtype="float32")[part.labels] for part in (training, validation))
+    weights = objective.class_weights(training.labels, classes, settings.class_weights)
+    data = {
+        "x": dict(training.arrays),
+        "y": targets,
+        "sample_weight": weights[training.labels],
+        "batch_size": settings.batch_size,
+    }
+    if settings.mixup:
+        batches = objective.mixed(**data, alpha=settings.mixup, seed=seed)
+        data = {"x": batches, "steps_per_epoch": math.ceil(len(training) / settings.batch_size), "shuffle": False}
+    gamma = settings.focal_gamma if settings.loss == "focal" else 0.0
+    return _Lesson(
+        objective.supervised(network, model.supervised, classes),
+        objective.Objective(gamma, settings.label_smoothing),
+        [objective.accuracy()],
+        data,
+        (dict(validation.arrays), watched, weights[validation.labels]),
+    )
 
 
 @dataclass

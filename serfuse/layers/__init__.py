@@ -1,4 +1,4 @@
-"""Keras layers of the two fusions. They work on TensorFlow, torch and JAX, and serialize under the name `serfuse`."""
+"""Keras layers of the fusions. They work on TensorFlow, torch and JAX, and serialize under the name `serfuse`."""
 
 from .clip_norm import ClipNorm
 from .exp_map0 import ExpMap0
@@ -6,6 +6,8 @@ from .feature_transport import FeatureTransport
 from .gyro_midpoint import GyroMidpoint
 from .hadamard import Hadamard
 from .log_map0 import LogMap0
+from .log_pool import LogPool
+from .member_dense import MemberDense
 from .mobius_add import MobiusAdd
 from .reference_set import ReferenceSet
 from .reference_transport import ReferenceTransport
@@ -18,6 +20,8 @@ __all__ = [
     "GyroMidpoint",
     "Hadamard",
     "LogMap0",
+    "LogPool",
+    "MemberDense",
     "MobiusAdd",
     "ReferenceSet",
     "ReferenceTransport",

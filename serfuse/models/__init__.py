@@ -19,6 +19,7 @@ MODELS: Registry[Model] = Registry(
         ("hyfuse", "serfuse.models.hyfuse:HYFUSE"),
         ("hyfuse-symmetric", "serfuse.models.hyfuse:HYFUSE_SYMMETRIC"),
         ("parrot", "serfuse.models.parrot:PARROT"),
+        ("experts", "serfuse.models.experts:EXPERTS"),
         ("late", "serfuse.models.late:LATE"),
         ("stacked", "serfuse.models.stacked:STACKED"),
         ("kernel", "serfuse.models.kernel:KERNEL"),

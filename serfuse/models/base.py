@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,9 +17,14 @@ MAX_INPUTS = len(INPUTS)
 
 
 class Options(BaseModel):
-    """Base of a model's own settings: unknown keys are an error, values are checked."""
+    """Base of a model's own settings: unknown keys are an error, values are checked.
+
+    Attributes:
+        later: settings that files written before them lack, and that files leave out at their default.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+    later: ClassVar[tuple[str, ...]] = ()
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class Model:
             ones of Keras, such as `"my_package.layers:Gate"` (registered with Keras for saving), `"keras.layers:
             MultiHeadAttention"` or `"keras.initializers:HeNormal"`. A model file may name nothing else: `serfuse train`
             refuses a network with more.
+        supervised: names of layers whose outputs `(B, ..., classes)` are class probabilities too. Where there are any,
+            each of them is trained on the labels, the losses averaged, in place of the answer that is made of them.
         max_inputs: the most representations that it takes, up to `MAX_INPUTS`; `None`: as many as `inputs`.
         fit: `fit(task)`, for what is neither one network nor one estimator: it is called in the place of `build` and
             gives a fitted model (`serfuse.models.task`).
@@ -61,6 +68,7 @@ class Model:
     batch_dependent: Callable[[Any], bool] = field(default=lambda options: False)
     layers: tuple[str, ...] = ()
     max_inputs: int | None = None
+    supervised: tuple[str, ...] = ()
     fit: Callable[["Task"], "Expert"] | None = None
     trainings: Callable[[Any, int], int] = field(default=lambda options, inputs: 1)
 

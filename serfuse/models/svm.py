@@ -1,7 +1,7 @@
 """Support vector machine with scikit-learn's defaults (PARROT section 3); of several inputs, on their concatenation."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -22,6 +22,12 @@ class SvmOptions(Options):
         "pairwise",
         description="a regression on the decisions between each two classes, or Platt's on a score for each class",
     )
+    class_weight: Literal["none", "balanced"] = Field(
+        "none",
+        description="'balanced' weighs a clip by clips / (emotions * clips of its emotion), as scikit-learn does",
+    )
+
+    later: ClassVar[tuple[str, ...]] = ("class_weight",)
 
 
 def build(arrays: Mapping[str, np.ndarray], classes: int, options: SvmOptions, seed: int) -> Any:
@@ -30,7 +36,8 @@ def build(arrays: Mapping[str, np.ndarray], classes: int, options: SvmOptions, s
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
-    svc = SVC(C=options.C, kernel=options.kernel)
+    weight = None if options.class_weight == "none" else options.class_weight
+    svc = SVC(C=options.C, kernel=options.kernel, class_weight=weight)
     return make_pipeline(StandardScaler(), svc) if options.standardize else make_pipeline(svc)
 
 

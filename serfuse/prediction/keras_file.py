@@ -45,7 +45,8 @@ _STANDARD = {
         ("keras.layers", name)
         for name in (
             *("Add", "Concatenate", "Conv1D", "Dense", "Dropout", "Flatten"),
-            *("InputLayer", "MaxPooling1D", "Normalization", "Reshape", "ZeroPadding1D"),
+            *("GlobalAveragePooling1D", "InputLayer", "MaxPooling1D", "Normalization", "RepeatVector", "Reshape"),
+            "ZeroPadding1D",
         )
     ),
     (None, "__keras_tensor__"),

@@ -51,6 +51,9 @@ def test_svm_is_scikit_learns_with_its_defaults() -> None:
     scaler, svc = build("svm", arrays(5))
     assert type(scaler).__name__ == "StandardScaler" and type(svc) is SVC
     assert svc.get_params() == SVC().get_params()
+    assert (
+        build("svm", arrays(5), class_weight="balanced")[-1].get_params() == SVC(class_weight="balanced").get_params()
+    )
 
 
 @pytest.mark.parametrize(("name", "pooled"), [("cnn", False), ("cnn-pooled", True)])
@@ -96,11 +99,12 @@ def test_outputs_are_probabilities_and_the_penultimate_layer_is_named(name: str)
     found = keras.ops.convert_to_numpy(network(data, training=False))
     assert found.shape == (40, 5)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
-    assert network.get_layer("penultimate").output.shape == (None, 128)
+    # 4 members of 3 experts, who give 5 probabilities each; a dense layer of 128 in all others.
+    assert network.get_layer("penultimate").output.shape == (None, 60 if name == "experts" else 128)
     assert len(network.inputs) == models.get(name).inputs
 
 
-@pytest.mark.parametrize("name", [name for name in KERAS_MODELS if name != "fcn"])
+@pytest.mark.parametrize("name", [name for name in KERAS_MODELS if name not in ("fcn", "experts")])
 def test_an_embedding_too_short_for_the_convolutions_is_refused(name: str) -> None:
     pooled = "pooled" in name or name == "parrot"
     least = next(size for size in range(1, 50) if branch.branch_steps(size, pooled) >= 1)
@@ -108,6 +112,35 @@ def test_an_embedding_too_short_for_the_convolutions_is_refused(name: str) -> No
     build(name, arrays(*sizes))
     with pytest.raises(ConfigError, match=f"at least {least}"):
         build(name, arrays(least - 1, *sizes[1:]))
+
+
+OPERATORS = ("concat", "hadamard", "hyperbolic", "transport", "none")
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_experts_are_pooled_within_members_and_members_averaged(operator: str) -> None:
+    data = {**arrays(9, 7), "c": arrays(5)["a"]}
+    network = build("experts", data, classes=3, operator=operator, members=2, hidden=6)
+    names = ("opinion_a", "opinion_b", "opinion_c", *(() if operator == "none" else ("opinion_all",)))
+    outputs = [network.get_layer(name).output for name in (*names, "experts", "members", "emotion")]
+    *said, experts, members, answer = (
+        keras.ops.convert_to_numpy(x) for x in keras.Model(network.inputs, outputs)(data, training=False)
+    )
+    assert experts.shape == (40, 2, len(names), 3)
+    product = np.exp(np.mean([np.log(x.astype("float64")) for x in said], axis=0))
+    product /= product.sum(axis=-1, keepdims=True)
+    # The rows of `said` lie member by member, so that no expert is pooled with one of another member.
+    np.testing.assert_allclose(members, product, atol=1e-6)
+    np.testing.assert_allclose(answer, product.mean(axis=1), atol=1e-6)
+
+
+def test_experts_take_eight_inputs_and_listen_to_each() -> None:
+    data = {name: arrays(4)["a"] for name in models.INPUTS}
+    network = build("experts", data, members=1, hidden=4)
+    before = keras.ops.convert_to_numpy(network(data, training=False))
+    for name in models.INPUTS:
+        changed = {**data, name: data[name][::-1].copy()}
+        assert np.abs(keras.ops.convert_to_numpy(network(changed, training=False)) - before).max() > 1e-5, name
 
 
 def test_an_unknown_model_lists_the_choices() -> None:
@@ -301,6 +334,8 @@ def test_the_reference_set_is_drawn_from_the_training_part_alone_and_the_same_fo
         ("parrot", {"points": "reference"}),
         ("hyfuse-symmetric", {"form": "midpoint"}),
         ("hyfuse", {"align": "project"}),
+        ("experts", {"operator": "hyperbolic", "members": 2, "hidden": 8}),
+        ("experts", {"operator": "transport", "members": 2, "hidden": 8, "input_dropout": 0}),
     ],
 )
 def test_a_saved_model_predicts_the_same(name: str, options: dict, tmp_path) -> None:
