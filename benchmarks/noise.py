@@ -77,7 +77,11 @@ def study(
     for model in models:
         fused = predictions(model, dataset, seed)
         pair = compare([fused, single], names=["fusion", "single"], metric="uar", draws=1000).pairs[0]
-        found[model] = {"difference": pair.difference, "gain": bool(pair.low is not None and pair.low > 0)}
+        found[model] = {
+            "difference": pair.difference,
+            "above": bool(pair.low is not None and pair.low > 0),
+            "gain": pair.confirmed(0.05) and pair.difference > 0,
+        }
     return found
 
 
@@ -94,9 +98,9 @@ def main() -> None:
     settings = {name: getattr(given, name) for name in ("inputs", "informative", "speakers", "clips")}
     studies = [study(models, seed, **settings) for seed in range(given.studies)]
     for model in models:
-        gains = [one[model]["gain"] for one in studies]
+        gains, above = ([one[model][name] for one in studies] for name in ("gain", "above"))
         differences = [one[model]["difference"] for one in studies]
-        told = {"model": model, **settings, "studies": len(studies), "gains": sum(gains)}
+        told = {"model": model, **settings, "studies": len(studies), "above": sum(above), "gains": sum(gains)}
         told |= {"share": round(float(np.mean(gains)), 4), "mean_points": round(100 * float(np.mean(differences)), 2)}
         print(json.dumps(told), flush=True)
 

@@ -216,8 +216,8 @@ def _turned(pair: Pair) -> Pair:
 
 
 def _is_gain(pair: Pair | None, figure: metrics.Metric) -> bool:
-    """Whether a difference is for the better, and distinguishable from none."""
-    if pair is None or pair.p is None or pair.p >= 1 - CONFIDENCE:
+    """Whether a difference is for the better, and both tests tell it from none."""
+    if pair is None or not pair.confirmed(1 - CONFIDENCE):
         return False
     return pair.difference > 0 if figure.higher_is_better else pair.difference < 0
 

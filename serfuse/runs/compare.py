@@ -76,6 +76,19 @@ class Pair:
     p_t: float | None
     holm: dict[str, float | None]
 
+    def confirmed(self, level: float) -> bool:
+        """Whether both tests tell the runs apart, the bootstrap over speakers and the corrected t-test over folds.
+
+        The bootstrap takes the trained models as they are. Those of several folds share most of their training clips, so
+        that their errors hang together: between two models that know nothing, the bootstrap alone finds a difference two
+        to three times as often as its level says (`benchmarks/noise.py`; Bengio and Grandvalet, "No unbiased estimator
+        of the variance of K-fold cross-validation", JMLR 5, 2004). The t-test allows for that. A claim needs both.
+
+        Args:
+            level: of each test, such as 0.05.
+        """
+        return all(p is not None and p < level for p in (self.p, self.p_t))
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -373,6 +386,8 @@ def _sentence(pair: Pair, whole: Comparison) -> str:
         verdict = f"distinguishable at {level} alone, but not after Holm's correction for {len(whole.pairs)} pairs"
     else:
         verdict = f"not distinguishable at {level}"
+    if pair.p < alpha and not pair.confirmed(alpha):
+        verdict += ", and not confirmed by the corrected t-test, which knows that the folds' training parts overlap"
     return f"{better} {relation} {other}{by} {interval}: {verdict}."
 
 
