@@ -79,10 +79,10 @@ class Pair:
     def confirmed(self, level: float) -> bool:
         """Whether both tests tell the runs apart, the bootstrap over speakers and the corrected t-test over folds.
 
-        The bootstrap takes the trained models as they are. Those of several folds share most of their training clips, so
-        that their errors hang together: between two models that know nothing, the bootstrap alone finds a difference two
-        to three times as often as its level says (`benchmarks/noise.py`; Bengio and Grandvalet, "No unbiased estimator
-        of the variance of K-fold cross-validation", JMLR 5, 2004). The t-test allows for that. A claim needs both.
+        The bootstrap takes the trained models as they are. Those of several folds share most of their training clips,
+        so that their errors hang together: between two models that know nothing, the bootstrap alone finds differences
+        more often than its level says (`benchmarks/noise.py`; Bengio and Grandvalet, "No unbiased estimator of the
+        variance of K-fold cross-validation", JMLR 5, 2004). The t-test allows for that. A claim needs both.
 
         Args:
             level: of each test, such as 0.05.
