@@ -3,7 +3,7 @@
 Three answers are given, because they answer different questions:
 
 * the difference with a bootstrap over speakers: would it hold for other speakers like these, the trained models being
-  what they are? This one decides.
+  what they are? This one is the verdict, which says where the third does not confirm it.
 * McNemar's exact test over clips: as if every clip were independent. It is what the field reports; where models
   differ from speaker to speaker it finds differences too often.
 * the corrected resampled t-test over folds and repeats (Nadeau and Bengio 2003): would it hold for other training sets
