@@ -75,7 +75,8 @@ def test_models_say_how_they_are_called() -> None:
     assert (rows["parrot"]["inputs"], rows["parrot"]["max_inputs"]) == (2, 8)
     lines = run("models").splitlines()
     assert next(line for line in lines if line.startswith("hyfuse ")).split()[1:5] == ["--fusion", "2", "to", "8"]
-    assert next(line for line in lines if line.startswith("svm ")).split()[1] == "--head"
+    assert next(line for line in lines if line.startswith("cnn ")).split()[1] == "--head"
+    assert next(line for line in lines if line.startswith("svm ")).split()[1:3] == ["--head,", "--fusion"]
 
 
 def test_the_store_shows_corpora_and_how_the_embeddings_were_made(make_store, tmp_path: Path) -> None:

@@ -38,7 +38,10 @@ def test_the_store_opens_with_every_row(store: EmbeddingStore) -> None:
 def test_the_cells_of_its_sweep_have_the_folders_that_they_had() -> None:
     content, _ = spec.read(str(BEFORE / "sweep.yaml"))
     names = {experiment.name for experiment in grid.expand(content).experiments}
-    assert names == {path.name for path in (BEFORE / "sweep" / "runs").iterdir()}
+    before = {path.name for path in (BEFORE / "sweep" / "runs").iterdir()}
+    assert {name for name in names if "svm" not in name} == {name for name in before if "svm" not in name}
+    # The SVM's probabilities are estimated in another way since: its cells are others, and are computed anew.
+    assert len(names - before) == len(before - names) == len([name for name in before if "svm" in name]) > 0
 
 
 def test_the_sweep_opens_and_its_runs_compare(tmp_path: Path) -> None:

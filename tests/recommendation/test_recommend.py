@@ -156,9 +156,9 @@ def test_what_cannot_be_recommended_is_said(make_store: Callable[..., EmbeddingS
     store = make_store({"hubert": 4}, speakers=4)
     with pytest.raises(ConfigError, match=r"1 representations are to be compared \(hubert\)"):
         serfuse.recommend(store, out=tmp_path / "a")
-    store = make_store({"hubert": 4, "wavlm": 4}, speakers=2, root=tmp_path / "two")
+    store = make_store({"hubert": 4, "wavlm": 4}, root=tmp_path / "two")
     with pytest.raises(SplitError, match="2 folds; a choice inside each training part needs at least three"):
-        serfuse.recommend(store, out=tmp_path / "b")
+        serfuse.recommend(store, split="random", folds=2, out=tmp_path / "b")
     with pytest.raises(ConfigError, match="'fcn' takes one representation"):
         serfuse.recommend(store, fusions=["fcn"], out=tmp_path / "c")
     with pytest.raises(RunError, match="has no interval"):
