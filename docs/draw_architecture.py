@@ -21,7 +21,7 @@ WAYS = {  # the colour of a role: on the way of a clip, of a fold, of both, or o
     "a clip and a fold": ("#dfe7d5", ("store",)),
     "a fold": ("#fbe3c0", ("splits", "metrics", "ops", "layers", "models", "experiment", "runs")),
     "an answer": ("#f3d3dc", ("prediction",)),
-    "a reader": ("#e4daf2", ("report", "published", "sweep", "cli")),
+    "a reader": ("#e4daf2", ("report", "published", "recommendation", "sweep", "cli")),
 }
 
 
