@@ -22,12 +22,14 @@ SETS = {
     "three": ("ge2e", "speech-embedding", "prosody"),
     "four": ("ge2e", "speech-embedding", "prosody", "soundstream-lyra"),
 }
-# Three seeds of every model under leave one speaker out, whose folds are fixed; random folds are drawn once.
-SPLITS = {"loso": "--split loso --repeats 3", "random": "--split random"}
+# Three seeds under leave one speaker out, whose folds are fixed; random folds are drawn once.
+SPLITS = {"loso": "--split loso --repeats 3", "loso, one seed": "--split loso", "random": "--split random"}
 # The papers' families are trained with what gets them furthest in so few steps: docs/results.md has their own settings.
 STOP = "--set training.patience=5"
 RATE = f"--set training.learning_rate=5e-4 {STOP}"
 LITERAL = "--set options.points=batch --set options.map=literal"
+
+BASELINE = "SVM on concatenation"
 
 # row -> arguments of `serfuse cv`, without the representations
 FUSIONS = {
@@ -44,44 +46,49 @@ FUSIONS = {
     "experts": "--fusion experts",
     "experts, hyperbolic": "--fusion experts --set options.operator=hyperbolic",
 }
-# What is tried on more than the pair: the literal readings are of two representations.
-MORE = {
-    "three": ("SVM on concatenation", "concat", "hyfuse-symmetric", "parrot", "late", "stacked", "kernel", "experts"),
-    "four": ("SVM on concatenation", "late", "stacked", "kernel", "experts"),
+# The papers' networks take most of the time: one seed, and two representations.
+PAPERS = ("concat", "hyfuse, literal kappa = 1", "hyfuse", "hyfuse-symmetric", "parrot, literal", "parrot")
+SEPARATE = tuple(row for row in FUSIONS if row not in PAPERS)
+FEW = tuple(row for row in SEPARATE if not row.startswith("experts, "))
+# table -> (set of representations, split, rows)
+TABLES = {
+    "pair-loso": ("pair", "loso", SEPARATE),
+    "three-loso": ("three", "loso", FEW),
+    "four-loso": ("four", "loso", FEW),
+    "papers-loso": ("pair", "loso, one seed", (BASELINE, *PAPERS, "late", "experts")),
+    "pair-random": ("pair", "random", (*SEPARATE, *PAPERS)),
+    "three-random": ("three", "random", FEW),
+    "four-random": ("four", "random", FEW),
 }
-BASELINE = "SVM on concatenation"
-# The transport inside the network takes minutes a fold: one seed, beside the same network without it.
+# The transport inside the network takes minutes a fold: one seed, to be compared with that of `experts`.
 TRANSPORT = {
-    f"experts-{operator}-seed0": f"--fusion experts --set options.operator={operator} --a ge2e --b speech-embedding "
+    "experts-transport-loso": "--fusion experts --set options.operator=transport --a ge2e --b speech-embedding "
     "--split loso"
-    for operator in ("concat", "transport")
 }
 _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
 
 
-def rows(chosen: str) -> dict[str, str]:
+def rows(table: str) -> dict[str, str]:
     """Rows of one table: name -> arguments of `serfuse cv`, the single representations first."""
+    chosen, split, fusions = TABLES[table]
     encoders = SETS[chosen]
     sides = " ".join(f"--{side} {encoder}" for side, encoder in zip("abcd", encoders, strict=False))
     found = {f"SVM, {encoder}": f"--head svm --a {encoder}" for encoder in encoders}
-    return found | {row: f"{FUSIONS[row]} {sides}" for row in MORE.get(chosen, FUSIONS)}
+    found |= {row: f"{FUSIONS[row]} {sides}" for row in fusions}
+    return {row: f"{arguments} {SPLITS[split]}" for row, arguments in found.items()}
 
 
-def folder(arguments: str, split: str) -> str:
+def folder(arguments: str) -> str:
     """Run folder of a row, the same in every table that has it."""
     words = [word.rpartition("=")[2] if "=" in word else word for word in arguments.split() if not word.startswith("-")]
-    return "-".join([*words, split]).replace(".", "")
+    return "-".join(words).replace(".", "")
 
 
 def commands() -> dict[str, str]:
     """Every run: folder name -> arguments, the quick ones first."""
-    found = {}
-    for split in SPLITS:
-        for chosen in SETS:
-            for arguments in rows(chosen).values():
-                found[folder(arguments, split)] = f"{arguments} {SPLITS[split]}"
+    found = {folder(arguments): arguments for table in TABLES for arguments in rows(table).values()}
     slow = ("hyfuse", "parrot", "concat-")
-    found = dict(sorted(found.items(), key=lambda item: (item[0].startswith(slow), " --c " in item[1])))
+    found = dict(sorted(found.items(), key=lambda item: (item[0].startswith(slow), "random" in item[0])))
     return found | TRANSPORT
 
 
@@ -133,15 +140,14 @@ def run(data: Path | None, lyra: Path | None, store: Path | None, out: Path, job
 @click.option("--out", default="runs/fusion", type=click.Path(exists=True, path_type=Path), show_default=True)
 def write(out: Path) -> None:
     """Write the tables into docs/fusion.md."""
-    replace(DOCS / "fusion.md", {f"{chosen}-{split}": table(out, chosen, split) for chosen in SETS for split in SPLITS})
+    replace(DOCS / "fusion.md", {name: table(out, name) for name in TABLES})
 
 
-def table(out: Path, chosen: str, split: str) -> str:
+def table(out: Path, name: str) -> str:
     """One line per row: figures, and paired differences from the best single and from concatenation."""
     from serfuse.runs.compare import compare
 
-    named = rows(chosen)
-    folders = {row: out / folder(arguments, split) for row, arguments in named.items()}
+    folders = {row: out / folder(arguments) for row, arguments in rows(name).items()}
     folders = {row: path for row, path in folders.items() if (path / "metrics.json").exists()}
     found = {row: metrics(path) for row, path in folders.items()}
     singles = [row for row in folders if row.startswith("SVM, ")]
