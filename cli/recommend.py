@@ -32,7 +32,7 @@ _SHOWN = 12
     show_default=True,
     help="After this no further fusion is begun; the same command with more goes on.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the runs [runs/recommend-<corpus>-<split>].")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the runs [recommendations/<corpus>-<split>].")
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON on standard output.")
 @click.option("--quiet", is_flag=True, help="No progress, only the result.")
 def command(
@@ -89,7 +89,8 @@ def render(found: "Recommendation") -> str:
     metric = METRICS.get(found.metric)
     percent = " in per cent" if metric.unit == "percent" else ""
     lines = [f"{found.corpus}: {metric.title}{percent} on {found.clips} clips", ""]
-    heads = ["chosen inside each training part", metric.title, "95 % interval", "- single", "p", "- concat.", "p"]
+    heads = ["chosen inside each training part", metric.title, "95 % interval"]
+    heads += ["- single", "p", "Holm", "- concat.", "p", "Holm"]
     rows = [
         [
             standing.family,
@@ -119,6 +120,5 @@ def _against(metric: "Metric", pair: "Pair | None") -> list[str]:
     from .compare import shown_p
 
     if pair is None:
-        return ["", ""]
-    adjusted = pair.holm["p"] if pair.holm["p"] is not None else pair.p
-    return [metric.shown(pair.difference, sign=True), shown_p(adjusted)]
+        return ["", "", ""]
+    return [metric.shown(pair.difference, sign=True), shown_p(pair.p), shown_p(pair.holm["p"])]

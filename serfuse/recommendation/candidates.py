@@ -1,5 +1,6 @@
 """What is worth trying: every representation alone, fusions of all of them, and of some."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -8,6 +9,7 @@ from .. import models
 from ..errors import ConfigError
 from ..experiment.config import Config, configure
 from ..store import EmbeddingKey, EmbeddingStore
+from ..store.store import default_root
 
 HEAD = "svm"
 """The model of one representation, and of several concatenated."""
@@ -62,14 +64,20 @@ class Candidate:
         """
         return configure(self.model, inputs=list(self.inputs), corpus=corpus, **settings)
 
-    def command(self, corpus: str, settings: Mapping[str, object]) -> str:
-        """The `serfuse cv` command of it."""
+    def command(self, corpus: str, settings: Mapping[str, object], store: EmbeddingStore) -> str:
+        """The `serfuse cv` command of it.
+
+        Args:
+            corpus: its name in the store.
+            settings: of `configure`.
+            store: where the embeddings are; named where it is not the usual one.
+        """
         sides = " ".join(f"--{side} {text}" for side, text in zip(models.INPUTS, self.inputs, strict=False))
         usual = {"folds": 5, "seed": 0}
         rest = " ".join(f"--{name} {value}" for name, value in settings.items() if value != usual.get(name))
-        return (
-            f"serfuse cv --{'head' if len(self.sides) == 1 else 'fusion'} {self.model} {sides} --corpus {corpus} {rest}"
-        )
+        kind = "head" if len(self.sides) == 1 else "fusion"
+        place = "" if store.root == default_root() else f" --store {shlex.quote(str(store.root))}"
+        return f"serfuse cv --{kind} {self.model} {sides} --corpus {shlex.quote(corpus)} {rest}{place}"
 
 
 def candidates(inputs: Sequence[str], fusions: Sequence[str] = FUSIONS) -> list[Candidate]:
@@ -88,6 +96,8 @@ def candidates(inputs: Sequence[str], fusions: Sequence[str] = FUSIONS) -> list[
             f"{len(inputs)} representations are to be compared ({', '.join(inputs) or 'none'}); a recommendation needs "
             f"2 to {models.MAX_INPUTS}. Extract more, or name those that count with --input."
         )
+    if twice := sorted({text for text in inputs if list(inputs).count(text) > 1}):
+        raise ConfigError(f"{', '.join(twice)} is named more than once; a representation counts once.")
     sides = models.INPUTS[: len(inputs)]
     named = dict(zip(sides, inputs, strict=True))
 
@@ -95,8 +105,8 @@ def candidates(inputs: Sequence[str], fusions: Sequence[str] = FUSIONS) -> list[
         return Candidate(model, tuple(subset), tuple(named[side] for side in subset))
 
     for model in fusions:
-        if models.get(model).most_inputs < 2:
-            raise ConfigError(f"The model {model!r} takes one representation; a fusion takes at least two.")
+        if models.get(model).most_inputs < 2 or model == "fused":
+            raise ConfigError(f"The model {model!r} is no fusion of two or more representations that can be trained.")
     found = [candidate(HEAD, side) for side in sides]
     # Late fusion puts together what the single ones said, so all of its subsets cost next to nothing.
     found += [candidate(LATE, subset) for subset in _subsets(sides, every=True) if LATE in fusions]

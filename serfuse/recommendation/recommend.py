@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .. import metrics
 from ..atomic_io import write_text
-from ..errors import RunError
+from ..errors import ConfigError, RunError
 from ..experiment.config import configure
 from ..experiment.dataset import load_dataset, only_corpus
 from ..progress import Observer
@@ -52,7 +52,8 @@ def recommend(
         metric: what is chosen by.
         fusions: models of two or more representations, tried in this order.
         budget: seconds after which no further fusion is begun. What is there is kept: the same call with more goes on.
-        out: folder of the runs and of what was predicted inside training parts; by default `runs/recommend-CORPUS`.
+        out: folder of the runs and of what was predicted inside training parts; by default
+            `recommendations/CORPUS-SPLIT`.
         observer: hears of each candidate.
 
     Raises:
@@ -66,13 +67,15 @@ def recommend(
         raise RunError(f"{figure.title} has no interval, so nothing can be chosen by it. Choose another metric.")
     store = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store)
     corpus = corpus or only_corpus(store)
+    if not budget >= 0:
+        raise ConfigError(f"The time is {budget} seconds; expected a number of at least 0.")
     named = list(inputs) or of_store(store, corpus)
     settings = {"split": split, "folds": folds, "seed": seed}
     listed = candidates(named, fusions)
     whole = load_dataset(configure("concat", inputs=named, corpus=corpus, **settings), store)
-    folder = Path(out) if out is not None else Path("runs") / f"recommend-{corpus}-{split}"
+    folder = Path(out) if out is not None else Path("recommendations") / f"{corpus}-{split}"
     study = Study(whole, settings, folder, time.monotonic() + budget)
     study.run(listed, observer or Observer())
-    found = conclude(study, listed, figure)
+    found = conclude(study, listed, figure, store)
     write_text(folder / FILE, json.dumps(found.to_dict(), indent=1))
     return found

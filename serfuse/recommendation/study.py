@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..atomic_io import make_durable_folder, write_atomic
-from ..errors import RunError
+from ..errors import ConfigError, RunError, SplitError
 from ..experiment import fitting
 from ..experiment import threads as processors
 from ..experiment.cross_validation import plan
@@ -72,25 +72,31 @@ class Study:
                 needed = candidate.family == SINGLE
                 expected = slowest.get(candidate.model, 0.0)
                 try:
-                    self._one(candidate, float("inf") if needed else self.deadline, expected)
+                    self._one(
+                        candidate,
+                        float("inf") if needed else self.deadline,
+                        expected,
+                        lambda part, done=done: observer.advance(done, fraction=(done + part) / len(listed)),
+                    )
                 except _OutOfTimeError:
                     self.unfinished.append(candidate)
                     continue
-                except RunError as error:
+                except (ConfigError, RunError, SplitError) as error:
                     if needed:
                         raise
                     self.failed.append((candidate, str(error)))
                     continue
                 self.seconds[candidate] = time.monotonic() - begun
                 slowest[candidate.model] = max(slowest.get(candidate.model, 0.0), self.seconds[candidate])
-            observer.advance(len(listed))
+            observer.advance(len(self.runs))
 
-    def _one(self, candidate: Candidate, deadline: float, expected: float) -> None:
+    def _one(self, candidate: Candidate, deadline: float, expected: float, advance: Callable[[float], object]) -> None:
         """Cross-validate one candidate, and predict every pair of blocks without them.
 
         Args:
             deadline: after which nothing is computed.
             expected: seconds that it will take; it is not begun where they are not there.
+            advance: hears which part of it is done.
         """
         config = candidate.config(self.dataset.corpus, self.settings)
         dataset = self.dataset.select(candidate.sides)
@@ -114,6 +120,7 @@ class Study:
                 )
                 _keep(file, found)
             inside[pair] = found
+            advance((number + 1) / (len(self.between) + len(self.blocks)))
         folder = self.out / "runs" / name
         if not (folder / "metrics.json").exists():
             if time.monotonic() > deadline:
@@ -158,5 +165,10 @@ def _kept(file: Path, fold: Fold, classes: int) -> inner.Predictions | None:
             found = inner.Predictions(held["clips"].astype(object), held["predicted"], held["probabilities"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    whole = len(found.clips) == len(fold.test) and (found.clips == fold.test).all()
-    return found if whole and found.probabilities.shape == (len(fold.test), classes) else None
+    rows = len(fold.test)
+    if (found.clips.shape, found.predicted.shape, found.probabilities.shape) != ((rows,), (rows,), (rows, classes)):
+        return None
+    if found.predicted.dtype != np.int64 or found.probabilities.dtype != np.float64 or (found.clips != fold.test).any():
+        return None
+    known = ((found.predicted >= 0) & (found.predicted < classes)).all()
+    return found if known and np.allclose(found.probabilities.sum(axis=1), 1) else None

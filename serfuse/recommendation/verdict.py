@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import metrics
 from ..runs.compare import Comparison, Pair, compare
+from ..store import EmbeddingStore
 from . import choice
 from .candidates import CONCATENATION, SINGLE, Candidate
 from .study import Study
@@ -111,13 +112,16 @@ class Recommendation:
         return found
 
 
-def conclude(study: Study, listed: Sequence[Candidate], figure: metrics.Metric) -> Recommendation:
+def conclude(
+    study: Study, listed: Sequence[Candidate], figure: metrics.Metric, store: EmbeddingStore
+) -> Recommendation:
     """Choose inside each training part, compare what follows, and word it.
 
     Args:
         study: after its run.
         listed: the candidates, the simplest first.
         figure: what is chosen by.
+        store: where the embeddings are.
     """
     ran = [candidate for candidate in listed if candidate in study.runs]
     scores = {item: choice.scores(figure, study.dataset, study.blocks, study.inside[item]) for item in ran}
@@ -142,7 +146,7 @@ def conclude(study: Study, listed: Sequence[Candidate], figure: metrics.Metric) 
     by_value = sorted(ran, key=lambda item: values[item], reverse=figure.higher_is_better)
     best = next(standing for standing in standings if standing.family == ANY)
     gain = _is_gain(best.against_single, figure)
-    winner = next(item for item in by_value if gain or item.family == SINGLE)
+    winner = next(item for item in by_value if (item.family != SINGLE) == gain)
     return Recommendation(
         corpus=study.dataset.corpus,
         metric=figure.name,
@@ -156,7 +160,7 @@ def conclude(study: Study, listed: Sequence[Candidate], figure: metrics.Metric) 
         clusters=comparison.clusters,
         unit=comparison.unit,
         blocks=len(study.blocks),
-        command=winner.command(study.dataset.corpus, study.settings),
+        command=winner.command(study.dataset.corpus, study.settings, store),
         sentence=_sentence(winner, best, gain, figure),
         notes=tuple(_notes(study, comparison)),
     )
@@ -235,10 +239,13 @@ def _sentence(winner: Candidate, best: Standing, gain: bool, figure: metrics.Met
             f"never saw, {by} against the best single representation chosen alike."
         )
     if pair is None or not best.chosen or pair.low is None:
-        return f"Use {winner.name}: there is no interval that could show that a fusion is above it."
+        return f"Use {winner.name}: there is no interval that could show that a fusion is better."
+    why = ""
+    if pair.p is not None and pair.p < 1 - CONFIDENCE:
+        why = "; the interval leaves out 0, but the corrected t-test over folds does not confirm it"
     return (
-        f"Use {winner.name}: no fusion is distinguishably above the best single representation here. Choosing among "
-        f"all candidates inside each training part gives {of}, {by} against choosing among single ones."
+        f"Use {winner.name}: no fusion is shown to be better than the best single representation here. Choosing among "
+        f"all candidates inside each training part gives {of}, {by} against choosing among single ones{why}."
     )
 
 
@@ -248,7 +255,7 @@ def _notes(study: Study, comparison: Comparison) -> list[str]:
         f"Standings: for each of {len(study.blocks)} "
         + ("groups of folds" if several else "folds")
         + " the member of a family was chosen by predictions for that part's training clips, made by models that saw "
-        "none of it; what it says of the test clips is counted.",
+        "none of it; what it says of the test clips is counted. 'any' is the best of all candidates, chosen alike.",
         "Candidates: each one's own cross-validation. The best of many looks better there than it is.",
     ]
     if study.dataset.left_out:

@@ -387,7 +387,7 @@ def _sentence(pair: Pair, whole: Comparison) -> str:
     else:
         verdict = f"not distinguishable at {level}"
     if pair.p < alpha and not pair.confirmed(alpha):
-        verdict += ", but not confirmed by the corrected t-test, which knows that the folds' training parts overlap"
+        verdict += "; the corrected t-test, which knows that the folds' training parts overlap, does not confirm it"
     return f"{better} {relation} {other}{by} {interval}: {verdict}."
 
 

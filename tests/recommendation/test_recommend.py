@@ -1,6 +1,7 @@
 """What is recommended, by choices that saw nothing of what they are judged on."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -159,7 +160,39 @@ def test_what_cannot_be_recommended_is_said(make_store: Callable[..., EmbeddingS
     store = make_store({"hubert": 4, "wavlm": 4}, root=tmp_path / "two")
     with pytest.raises(SplitError, match="2 folds; a choice inside each training part needs at least three"):
         serfuse.recommend(store, split="random", folds=2, out=tmp_path / "b")
-    with pytest.raises(ConfigError, match="'fcn' takes one representation"):
+    with pytest.raises(ConfigError, match="'fcn' is no fusion of two or more"):
         serfuse.recommend(store, fusions=["fcn"], out=tmp_path / "c")
     with pytest.raises(RunError, match="has no interval"):
         serfuse.recommend(store, metric="ece", out=tmp_path / "d")
+
+
+def test_an_edited_prediction_is_made_again(recommended, tmp_path: Path) -> None:
+    found, store, out = recommended
+    copy = shutil.copytree(out, tmp_path / "out")
+    path = next(copy.glob("inner/svm-a-*/0-1.npz"))
+    with np.load(path) as held:
+        whole = dict(held)
+    rows = len(whole["predicted"])
+    for edited in (
+        {"predicted": np.full(rows, -1)},
+        {"predicted": np.full(rows, 50)},
+        {"predicted": whole["predicted"][1:]},
+        {"predicted": whole["predicted"].astype(str)},
+        {"probabilities": np.full_like(whole["probabilities"], np.nan)},
+        {"probabilities": whole["probabilities"].astype(str)},
+    ):
+        np.savez(path, **{**whole, **edited})
+        again = serfuse.recommend(store, fusions=QUICK, out=copy)
+        assert again.standings == found.standings
+        with np.load(path) as held:
+            assert all((held[name] == whole[name]).all() for name in whole)
+
+
+def test_a_candidate_that_cannot_be_trained_is_named_and_the_others_stand(
+    make_store: Callable[..., EmbeddingStore], tmp_path: Path
+) -> None:
+    """Of three speakers a pair of folds leaves one, which cannot be split once more by speaker."""
+    store = make_store({"hubert": 4, "wavlm": 4}, speakers=3, noise=2.0)
+    found = serfuse.recommend(store, fusions=["stacked", "late"], out=tmp_path / "out")
+    assert [name for name, _ in found.failed] == ["stacked: hubert + wavlm"]
+    assert {item.candidate.model for item in found.tried} == {"svm", "late"}

@@ -133,8 +133,8 @@ def test_the_confidence_decides_the_intervals_and_the_level() -> None:
         ({}, 3, "distinguishable at 5 %, also after Holm's correction for 3 pairs."),
         ({"holm": 0.06}, 3, "distinguishable at 5 % alone, but not after Holm's correction for 3 pairs."),
         ({"p": 0.2, "holm": 0.2}, 1, "not distinguishable at 5 %."),
-        ({"p_t": 0.3}, 1, "distinguishable at 5 %, but not confirmed by the corrected t-test, which knows"),
-        ({"p_t": None}, 1, "distinguishable at 5 %, but not confirmed by the corrected t-test, which knows"),
+        ({"p_t": 0.3}, 1, "distinguishable at 5 %; the corrected t-test, which knows"),
+        ({"p_t": None}, 1, "distinguishable at 5 %; the corrected t-test, which knows"),
         ({"p": 0.2, "holm": 0.2, "p_t": 0.01}, 1, "not distinguishable at 5 %."),
         (
             {"difference": -0.05, "low": -0.09, "high": -0.01},
@@ -151,7 +151,16 @@ def test_the_confidence_decides_the_intervals_and_the_level() -> None:
     ],
 )
 def test_the_verdict_says_what_the_figures_say(changes: dict, pairs: int, says: str) -> None:
-    figures = {"difference": 0.05, "low": 0.01, "high": 0.09, "p": 0.02, "holm": 0.02, "same": 0.8, "p_t": 0.03, **changes}
+    figures = {
+        "difference": 0.05,
+        "low": 0.01,
+        "high": 0.09,
+        "p": 0.02,
+        "holm": 0.02,
+        "same": 0.8,
+        "p_t": 0.03,
+        **changes,
+    }
     holm = {"p": figures.pop("holm"), "p_mcnemar": 0.5, "p_t": 0.5}
     pair = Pair(a="x", b="y", only_a=9, only_b=4, p_mcnemar=0.3, t=1.0, rounds=5, holm=holm, **figures)
     whole = Comparison("accuracy", 0.95, (), (pair,) * pairs, 100, 1, 10, "speaker", ())
