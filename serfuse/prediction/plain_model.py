@@ -266,7 +266,7 @@ def _decisions(one: MachineRecord, own: Mapping[str, np.ndarray], columns: np.nd
 
 
 def _winners(decisions: np.ndarray, number: int) -> np.ndarray:
-    """Places `(N,)` of the classes that win most pairs, of several the first; a tied pair goes to the second (libsvm)."""
+    """Places `(N,)` of the classes that win most pairs, of several the first; of a tied pair the second."""
     if number == 2:
         return (decisions[:, 0] >= 0).astype("int64")
     won = decisions > 0
@@ -461,7 +461,10 @@ def _record(text: bytes, left: int, where: Path | str) -> ModelRecord:
     """The record in a header, once all that it says of the arrays is what the record needs, and fills the file."""
     try:
         header = json.loads(text)
-        record = ModelRecord.model_validate_json(header.pop("__metadata__")["model"])
+        told = header.pop("__metadata__")["model"]
+        if not told.isascii() or "\\" in told:  # of which the messages below would be made
+            raise ValueError("a name holds characters that no name of a model has")
+        record = ModelRecord.model_validate_json(told)
     except ValidationError as error:
         raise ModelFileError(
             "\n".join(shown_line(line, 300) for line in explain(error, f"the model of {where}").splitlines())

@@ -9,14 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import serfuse
+from serfuse import encoders
+from serfuse.audio.padding import PadPolicy
+from serfuse.cli import main
 from serfuse.errors import ModelFileError, RunError
 from serfuse.experiment import fitting
 from serfuse.experiment.dataset import Part
+from serfuse.extraction import extract
 from serfuse.prediction import bundle, plain_model, training
 from serfuse.store import EmbeddingStore
 
+VERSION_0_1 = Path(__file__).resolve().parent.parent / "compatibility" / "version_0_1"
+WIDE = {"COLUMNS": "200"}
 ONE, TWO = {"a": 7}, {"a": 7, "b": 4}
 
 
@@ -201,7 +208,7 @@ MANY = {"vectors": [1] * 200, "classes": list(range(200))}
         ({"machines": {"all": machine()}}, {"all.mean": 1e300}, "all.mean holds numbers beyond"),
         ({"machines": {"all": machine()}}, {"all.vectors": -1e308}, "all.vectors holds numbers beyond"),
         ({"machines": {"regression": machine()}}, {}, "regression"),
-        ({"machines": {"all": machine(inputs=["A\x1b[31m"])}}, {}, "inputs"),
+        ({"machines": {"all": machine(inputs=["A"])}}, {}, "inputs"),
     ],
 )
 def test_what_could_not_answer_is_refused(tmp_path: Path, record: dict, numbers: dict, says: str) -> None:
@@ -210,11 +217,11 @@ def test_what_could_not_answer_is_refused(tmp_path: Path, record: dict, numbers:
     assert "x.safetensors" in str(caught.value)
 
 
-def test_names_in_messages_command_no_terminal(tmp_path: Path) -> None:
-    strange = "\x1b[31mEVIL\n" + "x" * 5000
+@pytest.mark.parametrize("strange", ["\x1b[31m", "x\n  a line of its own", "\u202e", "\u2028", "X" * 5000])
+def test_names_in_messages_command_no_terminal(tmp_path: Path, strange: str) -> None:
     with pytest.raises(ModelFileError) as caught:
         plain_model.read(written(tmp_path / "x.safetensors", {"machines": {strange: machine()}}))
-    assert "EVIL" in str(caught.value) and "\x1b" not in str(caught.value)
+    assert str(caught.value).replace("\n  ", "").isprintable() and "a line of its own" not in str(caught.value)
     assert all(len(line) <= 310 for line in str(caught.value).splitlines())
 
 
@@ -235,6 +242,32 @@ def test_numbers_that_run_out_of_range_are_no_answer_and_no_traceback(tmp_path: 
     assert (labels[~good] == -1).all() and np.isnan(probabilities[~good]).all() and (labels[good] >= 0).all()
     if "all.slopes" not in numbers and "all.coefficients" not in numbers:
         assert not good.any()
+
+
+def test_an_answer_is_the_label_and_needs_no_process(tmp_path: Path) -> None:
+    """The machine decides for the first class, the regression finds the last one most probable."""
+    key = extract.make_key(encoders.load("logmel"), "time", PadPolicy.parse("none"))
+    takes = {"a": bundle.Input(key=key.to_dict(), size=160)}
+    update = {"format": 2, "model": "svm", "classes": ["x", "y", "z"], "inputs": takes}
+    card = bundle.read_card(VERSION_0_1 / "model.serfuse").model_copy(update=update)
+    clip = VERSION_0_1 / "clip.wav"
+    zero = {f"all.{name}": 0.0 for name in ("mean", "vectors", "coefficients", "slopes")}
+    record = {"classes": 3, "machines": {"all": machine(sizes=[160], vectors=[1] * 3, classes=[0, 1, 2])}}
+    for scale in (1.0, 1e-45):
+        model = plain_model.read(written(tmp_path / "x", record, {**zero, "all.scale": scale}))
+        model.arrays["all.offsets"] = np.arange(3.0)
+        bundle.save(bundle.Bundle(card, model), tmp_path / "model.serfuse")
+        with serfuse.Predictor.load(tmp_path / "model.serfuse", isolated=True) as predictor:
+            assert isinstance(predictor._model, bundle.Bundle)
+            answer = predictor.predict_one(clip)
+        if scale == 1:
+            assert answer.emotion == answer.to_dict()["emotion"] == "x"
+            assert max(answer.probabilities, key=answer.probabilities.get) == "z"
+            shown = CliRunner().invoke(main, ["predict", str(tmp_path / "model.serfuse"), str(clip)], env=WIDE)
+            row = next(line for line in shown.output.splitlines() if clip.name in line)
+            assert [cell.strip() for cell in row.split("│")[3:6]] == ["x", "9", "z 67"], shown.output
+        else:
+            assert answer.emotion is None and "machine gives no probabilities" in answer.problem
 
 
 def test_many_classes_take_no_more_time_than_their_file_is_long(tmp_path: Path) -> None:
