@@ -357,7 +357,7 @@ def _beyond(model: PlainModel) -> Iterator[str]:
         if not np.isfinite(values).all():
             yield f"{name} holds numbers that are not finite"
         # Embeddings are scaled in single precision.
-        elif name.endswith((".mean", ".scale", ".vectors")) and np.abs(values).max(initial=0) > _WIDEST:
+        elif name.endswith((".mean", ".scale", ".vectors")) and max(values.max(), -values.min()) > _WIDEST:
             yield f"{name} holds numbers beyond the range of single precision"
         elif name.endswith(".scale") and (values.astype("float32") == 0).any():
             yield f"{name}: an input is divided by zero"
