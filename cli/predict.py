@@ -153,7 +153,8 @@ def _table(found: "list[Prediction]") -> "Table":
     table.add_column("%", justify="right")
     table.add_column("then")
     for item in found:
-        ranked = sorted(item.probabilities.items(), key=lambda part: -part[1])
+        # The answer first: a machine's own label is not always the most probable emotion.
+        ranked = sorted(item.probabilities.items(), key=lambda part: (part[0] != item.emotion, -part[1]))
         first = ranked[0] if ranked else ("-", None)
         second = f"{ranked[1][0]} {100 * ranked[1][1]:.0f}" if len(ranked) > 1 else ""
         table.add_row(

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from ..errors import ConfigError, RunError
 from . import heads
@@ -31,10 +31,28 @@ def geometric_mean(probabilities: Sequence[np.ndarray], weights: Sequence[float]
     Returns:
         `(N, classes)`, float64, rows summing to 1.
     """
+    if weights is not None:
+        # By a power of two, which changes no digit: sums of weights stay in range.
+        weights = np.ldexp(weights, -np.frexp(max(weights))[1])
     logarithms = np.log(np.maximum(np.stack([np.asarray(p, dtype="float64") for p in probabilities]), SMALLEST))
     mean = np.average(logarithms, axis=0, weights=weights)
     found = np.exp(mean - mean.max(axis=1, keepdims=True))
     return found / found.sum(axis=1, keepdims=True)
+
+
+def sound_weights(weights: Sequence[float]) -> bool:
+    """Whether there are weights, positive and finite, and none is nothing beside the largest."""
+    largest = max(weights, default=0)
+    return 0 < largest < np.inf and all(0 < one < np.inf and one / largest > 0 for one in weights)
+
+
+def _sound(weights: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    if weights is not None and not sound_weights(weights):
+        raise ValueError("positive numbers, finite, and none of them nothing beside the largest")
+    return weights
+
+
+Weights = Annotated[tuple[float, ...] | None, AfterValidator(_sound)]
 
 
 def log_features(opinions: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -45,14 +63,7 @@ def log_features(opinions: Mapping[str, np.ndarray]) -> np.ndarray:
 class LateOptions(heads.HeadOptions):
     """Settings of `late`."""
 
-    weights: tuple[float, ...] | None = Field(None, description="of the inputs, in their order; by default all alike")
-
-    @field_validator("weights")
-    @classmethod
-    def _positive(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        if value is not None and min(value, default=0) <= 0:
-            raise ValueError("positive numbers, one for each input")
-        return value
+    weights: Weights = Field(None, description="of the inputs, in their order; by default all alike")
 
 
 @dataclass
@@ -143,7 +154,7 @@ LATE = Model(
 class FusedOptions(Options):
     """Settings of `fused`."""
 
-    weights: tuple[float, ...] | None = Field(None, description="of the runs, in their order; by default all alike")
+    weights: Weights = Field(None, description="of the runs, in their order; by default all alike")
 
 
 def _refuse(task: Task) -> Expert:

@@ -170,10 +170,19 @@ class Bundle:
     clips_at_once: int = keras_file.BATCH
 
     def probabilities(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Class probabilities `(N, classes)`, float64, columns as in `card.classes`; NaN where the network gives none.
+        """Class probabilities `(N, classes)`, see `answers`."""
+        return self.answers(arrays)[0]
+
+    def answers(self, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """What the model says of each clip.
 
         Args:
             arrays: embeddings `(N, D)` of each input, made as `card.inputs` says.
+
+        Returns:
+            Class probabilities `(N, classes)`, float64, columns as in `card.classes`, NaN where the model gives none;
+            and the labels `(N,)` that a cross-validation counts, class numbers, -1 there: the most probable class, but
+            for a model that has labels of its own, see `PlainModel.answers`.
 
         Raises:
             ModelFileError: other inputs, or vectors of another length, than the network was trained on.
@@ -184,9 +193,15 @@ class Bundle:
         if received != expected:
             raise ModelFileError(f"The model takes vectors of the shapes {expected}; received {received}.")
         if isinstance(self.network, PlainModel):
-            return self.network.probabilities(arrays)
+            return self.network.answers(arrays)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return fitting.probabilities(self.network, arrays, self.clips_at_once)
+            found = fitting.probabilities(self.network, arrays, self.clips_at_once)
+        return found, most_probable(found)
+
+
+def most_probable(probabilities: np.ndarray) -> np.ndarray:
+    """The most probable class of each row `(N,)`, of several the first; -1 where a row `(N, classes)` is not finite."""
+    return np.where(np.isfinite(probabilities).all(axis=1), probabilities.argmax(axis=1), -1)
 
 
 def save(bundle: Bundle, path: Path) -> None:

@@ -27,7 +27,7 @@ import psutil
 from ..errors import ExtensionError, ModelFileError
 from ..experiment import backend
 from . import keras_file
-from .bundle import Bundle, Card, Checked
+from .bundle import Bundle, Card, Checked, most_probable
 
 _LENGTH = struct.Struct("<I")
 _MOST_WORDS = 1 << 24  # of a message beside its arrays
@@ -108,6 +108,11 @@ class NetworkProcess:
             data = self._read(math.prod(shape) * 8, self._deadline())
             found.append(np.frombuffer(data, "<f8").reshape(shape))
         return np.concatenate(found)
+
+    def answers(self, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """As `Bundle.answers` of a network: probabilities, and the most probable classes."""
+        found = self.probabilities(arrays)
+        return found, most_probable(found)
 
     def close(self) -> None:
         """End the process."""

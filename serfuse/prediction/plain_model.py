@@ -9,27 +9,32 @@ import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..encoders.checks import shown as shown_line
 from ..errors import ModelFileError, RunError
 from ..experiment.calibration import PairwiseCalibration
 from ..experiment.config import explain
 from ..models import regression
 from ..models.kernel import MeanKernel, mean_rbf
-from ..models.late import Experts, Late, geometric_mean, log_features
+from ..models.late import Experts, Late, geometric_mean, log_features, sound_weights
 from ..models.stacked import Stacked
 from ..models.task import Expert
 
 MAX_HEADER_BYTES = 2**20
 MAX_BYTES = 2**31
 _DEGREE, _CONSTANT = 3, 0.0  # of scikit-learn's polynomial and sigmoid kernels, which no option changes
-_ROWS = 512  # clips that are compared with the support vectors at once
+MAX_PAIRS = 2**16
+"""Most pairs of classes that the machines of a file decide between together; 362 classes of one, 128 of each of 8."""
+
+_ROWS = 512  # clips that are compared with the support vectors at once,
+_VALUES = 2**22  # or fewer: so many kernel values, or decisions, are held at once
 _MOST = 10**7
+_WIDEST = float(np.finfo("float32").max)
 
 
 class _Record(BaseModel):
@@ -37,6 +42,7 @@ class _Record(BaseModel):
 
 
 Count = Annotated[int, Field(ge=1, le=_MOST)]
+Name = Annotated[str, Field(pattern=r"^[a-z]{1,8}$")]  # in the names of arrays; "regression" is another's
 
 
 class MachineRecord(_Record):
@@ -52,7 +58,7 @@ class MachineRecord(_Record):
         probabilities: how they come from the decisions between each two classes, as in the options of `svm`.
     """
 
-    inputs: Annotated[list[str], Field(min_length=1, max_length=8)]
+    inputs: Annotated[list[Name], Field(min_length=1, max_length=8)]
     sizes: Annotated[list[Count], Field(min_length=1, max_length=8)]
     kernel: Literal["rbf", "linear", "poly", "sigmoid", "mean-rbf"]
     widths: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1, max_length=8)]
@@ -60,10 +66,14 @@ class MachineRecord(_Record):
     classes: Annotated[list[Annotated[int, Field(ge=0, le=1000)]], Field(min_length=2, max_length=1000)]
     probabilities: Literal["pairwise", "one-vs-rest"]
 
+    @property
+    def pairs(self) -> int:
+        """Pairs of classes."""
+        return len(self.classes) * (len(self.classes) - 1) // 2
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of each array."""
-        known, columns = len(self.classes), sum(self.sizes)
-        pairs = known * (known - 1) // 2
+        known, columns, pairs = len(self.classes), sum(self.sizes), self.pairs
         scores = known if known > 2 else 1
         slopes, offsets = ((scores,), (scores,)) if self.probabilities == "one-vs-rest" else ((known, pairs), (known,))
         return {
@@ -90,7 +100,7 @@ class ModelRecord(_Record):
 
     kind: Literal["machine", "late", "stacked"]
     classes: Annotated[int, Field(ge=2, le=1000)]
-    machines: Annotated[dict[str, MachineRecord], Field(min_length=1, max_length=8)]
+    machines: Annotated[dict[Name, MachineRecord], Field(min_length=1, max_length=8)]
     weights: Annotated[list[Annotated[float, Field(gt=0)]], Field(max_length=8)] | None = None
     known: Annotated[list[Annotated[int, Field(ge=0, le=1000)]], Field(max_length=1000)] | None = None
 
@@ -108,21 +118,36 @@ class ModelRecord(_Record):
         return found
 
     def problems(self) -> Iterator[str]:
-        """What does not go together."""
+        """What does not go together, or would not give an answer."""
+        sizes: dict[str, int] = {}
         for name, one in self.machines.items():
             blocks = len(one.inputs) if one.kernel == "mean-rbf" else 1
             if len(one.sizes) != len(one.inputs) or len(one.widths) != blocks:
                 yield f"{name}: {len(one.inputs)} inputs, {len(one.sizes)} sizes and {len(one.widths)} widths"
+                continue
+            if len(set(one.inputs)) < len(one.inputs):
+                yield f"{name}: an input stands there more than once: {', '.join(one.inputs)}"
+            for side, size in zip(one.inputs, one.sizes, strict=True):
+                if sizes.setdefault(side, size) != size:
+                    yield f"input {side} has {sizes[side]} columns, and {size} in {name}"
             if len(one.vectors) != len(one.classes):
                 yield f"{name}: support vectors of {len(one.vectors)} classes, expected {len(one.classes)}"
+            if sum(one.vectors) == 0:
+                yield f"{name}: no support vectors"
             if not _rising(one.classes, self.classes):
                 yield f"{name}: classes {one.classes[:5]}"
+        if (pairs := sum(one.pairs for one in self.machines.values())) > MAX_PAIRS:
+            yield f"{pairs} pairs of classes, at most {MAX_PAIRS} in all machines together"
         if self.kind == "machine" and len(self.machines) > 1:
             yield f"{len(self.machines)} machines, expected one"
         if self.weights is not None and len(self.weights) != len(self.machines):
             yield f"{len(self.weights)} weights of {len(self.machines)} machines"
-        if (self.kind == "stacked") != (self.known is not None) or not _rising(self.known or [0], self.classes):
-            yield "the classes of the regression"
+        if self.weights is not None and not sound_weights(self.weights):
+            yield "weights so far apart that the smallest counts as nothing"
+        if (self.kind == "stacked") != (self.known is not None):
+            yield "the classes of a regression, which only 'stacked' has"
+        if self.known is not None and not _rising(self.known, self.classes):
+            yield f"the classes of the regression: {self.known[:5]}"
 
 
 def _rising(numbers: Sequence[int], classes: int) -> bool:
@@ -150,36 +175,74 @@ class PlainModel:
             for name, size in zip(one.inputs, one.sizes, strict=True)
         }
 
-    def probabilities(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Class probabilities `(N, classes)`, float64, rows summing to 1; NaN where the numbers run out of range.
+    def answers(self, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """What the model says of each clip.
+
+        A single machine has labels of its own, as `cv` counts them: the class that wins most pairs, of several the
+        first. They are not always the most probable class. The label of machines joined is the most probable class.
 
         Args:
             arrays: embeddings `(N, D)` of each input.
+
+        Returns:
+            Class probabilities `(N, classes)`, float64, rows summing to 1; and labels `(N,)`, class numbers. NaN and
+            -1 where the numbers run out of range.
         """
         with np.errstate(all="ignore"):
             said = {name: self._machine(name, arrays) for name in self.record.machines}
+            opinions = {name: one[0] for name, one in said.items()}
             if self.record.kind == "machine":
-                return next(iter(said.values()))
-            if self.record.kind == "late":
-                return geometric_mean(list(said.values()), self.record.weights)
-            known = self.record.known or []
-            coefficients = np.zeros((self.record.classes, len(said) * self.record.classes))
-            intercepts = np.full(self.record.classes, -np.inf)
-            coefficients[known] = self.arrays["regression.coefficients"]
-            intercepts[known] = self.arrays["regression.intercepts"]
-            return regression.probabilities(log_features(said), coefficients, intercepts)
+                found, labels = next(iter(said.values()))
+            else:
+                found = self._joined(opinions)
+                labels = found.argmax(axis=1)
+            lost = ~np.isfinite(found).all(axis=1)
+        return np.where(lost[:, None], np.nan, found), np.where(lost, -1, labels)
 
-    def _machine(self, name: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    def probabilities(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Class probabilities `(N, classes)`, see `answers`."""
+        return self.answers(arrays)[0]
+
+    def labels(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Class numbers `(N,)`, see `answers`."""
+        return self.answers(arrays)[1]
+
+    def _joined(self, opinions: Mapping[str, np.ndarray]) -> np.ndarray:
+        if self.record.kind == "late":
+            return geometric_mean(list(opinions.values()), self.record.weights)
+        known = self.record.known or []
+        coefficients = np.zeros((self.record.classes, len(opinions) * self.record.classes))
+        intercepts = np.full(self.record.classes, -np.inf)
+        coefficients[known] = self.arrays["regression.coefficients"]
+        intercepts[known] = self.arrays["regression.intercepts"]
+        return regression.probabilities(log_features(opinions), coefficients, intercepts)
+
+    def _machine(self, name: str, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         one = self.record.machines[name]
         own = {array: self.arrays[f"{name}.{array}"] for array in one.shapes()}
         columns = np.concatenate([np.asarray(arrays[side], dtype="float32") for side in one.inputs], axis=1)
         # In single precision, as the scaler of the fitted model computes on embeddings.
         columns = (columns - own["mean"].astype("float32")) / own["scale"].astype("float32")
-        found = np.zeros((len(columns), self.record.classes))
-        for start in range(0, len(columns), _ROWS):
-            rows = slice(start, start + _ROWS)
-            found[rows, one.classes] = _calibrated(one, own, _decisions(one, own, columns[rows].astype("float64")))
-        return found
+        within = np.isfinite(columns).all(axis=1)
+        columns = np.where(within[:, None], columns, 0)  # what scikit-learn takes; the answer is lost below
+        found, labels = np.zeros((len(columns), self.record.classes)), np.zeros(len(columns), dtype="int64")
+        step = max(1, min(_ROWS, _VALUES // max(sum(one.vectors), one.pairs)))
+        for start in range(0, len(columns), step):
+            rows = slice(start, start + step)
+            decisions = _decisions(one, own, columns[rows].astype("float64"))
+            within[rows] &= np.isfinite(decisions).all(axis=1)
+            found[rows, one.classes] = _calibrated(one, own, decisions)
+            labels[rows] = np.asarray(one.classes)[_winners(decisions, len(one.classes))]
+        found[~within] = np.nan
+        return found, labels
+
+
+def _pairs_of(number: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """For each class, where its pairs stand in the order (0, 1), (0, 2) ... (1, 2) ...: those in which it is the first,
+    and those in which it is the second."""
+    starts = np.cumsum([0, *range(number - 1, 0, -1)])  # of the pairs (c, c + 1), (c, c + 2) ...
+    for c in range(number):
+        yield slice(starts[c], starts[c] + number - 1 - c), starts[:c] + (c - 1 - np.arange(c))
 
 
 def _decisions(one: MachineRecord, own: Mapping[str, np.ndarray], columns: np.ndarray) -> np.ndarray:
@@ -192,12 +255,23 @@ def _decisions(one: MachineRecord, own: Mapping[str, np.ndarray], columns: np.nd
     if number == 2:
         return kernel @ coefficients.T + intercepts
     ends = np.cumsum(one.vectors)
-    rows = [slice(end - count, end) for end, count in zip(ends, one.vectors, strict=True)]
-    found = np.zeros((len(columns), len(intercepts)))
-    for pair, (i, j) in enumerate(combinations(range(number), 2)):
-        found[:, pair] = kernel[:, rows[i]] @ coefficients[j - 1, rows[i]]
-        found[:, pair] += kernel[:, rows[j]] @ coefficients[i, rows[j]] + intercepts[pair]
+    found = np.tile(intercepts, (len(columns), 1))
+    for c, (first, second) in enumerate(_pairs_of(number)):
+        if one.vectors[c]:
+            rows = slice(ends[c] - one.vectors[c], ends[c])
+            against = kernel[:, rows] @ coefficients[:, rows].T  # the other classes in their order
+            found[:, first] += against[:, c:]
+            found[:, second] += against[:, :c]
     return found
+
+
+def _winners(decisions: np.ndarray, number: int) -> np.ndarray:
+    """Places `(N,)` of the classes that win most pairs, of several the first; of a tied pair the second."""
+    if number == 2:
+        return (decisions[:, 0] >= 0).astype("int64")
+    won = decisions > 0
+    votes = [won[:, first].sum(axis=1) + (~won[:, second]).sum(axis=1) for first, second in _pairs_of(number)]
+    return np.argmax(votes, axis=0)
 
 
 def _scores(decisions: np.ndarray, number: int) -> np.ndarray:
@@ -205,12 +279,10 @@ def _scores(decisions: np.ndarray, number: int) -> np.ndarray:
     if number == 2:
         return decisions
     votes, sums = np.zeros((len(decisions), number)), np.zeros((len(decisions), number))
-    for pair, (i, j) in enumerate(combinations(range(number), 2)):
-        decision = decisions[:, pair]
-        sums[:, i] += decision
-        sums[:, j] -= decision
-        votes[:, i] += decision >= 0
-        votes[:, j] += decision < 0
+    won = decisions >= 0
+    for c, (first, second) in enumerate(_pairs_of(number)):
+        sums[:, c] = decisions[:, first].sum(axis=1) - decisions[:, second].sum(axis=1)
+        votes[:, c] = won[:, first].sum(axis=1) + (~won[:, second]).sum(axis=1)
     return votes + sums / (3 * (np.abs(sums) + 1))
 
 
@@ -273,7 +345,22 @@ def plain(fitted: Expert, classes: int, inputs: Mapping[str, int]) -> PlainModel
     elif isinstance(fitted, Experts):
         raise _no_format(fitted)
     record = ModelRecord(kind=kind, classes=classes, machines=machines, weights=weights, known=known)
-    return PlainModel(record, arrays)
+    made = PlainModel(record, arrays)
+    if wrong := next(record.problems(), None) or next(_beyond(made), None):
+        raise RunError(f"This model has no file format that could be read again: {wrong}.")
+    return made
+
+
+def _beyond(model: PlainModel) -> Iterator[str]:
+    """Arrays that hold what no model computes with."""
+    for name, values in model.arrays.items():
+        if not np.isfinite(values).all():
+            yield f"{name} holds numbers that are not finite"
+        # Embeddings are scaled in single precision.
+        elif name.endswith((".mean", ".scale", ".vectors")) and max(values.max(), -values.min()) > _WIDEST:
+            yield f"{name} holds numbers beyond the range of single precision"
+        elif name.endswith(".scale") and (values.astype("float32") == 0).any():
+            yield f"{name}: an input is divided by zero"
 
 
 def _no_format(part: object) -> RunError:
@@ -342,7 +429,7 @@ def write(model: PlainModel) -> bytes:
 
 
 def read(path: Path, shown: Path | str | None = None) -> PlainModel:
-    """A file that may come from anybody, checked: sizes before anything is read, and that all numbers are finite.
+    """A file that may come from anybody, checked: sizes before anything is read, and that all numbers are in range.
 
     Args:
         path: the file.
@@ -363,25 +450,29 @@ def read(path: Path, shown: Path | str | None = None) -> PlainModel:
         for name, shape in record.shapes().items():
             count = int(np.prod(shape))
             values = np.frombuffer(file.read(8 * count), dtype="<f8").reshape(shape)
-            if not np.isfinite(values).all():
-                raise ModelFileError(f"{where}: {name} holds numbers that are not finite.")
             arrays[name] = values
-    if any((arrays[f"{name}.scale"] == 0).any() for name in record.machines):
-        raise ModelFileError(f"{where}: an input is divided by zero.")
-    return PlainModel(record, arrays)
+    model = PlainModel(record, arrays)
+    if wrong := next(_beyond(model), None):
+        raise ModelFileError(f"{where}: {wrong}.")
+    return model
 
 
 def _record(text: bytes, left: int, where: Path | str) -> ModelRecord:
     """The record in a header, once all that it says of the arrays is what the record needs, and fills the file."""
     try:
         header = json.loads(text)
-        record = ModelRecord.model_validate_json(header.pop("__metadata__")["model"])
+        told = header.pop("__metadata__")["model"]
+        if not told.isascii() or "\\" in told:  # of which the messages below would be made
+            raise ValueError("a name holds characters that no name of a model has")
+        record = ModelRecord.model_validate_json(told)
     except ValidationError as error:
         raise ModelFileError(
-            "\n".join(line[:300] for line in explain(error, f"the model of {where}").splitlines())
+            "\n".join(shown_line(line, 300) for line in explain(error, f"the model of {where}").splitlines())
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelFileError(f"{where}: the header of its model cannot be read ({str(error)[:200]}).") from None
+        raise ModelFileError(
+            f"{where}: the header of its model cannot be read ({shown_line(str(error), 200)})."
+        ) from None
     if problems := list(record.problems()):
         raise ModelFileError(f"{where}: its model does not fit together: {problems[0][:300]}.")
     place, expected = 0, {}

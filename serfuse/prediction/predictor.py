@@ -39,6 +39,7 @@ class Prediction:
         problem: why there is none.
         unlike: a sentence when the recording is unlike what the model was trained on; empty otherwise.
         remarks: what is odd about the recording itself, see `serfuse.audio.quality`.
+        label: the emotion that the model answers, where it has answers of its own; `None`: the most probable one.
     """
 
     path: Path | None
@@ -48,10 +49,14 @@ class Prediction:
     problem: str = ""
     unlike: str = ""
     remarks: tuple[str, ...] = ()
+    label: str | None = None
 
     @property
     def emotion(self) -> str | None:
-        """The most probable emotion."""
+        """The model's answer: its own label (`svm` and `kernel`: the emotion that wins most of the machine's pairs, as
+        `serfuse cv` counts), else the most probable emotion. `None` without probabilities."""
+        if self.probabilities and self.label is not None:
+            return self.label
         return max(self.probabilities, key=self.probabilities.__getitem__) if self.probabilities else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -111,7 +116,8 @@ class Predictor:
             download: whether weights that are not on this machine may be fetched from where the model says.
             isolated: build the network and ask it in a process of its own, which is killed when it takes more than
                 `limits`. For files from anybody; the answers are the same. It knows the models of installed packages,
-                not those that were registered in this process.
+                not those that were registered in this process. A file without a network (format 2) needs none: what
+                it takes is bounded by its size.
             limits: of that process.
 
         Raises:
@@ -122,7 +128,8 @@ class Predictor:
         """
         with bundle.opened(Path(path)) as checked, ExitStack() as stack:
             # It imports its libraries while the encoders are loaded here.
-            process = stack.enter_context(NetworkProcess(limits)) if isolated else None
+            alone = isolated and checked.card.format != bundle.PLAIN_FORMAT
+            process = stack.enter_context(NetworkProcess(limits)) if alone else None
             inputs = _load_encoders(checked.card, weights or {}, device, download)
             if process is None:
                 # Only now: torch looks for its GPUs in vain once TensorFlow has.
@@ -260,12 +267,14 @@ class Predictor:
     def _answers(self, clips: "Sequence[_Clip]") -> list[Prediction]:
         good = [clip for clip in clips if not clip.problem]
         if good:
+            what = "machine" if self._card.format == bundle.PLAIN_FORMAT else "network"
             arrays = {name: np.stack([clip.vectors[name] for clip in good]) for name in self._card.inputs}
-            for clip, row in zip(good, self._model.probabilities(arrays), strict=True):
+            for clip, row, label in zip(good, *self._model.answers(arrays), strict=True):
                 if np.isfinite(row).all() and (row >= 0).all():
                     clip.probabilities = {name: float(p) for name, p in zip(self._card.classes, row, strict=True)}
+                    clip.label = self._card.classes[label]
                 else:
-                    clip.problem = f"{clip.name}: the model's network gives no probabilities for it: {row[:5]}."
+                    clip.problem = f"{clip.name}: the model's {what} gives no probabilities for it: {row[:5]}."
         return [
             Prediction(
                 clip.path,
@@ -275,6 +284,7 @@ class Predictor:
                 clip.problem,
                 "" if clip.problem else _unlike(self._card, clip.seconds),
                 clip.remarks,
+                clip.label,
             )
             for clip in clips
         ]
@@ -289,6 +299,7 @@ class _Clip:
         self.waveforms: dict[int, np.ndarray] = {}  # by rate
         self.vectors: dict[str, np.ndarray] = {}  # by input
         self.probabilities: dict[str, float] = {}
+        self.label: str | None = None
         self.problem = ""
         self.remarks: tuple[str, ...] = ()
 

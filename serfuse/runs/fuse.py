@@ -16,7 +16,7 @@ from ..experiment.config import Config, from_dict
 from ..experiment.cross_validation import FoldResult, Result
 from ..experiment.dataset import Dataset
 from ..experiment.permutation_importance import importance_of
-from ..models.late import geometric_mean, log_features
+from ..models.late import geometric_mean, log_features, sound_weights
 from ..splits.folds import Fold
 from . import paired_runs, run_folder
 from .run import Run
@@ -69,10 +69,10 @@ def fuse(
 def _check(members: Sequence[Run], weights: Sequence[float] | None) -> None:
     if not 2 <= len(members) <= models.MAX_INPUTS:
         raise RunError(f"{len(members)} run(s) given; a fusion joins 2 to {models.MAX_INPUTS}.")
-    if weights is not None and (len(weights) != len(members) or not all(0 < one < np.inf for one in weights)):
+    if weights is not None and (len(weights) != len(members) or not sound_weights(weights)):
         raise RunError(
             f"The weights are {', '.join(map(str, weights))}; expected {len(members)} positive numbers, one for each "
-            "run."
+            "run, none of which is nothing beside the largest."
         )
     read = paired_runs.named([paired_runs.read(run, place) for place, run in enumerate(members)], None)
     first = members[0]

@@ -77,6 +77,10 @@ def test_the_geometric_mean_by_hand() -> None:
     one, other = np.array([[0.8, 0.2], [1.0, 0.0]]), np.array([[0.2, 0.8], [0.0, 1.0]])
     np.testing.assert_allclose(geometric_mean([one, other]), [[0.5, 0.5], [0.5, 0.5]])
     np.testing.assert_allclose(geometric_mean([one, one]), one, atol=1e-12)
+    # Weights are shares, however large or small.
+    for scale in (1e-300, 1e307):
+        joined = geometric_mean([one, other], [8 * scale, 4 * scale])
+        np.testing.assert_allclose(joined, geometric_mean([one, other], [2, 1]), rtol=1e-12)
     # A class that one rules out is ruled out, whatever the others say.
     assert geometric_mean([np.array([[0.0, 1.0]]), np.array([[0.99, 0.01]])])[0, 0] < 1e-100
 
@@ -89,6 +93,7 @@ def test_the_geometric_mean_by_hand() -> None:
         ({"head_options": {"D": 1}}, "of the head 'svm': D"),
         ({"head": ["svm", "svm"], "head_options": [{}]}, "a list of 2 mappings"),
         ({"weights": [1, -1]}, "positive numbers"),
+        ({"weights": [1e308, 1e-308]}, "nothing beside the largest"),
     ],
 )
 def test_bad_options_are_named(options: dict, message: str) -> None:

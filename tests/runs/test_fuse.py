@@ -91,8 +91,9 @@ def test_what_does_not_fit_is_refused(cv: Callable[..., Run], make_store, tmp_pa
     with pytest.raises(RunError, match="not tested in the same folds"):
         serfuse.fuse(random)
     two = cv("svm", "soundstream")
-    with pytest.raises(RunError, match="expected 2 positive numbers"):
-        serfuse.fuse([one, two], weights=[1, 0])
+    for weights in ([1, 0], [1e308, 1e-308], [1, float("inf")]):
+        with pytest.raises(RunError, match="expected 2 positive numbers"):
+            serfuse.fuse([one, two], weights=weights)
     table = two.predictions.assign(label=two.predictions["label"].replace({"anger": "sadness", "sadness": "anger"}))
     table.to_csv(two.folder / "predictions.csv", index=False)
     with pytest.raises(RunError):
