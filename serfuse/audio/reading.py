@@ -212,7 +212,7 @@ def _regular_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         file = open(path, "rb", buffering=0, opener=lambda name, _: os.open(name, flags))  # noqa: SIM115
     except FileNotFoundError:
-        raise AudioError(f"{path}: there is no such file. Check the path and the corpus folder.") from None
+        raise AudioError(f"{path}: there is no such file. Check the path.") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise AudioError(f"{path}: cannot be opened: {reason}.") from None

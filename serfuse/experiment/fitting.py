@@ -1,7 +1,9 @@
 """Fit one model to the training part of one fold, and ask it about other clips."""
 
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -283,6 +285,14 @@ def side_by_side(arrays: Arrays) -> np.ndarray:
     return arrays["a"] if len(arrays) == 1 else np.concatenate([arrays[name] for name in sorted(arrays)], axis=1)
 
 
+@contextmanager
+def _labels_are_classes() -> Iterator[None]:
+    """Keep scikit-learn from guessing, of many emotions with few clips each, that their numbers are measurements."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%", UserWarning)
+        yield
+
+
 def _fit_sklearn(model: models.Model, config: Config, training: Part, classes: int, seed: int) -> _SklearnFitted:
     """Labels come from the estimator itself; probabilities from a calibration inside the training part.
 
@@ -305,10 +315,11 @@ def _fit_sklearn(model: models.Model, config: Config, training: Part, classes: i
         )
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     columns, labels = side_by_side(training.arrays), training.labels
-    estimator.fit(columns, labels)
-    if getattr(options, "probabilities", "one-vs-rest") == "pairwise":
-        calibrated: Any = PairwiseCalibration.fit(estimator, columns, labels, splitter.split(columns, labels))
-    else:
-        calibrated = CalibratedClassifierCV(clone(estimator), method="sigmoid", cv=splitter, ensemble=False)
-        calibrated.fit(columns, labels)
+    with _labels_are_classes():
+        estimator.fit(columns, labels)
+        if getattr(options, "probabilities", "one-vs-rest") == "pairwise":
+            calibrated: Any = PairwiseCalibration.fit(estimator, columns, labels, splitter.split(columns, labels))
+        else:
+            calibrated = CalibratedClassifierCV(clone(estimator), method="sigmoid", cv=splitter, ensemble=False)
+            calibrated.fit(columns, labels)
     return _SklearnFitted(estimator, calibrated, [int(c) for c in estimator.classes_], classes)

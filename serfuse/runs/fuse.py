@@ -43,9 +43,11 @@ def fuse(
 
     Raises:
         RunError: too few or too many runs, one that cannot be read or has no probabilities; or runs of other corpora,
-            clips, labels, recordings, classes, splits or folds; or `out` cannot be written or is taken.
+            clips, labels, recordings, classes, splits or folds; or one run is given twice; or `out` cannot be written,
+            is taken, or is one of the runs.
     """
     members = [run if isinstance(run, Run) else Run.read(run) for run in runs]
+    _check_folders(members, out)
     _check(members, weights)
     keys = _inputs(members)
     config = _config(members, keys, weights)
@@ -64,6 +66,21 @@ def fuse(
 
 
 # -- what can be fused ---------------------------------------------------------------------------------------
+
+
+def _check_folders(members: Sequence[Run], out: Path | str | None) -> None:
+    """Refuse one run given twice, and a result that would take the place of a run that it is made of."""
+    places = [run.folder.resolve() for run in members]
+    for number, place in enumerate(places):
+        if place in places[:number]:
+            raise RunError(
+                f"The run {members[number].folder} is given twice: a fusion joins the opinions of different runs. To "
+                "have one count more than another, give weights."
+            )
+    if out is not None and Path(out).resolve() in places:
+        raise RunError(
+            f"{out} is one of the runs to be fused, and the result would replace it. Give another folder for the result."
+        )
 
 
 def _check(members: Sequence[Run], weights: Sequence[float] | None) -> None:

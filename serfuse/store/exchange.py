@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -241,7 +242,7 @@ def _sliced(names: Sequence[str], matrix: np.ndarray) -> Iterator[tuple[list[str
         raise ValueError(f"expected numbers with a fraction, received {matrix.dtype}")
     step = max(1, _STEP_VALUES // max(1, matrix.shape[1]))
     for start in range(0, len(names), step):
-        yield list(names[start : start + step]), np.asarray(matrix[start : start + step], np.float32)
+        yield list(names[start : start + step]), _float32(matrix[start : start + step])
 
 
 def _npz(source: Path) -> Iterator[tuple[list[str], np.ndarray]]:
@@ -250,12 +251,31 @@ def _npz(source: Path) -> Iterator[tuple[list[str], np.ndarray]]:
         claimed = sum(member.file_size for member in members.infolist())
     if claimed > most:
         raise ValueError(f"it claims {claimed >> 20} MB, more than {most >> 20} MB")
+    _check_arrays(source)
     with np.load(source, allow_pickle=False) as arrays:
         names = arrays[_one_of(IDS, arrays.files)]
         if names.dtype.kind not in "US" or names.ndim != 1:
             raise ValueError(f"expected ids as text, received {names.dtype} of shape {names.shape}")
         texts = [name.decode() if isinstance(name, bytes) else str(name) for name in names.tolist()]
         yield from _sliced(texts, arrays[_one_of(VECTORS, arrays.files)])
+
+
+def _check_arrays(source: Path) -> None:
+    """Refuse an `.npz` in which an array claims other bytes than its member has: NumPy would make room for them first."""
+    with zipfile.ZipFile(source) as members:
+        for member in members.infolist():
+            if not member.filename.endswith(".npy"):
+                continue
+            with members.open(member) as file:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(file)
+                claimed, held = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
+            if not dtype.hasobject and claimed != held:
+                raise ValueError(
+                    f"its array {member.filename.removesuffix('.npy')!r} claims {claimed} bytes ({dtype} of shape "
+                    f"{shape}) and has {held}"
+                )
 
 
 def _parquet(source: Path) -> Iterator[tuple[list[str], np.ndarray]]:
@@ -300,7 +320,13 @@ def _of_batch(batch: pa.RecordBatch, columns: Sequence[str]) -> tuple[list[str],
         raise ValueError("its vectors differ in length")
     names = one_array(pa.chunked_array([ids])).to_pylist()
     matrix = flat.to_numpy(zero_copy_only=False).reshape(len(ids), -1)
-    return names, np.asarray(matrix, np.float32)
+    return names, _float32(matrix)
+
+
+def _float32(matrix: np.ndarray) -> np.ndarray:
+    """The same in float32; what is too large for it becomes infinite, which is refused as any infinite number is."""
+    with np.errstate(over="ignore"):
+        return np.asarray(matrix, np.float32)
 
 
 def _one_of(names: Sequence[str], there: Sequence[str]) -> str:

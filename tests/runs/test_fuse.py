@@ -103,5 +103,20 @@ def test_what_does_not_fit_is_refused(cv: Callable[..., Run], make_store, tmp_pa
 
 def test_a_finished_run_is_not_overwritten_unasked(cv: Callable[..., Run]) -> None:
     runs = [cv("svm", name) for name in SIZES]
+    taken = serfuse.fuse(runs, runs[0].folder.with_name("fused")).folder
     with pytest.raises(RunError, match="holds a finished run"):
-        serfuse.fuse(runs, runs[0].folder)
+        serfuse.fuse(runs, taken)
+
+
+def test_a_run_is_neither_replaced_by_its_fusion_nor_fused_with_itself(cv: Callable[..., Run], tmp_path: Path) -> None:
+    runs = [cv("svm", name) for name in SIZES]
+    before = (runs[0].folder / "predictions.csv").read_bytes()
+    link = tmp_path / "link"
+    link.symlink_to(runs[0].folder)
+    for out in (runs[0].folder, runs[0].folder / ".." / runs[0].folder.name, link):
+        with pytest.raises(RunError, match="is one of the runs to be fused"):
+            serfuse.fuse(runs, out, overwrite=True)
+    assert (runs[0].folder / "predictions.csv").read_bytes() == before
+    with pytest.raises(RunError, match=r"is given twice: .* give weights"):
+        serfuse.fuse([runs[0], runs[1], link], tmp_path / "never")
+    assert not (tmp_path / "never").exists()
