@@ -79,7 +79,7 @@ def _check_folders(members: Sequence[Run], out: Path | str | None) -> None:
             )
     if out is not None and Path(out).resolve() in places:
         raise RunError(
-            f"{out} is one of the runs to be fused, and the result would replace it. Give another folder for the result."
+            f"{out} is one of the runs to be fused, and the result would replace it. Give another folder."
         )
 
 
