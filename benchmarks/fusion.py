@@ -56,7 +56,7 @@ TABLES = {
     "three-loso": ("three", "loso", FEW),
     "four-loso": ("four", "loso", FEW),
     "papers-loso": ("pair", "loso, one seed", (BASELINE, *PAPERS, "late", "experts")),
-    "pair-random": ("pair", "random", (*SEPARATE, *PAPERS)),
+    "pair-random": ("pair", "random", SEPARATE),
     "three-random": ("three", "random", FEW),
     "four-random": ("four", "random", FEW),
 }
