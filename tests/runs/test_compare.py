@@ -151,7 +151,16 @@ def test_the_confidence_decides_the_intervals_and_the_level() -> None:
     ],
 )
 def test_the_verdict_says_what_the_figures_say(changes: dict, pairs: int, says: str) -> None:
-    figures = {"difference": 0.05, "low": 0.01, "high": 0.09, "p": 0.02, "holm": 0.02, "same": 0.8, "p_t": 0.03, **changes}
+    figures = {
+        "difference": 0.05,
+        "low": 0.01,
+        "high": 0.09,
+        "p": 0.02,
+        "holm": 0.02,
+        "same": 0.8,
+        "p_t": 0.03,
+        **changes,
+    }
     holm = {"p": figures.pop("holm"), "p_mcnemar": 0.5, "p_t": 0.5}
     pair = Pair(a="x", b="y", only_a=9, only_b=4, p_mcnemar=0.3, t=1.0, rounds=5, holm=holm, **figures)
     whole = Comparison("accuracy", 0.95, (), (pair,) * pairs, 100, 1, 10, "speaker", ())
