@@ -82,6 +82,9 @@ def info(corpus: str | None, root: Path | None, as_json: bool) -> None:
     for item in found["corpora"]:
         click.echo(f"{item['name']}: {item['clips']} clips")
         for kind in item["embeddings"]:
+            if not kind["rows"]:
+                click.echo(f"  {kind['name']}: 0 rows; extract it again")
+                continue
             formats = ", ".join(map(str, kind["formats"]))
             click.echo(
                 f"  {kind['name']}: {kind['clips']} clips, {kind['rows']} rows of {kind['vector_size']} values in "
@@ -261,25 +264,31 @@ def diff(corpus: str, one: str, other: str, root: Path | None, as_json: bool) ->
 
 @command.command()
 @click.option("--remove", is_flag=True, help="Remove what is listed. Without it nothing is changed.")
+@click.option("--damaged", is_flag=True, help="Also damaged parts of embeddings that clips lack now.")
 @_options
-def gc(remove: bool, root: Path | None, as_json: bool) -> None:
+def gc(remove: bool, damaged: bool, root: Path | None, as_json: bool) -> None:
     """List what nothing current uses: outdated kinds, rows of clips that left, leftovers; and remove it on request."""
     from serfuse.store import maintenance
 
-    found = maintenance.unused(_open(root))
+    every = maintenance.unused(_open(root))
+    found = [item for item in every if damaged or not item.held]
+    kept = [item for item in every if item not in found]
     with Progress(quiet=as_json, patience=_PATIENCE) as progress:
         if remove:
             for item in progress.each(found, "removing", "item"):
                 item.remove()
     if as_json:
-        _print_json({"removed": remove, "unused": [item.to_dict() for item in found]})
+        told = {"unused": [item.to_dict() for item in found], "kept": [item.to_dict() for item in kept]}
+        _print_json({"removed": remove, **told})
         return
+    for item in kept:
+        click.echo(f"{item.path}: {item.reason} ({_size(item.bytes)}); kept unless --damaged asks for it")
     for item in found:
         what = f"{item.rows} rows in {item.path}" if item.rows else str(item.path)
         click.echo(f"{what}: {item.reason} ({_size(item.bytes)})")
     total = _size(sum(item.bytes for item in found))
     if not found:
-        click.echo("Everything in the store is in use.")
+        click.echo("Nothing else is unused." if kept else "Everything in the store is in use.")
     elif remove:
         click.echo(f"Removed: {total}.")
     else:

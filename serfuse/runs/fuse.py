@@ -78,9 +78,7 @@ def _check_folders(members: Sequence[Run], out: Path | str | None) -> None:
                 "have one count more than another, give weights."
             )
     if out is not None and Path(out).resolve() in places:
-        raise RunError(
-            f"{out} is one of the runs to be fused, and the result would replace it. Give another folder."
-        )
+        raise RunError(f"{out} is one of the runs to be fused, and the result would replace it. Give another folder.")
 
 
 def _check(members: Sequence[Run], weights: Sequence[float] | None) -> None:

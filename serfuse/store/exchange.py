@@ -261,7 +261,7 @@ def _npz(source: Path) -> Iterator[tuple[list[str], np.ndarray]]:
 
 
 def _check_arrays(source: Path) -> None:
-    """Refuse an `.npz` in which an array claims other bytes than its member has: NumPy would make room for them."""
+    """Refuse an `.npz` whose arrays claim other bytes than they have: NumPy would make room for them first."""
     with zipfile.ZipFile(source) as members:
         for member in members.infolist():
             if not member.filename.endswith(".npy"):

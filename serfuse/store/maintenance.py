@@ -2,8 +2,9 @@
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from .key_folder import KEY_FILE, SKIPPED, KeyFolder, key_content, read_key
 from .part import one_array
 from .part_writing import FORMAT
 from .store import EmbeddingStore
-from .verification import ASIDE, corpus_folders
+from .verification import ASIDE, clips_lacking, corpus_folders
 
 _TEMPORARY_SECONDS = 3600.0  # what a process may still be writing is younger
 _COMPARED = 1000
@@ -34,7 +35,8 @@ def info(store: EmbeddingStore, corpus: str | None = None) -> dict[str, Any]:
 
     Returns:
         `store`, and `corpora` with `name`, `clips` and, for each of `embeddings`: `name`, `rows` on disk, `clips` that
-        have a row of their present audio, `vector_size`, `parts`, `formats` of their files and `bytes`.
+        have a row of their present audio, `vector_size`, `parts`, `formats` of their files and `bytes`. A kind that
+        has lost all its rows is there with 0 of them.
 
     Raises:
         StoreError: there is no such corpus, or a file is damaged.
@@ -43,17 +45,17 @@ def info(store: EmbeddingStore, corpus: str | None = None) -> dict[str, Any]:
     for name in [corpus] if corpus else store.corpora():
         clips = store.corpus_info(name).get("clips")
         kinds = []
-        for key in store.keys(name):
-            parts = _folder(store, name, key).parts()
+        for key in store.keys(name, empty=True):
+            parts, (size, taken) = _folder(store, name, key).parts(), store.size(name, key)
             kinds.append(
                 {
                     "name": key.folder,
                     "rows": sum(part.rows for part in parts),
-                    "clips": len(store.select(name, key).ids),
-                    "vector_size": parts[0].size if parts else 0,
+                    "clips": len(store.select(name, key).ids) if parts else 0,
+                    "vector_size": size,
                     "parts": len(parts),
                     "formats": sorted({part.format for part in parts}),
-                    "bytes": store.size(name, key)[1],
+                    "bytes": taken,
                 }
             )
         found.append({"name": name, "clips": clips, "embeddings": kinds})
@@ -114,6 +116,8 @@ class Unused:
         bytes: that it takes.
         rows: of parts that stay otherwise; 0 where the path itself goes.
         remove: does away with it.
+        held: it is the last trace of embeddings that clips lack now, so that `serfuse store gc --remove` leaves it
+            unless `--damaged` asks for it.
     """
 
     path: Path
@@ -121,10 +125,17 @@ class Unused:
     bytes: int
     rows: int
     remove: Callable[[], object]
+    held: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
-        return {"path": str(self.path), "reason": self.reason, "bytes": self.bytes, "rows": self.rows}
+        return {
+            "path": str(self.path),
+            "reason": self.reason,
+            "bytes": self.bytes,
+            "rows": self.rows,
+            "held": self.held,
+        }
 
 
 def unused(store: EmbeddingStore) -> list[Unused]:
@@ -132,7 +143,8 @@ def unused(store: EmbeddingStore) -> list[Unused]:
 
     That is: kinds that the present code would make otherwise, or that were padded to a longest clip that is not the
     longest any more; rows of clips that left the corpus, or of other audio; files that a killed process left an hour
-    ago or longer; damaged files that were set aside; folders without rows.
+    ago or longer; damaged files that were set aside; folders without rows. Damaged parts of a kind that clips lack now,
+    and its folder, are `held`.
 
     Raises:
         StoreError: the store is damaged; repair it first.
@@ -142,8 +154,8 @@ def unused(store: EmbeddingStore) -> list[Unused]:
         for path in [*folder.glob(".tmp-*"), *folder.glob("*/.tmp-*")]:
             if time.time() - path.stat().st_mtime > _TEMPORARY_SECONDS:
                 found.append(_path(path, "a process that was killed left it"))
-        if (folder / ASIDE).is_dir():
-            found.append(_path(folder / ASIDE, "damaged files that `repair` set aside"))
+        aside = _needed(store, folder)
+        found += _aside(folder / ASIDE, aside)
         table = clip_table.read(folder / "clips.parquet")
         longest = pc.max(table["seconds"]).as_py()
         for path in sorted(folder.glob(f"*/{KEY_FILE}")):
@@ -151,7 +163,7 @@ def unused(store: EmbeddingStore) -> list[Unused]:
             of = KeyFolder(path.parent, key)
             parts = of.parts()
             if not parts:
-                found.append(_path(path.parent, "it has no rows"))
+                found.append(replace(_path(path.parent, "it has no rows"), held=path.parent.name in aside.values()))
             elif not key.current:
                 found.append(_path(path.parent, "an earlier version of the extraction code made it"))
             elif key.pad.startswith("max:") and longest is not None and key.pad != f"max:{longest:.3f}":
@@ -236,6 +248,44 @@ def _stale(table: pa.Table) -> Callable[[pa.Array, pa.Array], np.ndarray]:
 
 def _without(of: KeyFolder, stale: Callable[[pa.Array, pa.Array], np.ndarray]) -> Callable[[], object]:
     return lambda: of.without(stale)
+
+
+def _needed(store: EmbeddingStore, folder: Path) -> dict[Path, str]:
+    """The damaged parts of a corpus that were set aside, of kinds that clips lack now, and the folder of each."""
+    found: dict[Path, str] = {}
+    lacks: dict[str, bool] = {}
+    for path in sorted((folder / ASIDE).glob("*+*+part-*")):
+        kind = path.name.split("+")[1]
+        if kind not in lacks:
+            key_file = folder / kind / KEY_FILE
+            # Without a key nothing says what it was, and nothing has come in its place.
+            lacks[kind] = not key_file.exists() or bool(clips_lacking(store, folder.name, read_key(key_file)[0]))
+        if lacks[kind]:
+            found[path] = kind
+    return found
+
+
+def _aside(folder: Path, needed: Mapping[Path, str]) -> list[Unused]:
+    """The damaged files that were set aside: all in one, or one by one where some are needed."""
+    if not folder.is_dir():
+        return []
+    if not needed:
+        return [_path(folder, "damaged files that `repair` set aside")]
+
+    def remove(path: Path) -> Callable[[], object]:
+        def gone() -> None:
+            path.unlink()
+            with suppress(OSError):  # another is left
+                folder.rmdir()
+
+        return gone
+
+    found = []
+    for path in sorted(folder.iterdir()):
+        held = path in needed
+        reason = f"a damaged part of {needed[path]}, which clips lack now" if held else "a damaged file, set aside"
+        found.append(replace(_path(path, reason), remove=remove(path), held=held))
+    return found
 
 
 def _path(path: Path, reason: str) -> Unused:

@@ -249,15 +249,21 @@ class EmbeddingStore:
 
     # --- embeddings ---------------------------------------------------------------------------------------------
 
-    def keys(self, corpus: str) -> list[EmbeddingKey]:
+    def keys(self, corpus: str, *, empty: bool = False) -> list[EmbeddingKey]:
         """The kinds of embeddings that hold at least one row, sorted by folder name.
+
+        Args:
+            corpus: name of the corpus.
+            empty: also those that hold none: damage took them, or a process ended before the first was stored.
 
         Raises:
             StoreError: there is no such corpus, or a key file is damaged.
         """
         folder = self._existing(corpus)
         return [
-            read_key(path)[0] for path in sorted(folder.glob("*/key.json")) if any(path.parent.glob("part-*.parquet"))
+            read_key(path)[0]
+            for path in sorted(folder.glob("*/key.json"))
+            if empty or any(path.parent.glob("part-*.parquet"))
         ]
 
     def find(self, corpus: str, encoder: str, **constraints: Any) -> EmbeddingKey:
@@ -305,15 +311,29 @@ class EmbeddingStore:
         )
 
     def command(self, corpus: str, encoder: str, settings: Mapping[str, Any] | None = None) -> str:
-        """The `serfuse extract` command that makes embeddings, as far as the store knows it."""
+        """The `serfuse extract` command that makes embeddings, as far as the store knows it.
+
+        Where `settings` leave the pooling open, and all embeddings that the corpus has are of one pooling, it is taken:
+        `serfuse cv` fuses embeddings of one pooling.
+        """
         if str((settings or {}).get("weights", "")).startswith("imported:"):
             words = ["serfuse", "store", "import", "FILE", "--corpus", corpus, "--name", encoder]
             return shlex.join([*words, "--store", str(self.root)])
         source = self.corpus_info(corpus).get("source", {})
+        settings = {**self._usual_pooling(corpus), **(settings or {})}
         words = ["serfuse", "extract", "--corpus", source.get("corpus", corpus), "--data", source.get("data", "DIR")]
         if source.get("name"):
             words += ["--name", source["name"]]
-        return shlex.join([*selection.command(words, encoder, settings or {}), "--store", str(self.root)])
+        return shlex.join([*selection.command(words, encoder, settings), "--store", str(self.root)])
+
+    def _usual_pooling(self, corpus: str) -> dict[str, Any]:
+        """The one pooling of all embeddings that were extracted of a corpus, where it is not the default."""
+        try:
+            extracted = [key for key in self.keys(corpus) if not key.weights.startswith("imported:")]
+        except StoreError:  # a damaged key: what else is said must not depend on it
+            return {}
+        poolings = {key.pooling for key in extracted}
+        return {"pooling": poolings.pop()} if len(poolings) == 1 and "time" not in poolings else {}
 
     def present(self, corpus: str, key: EmbeddingKey) -> dict[str, str]:
         """The clips that have a row, and of which audio: `{clip id: audio identity}`.

@@ -107,7 +107,7 @@ def repair(store: EmbeddingStore, observer: Observer | None = None) -> Verificat
         mended.append(Finding(item.path, item.reason, done))
     found.findings = mended
     if mended:
-        found.lacking = _lacking(store, {item.path.relative_to(store.root).parts[0] for item in mended})
+        found.lacking = _lacking(store, [item.path.relative_to(store.root).parts for item in mended])
     return found
 
 
@@ -204,13 +204,14 @@ def _mend(corpus: Path, path: Path, part: Part | None) -> str:
 
 def _salvaged(path: Path, part: Part | None) -> str:
     if part is None:
-        return ""
+        return "none of its rows can be kept"
+    none = f"none of its {part.rows} rows can be kept"
     try:
         texts, hit = part.rows_in(part.bad_blocks())
     except DamageError:
-        return ""
-    if part.format == 1 or texts or f"-{part.owner}" != path.parent.name[-13:]:
-        return ""
+        return none
+    if part.format == 1 or texts or hit.all() or f"-{part.owner}" != path.parent.name[-13:]:
+        return none
     key = EmbeddingKey.from_dict(json.loads(part.kind))
     KeyFolder(path.parent, key).salvage(part, ~hit)
     return f"{int((~hit).sum())} of its {part.rows} rows are whole and kept"
@@ -256,17 +257,37 @@ def _set_aside(corpus: Path, path: Path) -> Path | None:
     return target
 
 
-def _lacking(store: EmbeddingStore, corpora: set[str]) -> dict[str, list[str]]:
-    """Clips without a row, by the command that extracts them."""
+def clips_lacking(store: EmbeddingStore, corpus: str, key: EmbeddingKey) -> list[str]:
+    """The clips of a corpus, sorted, that have no row of a kind and were not recorded as unusable.
+
+    Raises:
+        StoreError: a file is damaged.
+    """
+    has_rows = any((store.root / corpus / key.folder).glob("part-*.parquet"))
+    have = set(store.select(corpus, key).ids.to_pylist()) if has_rows else set()
+    skipped = {item.clip for item in store.skipped(corpus, key)}
+    return sorted(set(store.clips(corpus)["id"]) - have - skipped)
+
+
+def _lacking(store: EmbeddingStore, mended: list[tuple[str, ...]]) -> dict[str, list[str]]:
+    """Clips without a row, by the command that extracts them.
+
+    Args:
+        store: which.
+        mended: the files that were damaged: corpus, kind where it is a kind's, and name.
+    """
     lacking: dict[str, list[str]] = {}
-    for corpus in sorted(corpora):
+    for corpus in sorted({place[0] for place in mended}):
+        hit = {place[1] for place in mended if place[0] == corpus and len(place) > 2}
         try:
-            ids = set(store.clips(corpus)["id"])
-            for key in store.keys(corpus):
-                have = set(store.select(corpus, key).ids.to_pylist())
-                skipped = {item.clip for item in store.skipped(corpus, key)}
-                if gone := sorted(ids - have - skipped):
+            held = {key.folder for key in store.keys(corpus)}
+            keys = {key.folder: key for key in store.keys(corpus, empty=True) if key.folder in held | hit}
+            for key in keys.values():
+                if gone := clips_lacking(store, corpus, key):
                     lacking[store.command(corpus, key.encoder, settings_of(key))] = gone
+            for folder in sorted(hit - set(keys)):  # neither its key nor a row is left: only its name tells what it was
+                encoder = folder.rpartition("-")[0]
+                lacking[store.command(corpus, encoder)] = sorted(store.clips(corpus)["id"])
         except StoreError:  # the table of clips was set aside: extracting anything brings it back
             try:
                 lacking[store.command(corpus, "ENCODER")] = []

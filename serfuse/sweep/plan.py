@@ -42,8 +42,8 @@ class CachedStore(EmbeddingStore):
             self._tables[what, corpus] = read(corpus)
         return self._tables[what, corpus]
 
-    def keys(self, corpus: str) -> list[EmbeddingKey]:
-        return self._once("keys", corpus, super().keys)
+    def keys(self, corpus: str, *, empty: bool = False) -> list[EmbeddingKey]:
+        return super().keys(corpus, empty=True) if empty else self._once("keys", corpus, super().keys)
 
     def _clip_table(self, corpus: str) -> Any:
         return self._once("clips", corpus, super()._clip_table)

@@ -230,3 +230,12 @@ def test_importance_of_opinions_is_that_of_inputs(store: EmbeddingStore) -> None
     predicted = fitted.predict(test.arrays)
     asked = importance_of(test.arrays, fitted.predict, test.labels, predicted, 5)
     assert permutation_importance(fitted, test, predicted, 5) == asked
+
+
+@pytest.mark.filterwarnings("error")
+def test_many_emotions_of_few_clips_give_no_warning() -> None:
+    labels = np.repeat(np.arange(30), 2)
+    rows = np.random.default_rng(0).normal(size=(60, 4)).astype("float32") + labels[:, None]
+    part = Part({"a": rows}, labels, np.arange(60).astype(str))
+    fitted = fitting.fit(serfuse.configure("svm", a="hubert"), part, part.take(np.arange(0)), 30, 0)
+    assert fitted.probabilities({"a": rows}).shape == (60, 30)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -359,3 +360,66 @@ def test_a_store_that_is_not_there_is_said(tmp_path: Path) -> None:
     nowhere = EmbeddingStore(tmp_path / "nowhere")
     for name in ("info", "verify", "gc"):
         assert "There is no store" in run(nowhere, name, code=1)
+
+
+def test_a_kind_that_lost_all_rows_is_named_listed_and_kept(store: EmbeddingStore) -> None:
+    """A part of one block holds ids and vectors together: any wrong byte in it costs all of them."""
+    matrix = fill(store, 10, 3)
+    (part,) = parts_of(store)
+    flip(part, 60)
+    said = run(store, "repair")
+    assert "rows can be kept" in said
+    assert "10 clips have no row now" in said and "--encoder hubert" in said
+    assert f"{KEY.folder}: 0 rows" in run(store, "info")
+    (kind,) = json.loads(run(store, "info", "--json"))["corpora"][0]["embeddings"]
+    assert (kind["name"], kind["rows"], kind["clips"], kind["vector_size"]) == (KEY.folder, 0, 0, 3)
+    aside = store.root / "c" / "damaged"
+    assert "kept unless --damaged" in run(store, "gc", "--remove")
+    assert len(list(aside.iterdir())) == 1 and (store.root / "c" / KEY.folder / "key.json").exists()
+    store.append("c", KEY, [f"k{n:06d}" for n in range(10)], [f"k{n:06d}-1" for n in range(10)], matrix)
+    run(store, "gc", "--remove")
+    assert not aside.exists() and len(store.load("c", KEY)[0]) == 10, "what came in its place makes it useless"
+
+
+def test_damaged_parts_go_when_they_are_asked_for(store: EmbeddingStore) -> None:
+    fill(store, 10, 3)
+    flip(parts_of(store)[0], 60)
+    flip(store.root / "c" / KEY.folder / "key.json", 50)
+    said = json.loads(run(store, "repair", "--json"))
+    ((command, lost),) = said["extract_again"].items()
+    assert "--encoder hubert" in command and len(lost) == 10, "neither key nor rows are left"
+    run(store, "gc", "--remove", "--damaged")
+    assert not (store.root / "c" / "damaged").exists()
+
+
+@pytest.mark.parametrize("poolings", [["mean-std"], ["mean-std", "time"]])
+def test_advice_takes_the_pooling_of_all_other_embeddings(store: EmbeddingStore, poolings: list[str]) -> None:
+    matrix = fill(store, 1, 3, key=replace(KEY, pooling=poolings[0]))
+    for pooling in poolings[1:]:
+        store.append("c", replace(KEY, pooling=pooling), ["k000000"], ["k000000-1"], matrix)
+    with pytest.raises(StoreError, match="Make them with") as caught:
+        store.find("c", "prosody")
+    assert ("--pool mean-std" in str(caught.value)) == (poolings == ["mean-std"])
+
+
+def test_an_array_that_claims_more_than_it_has_is_refused(store: EmbeddingStore, tmp_path: Path) -> None:
+    fill(store, 5, 2)
+    np.savez(tmp_path / "rows.npz", id=np.array(["k000000"]), embedding=np.zeros((1, 2)))
+    with zipfile.ZipFile(tmp_path / "rows.npz") as members:
+        content = {name: members.read(name) for name in members.namelist()}
+    shape = b"(1, 2), }"
+    content["embedding.npy"] = content["embedding.npy"].replace(shape + b" " * 13, b"(10000000000000, 1), }")
+    assert b"10000000000000" in content["embedding.npy"]
+    with zipfile.ZipFile(tmp_path / "rows.npz", "w") as members:
+        for name, data in content.items():
+            members.writestr(name, data)
+    with pytest.raises(StoreError, match=r"'embedding' claims 80000000000000 bytes .* and has 16"):
+        exchange.import_embeddings(store, "c", tmp_path / "rows.npz", "mine")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_number_too_large_for_float32_is_refused_without_a_warning(store: EmbeddingStore, tmp_path: Path) -> None:
+    fill(store, 5, 2)
+    np.savez(tmp_path / "rows.npz", id=np.array(["k000000"]), embedding=np.array([[1e300, 1.0]]))
+    with pytest.raises(StoreError, match="not finite"):
+        exchange.import_embeddings(store, "c", tmp_path / "rows.npz", "mine")
