@@ -34,6 +34,10 @@ _TRIES = 50
 _MADE_WITH = ("serfuse", "numpy", "pyarrow", "soundfile", "soxr", "torch", "transformers")
 
 
+class _VanishedError(Exception):
+    """A part that is read has gone: no OSError, which would be taken for one of the file that is written."""
+
+
 class KeyFolder:
     """Embeddings of one kind on disk.
 
@@ -136,12 +140,18 @@ class KeyFolder:
                 for one in np.unique(number[some]):
                     at = np.flatnonzero(number[some] == one)
                     at = at[np.argsort(row[some][at], kind="stable")]
-                    parts[one].gather(row[some][at], found, at)
+                    try:
+                        parts[one].gather(row[some][at], found, at)
+                    except FileNotFoundError as error:
+                        raise _VanishedError from error
                 yield ids[some], audio[some], found
                 observer.advance(start + len(found))
 
-        with observer.working(f"{self.key.folder}: writing", len(row), "row"):
-            return self._write_part(size, groups(), several=len(row) > step, stamp=stamp)
+        try:
+            with observer.working(f"{self.key.folder}: writing", len(row), "row"):
+                return self._write_part(size, groups(), several=len(row) > step, stamp=stamp)
+        except _VanishedError as error:
+            raise FileNotFoundError("a part went while it was copied") from error
 
     def parts(self) -> list[Part]:
         """All parts in the order of their names. A compaction beside may take parts away: then it looks again.
