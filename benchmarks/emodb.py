@@ -92,6 +92,11 @@ def run(data: Path, lyra: Path, out: Path, jobs: int) -> None:
     extract = ["extract", "--corpus", "emodb", "--data", str(data), "--pool", "mean-std", "--store", str(store)]
     subprocess.run(["serfuse", *extract, "--encoder", "prosody", "--encoder", "logmel"], check=True)
     subprocess.run(["serfuse", *extract, "--encoder", "soundstream-lyra", "--weights", str(lyra)], check=True)
+    run_all(commands(), store, out, jobs)
+
+
+def run_all(wanted: dict[str, str], store: Path, out: Path, jobs: int) -> None:
+    """Run each `serfuse cv` whose folder in `out` holds no finished run yet; `wanted`: folder name -> arguments."""
     environment = os.environ | dict.fromkeys(
         ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1"
     )
@@ -107,7 +112,7 @@ def run(data: Path, lyra: Path, out: Path, jobs: int) -> None:
         return f"{name}: done"
 
     with ThreadPoolExecutor(jobs) as pool:
-        for message in pool.map(one, commands().items()):
+        for message in pool.map(one, wanted.items()):
             click.echo(message)
 
 

@@ -8,14 +8,11 @@
 command; `commands` prints them.
 """
 
-import os
-import shlex
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
-from emodb import DOCS, metrics, percent, replace
+from emodb import DOCS, metrics, percent, replace, run_all
 
 SETS = {
     "pair": ("ge2e", "speech-embedding"),
@@ -65,7 +62,6 @@ TRANSPORT = {
     "experts-transport-loso": "--fusion experts --set options.operator=transport --a ge2e --b speech-embedding "
     "--split loso"
 }
-_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
 
 
 def rows(table: str) -> dict[str, str]:
@@ -121,19 +117,7 @@ def run(data: Path | None, lyra: Path | None, store: Path | None, out: Path, job
         lyra_words = ["--encoder", "soundstream-lyra", "--weights", str(lyra), "--store", str(store)]
         subprocess.run([*extract, *lyra_words], check=True)
 
-    def one(item: tuple[str, str]) -> str:
-        name, arguments = item
-        if not (out / name / "metrics.json").exists():
-            command = ["serfuse", "cv", *shlex.split(arguments), "--store", str(store), "--out", str(out / name)]
-            done = subprocess.run(command, env=os.environ | _THREADS, capture_output=True, text=True)
-            (out / f"{name}.log").write_text(done.stdout + done.stderr, "utf-8")
-            if done.returncode:
-                return f"{name}: FAILED\n{done.stderr}"
-        return f"{name}: done"
-
-    with ThreadPoolExecutor(jobs) as pool:
-        for message in pool.map(one, commands().items()):
-            click.echo(message)
+    run_all(commands(), store, out, jobs)
 
 
 @main.command()

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from .base import MAX_INPUTS, Model, Options
+from .svm import scaled
 
 
 class KernelOptions(Options):
@@ -63,12 +64,10 @@ def mean_rbf(clips: list[np.ndarray], others: list[np.ndarray], widths: list[flo
 
 def build(arrays: Mapping[str, np.ndarray], classes: int, options: KernelOptions, seed: int) -> Any:
     """An unfitted scikit-learn pipeline on the columns of all inputs side by side."""
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
-    svc = SVC(C=options.C, kernel=MeanKernel(tuple(array.shape[1] for array in arrays.values())))
-    return make_pipeline(StandardScaler(), svc) if options.standardize else make_pipeline(svc)
+    sizes = tuple(array.shape[1] for array in arrays.values())
+    return scaled(SVC(C=options.C, kernel=MeanKernel(sizes)), options.standardize)
 
 
 KERNEL = Model(

@@ -32,13 +32,18 @@ class SvmOptions(Options):
 
 def build(arrays: Mapping[str, np.ndarray], classes: int, options: SvmOptions, seed: int) -> Any:
     """Build an unfitted scikit-learn pipeline of `StandardScaler` and `SVC`."""
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
     weight = None if options.class_weight == "none" else options.class_weight
-    svc = SVC(C=options.C, kernel=options.kernel, class_weight=weight)
-    return make_pipeline(StandardScaler(), svc) if options.standardize else make_pipeline(svc)
+    return scaled(SVC(C=options.C, kernel=options.kernel, class_weight=weight), options.standardize)
+
+
+def scaled(svc: Any, standardize: bool) -> Any:
+    """Build an unfitted scikit-learn pipeline of a machine, with a `StandardScaler` before it if asked to."""
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), svc) if standardize else make_pipeline(svc)
 
 
 SVM = Model(

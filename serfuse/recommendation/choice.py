@@ -23,11 +23,11 @@ def scores(metric: metrics.Metric, dataset: Dataset, blocks: Sequence[Block], fo
         blocks: of the folds.
         found: what the candidate says, for every pair of blocks.
     """
-    classes = np.asarray(dataset.classes)
+    classes, emotions = np.asarray(dataset.classes), dataset.clips["emotion"]
     values = []
     for place in range(len(blocks)):
         seen = inside(place, blocks, found)
-        labels = classes[dataset.part(seen.clips).labels]
+        labels = emotions.iloc[dataset.rows(seen.clips)]
         tested = metrics.tested_on(labels, classes[seen.predicted], seen.probabilities, dataset.classes)
         values.append(metrics.quick_value(metric, tested))
     found_scores = np.asarray(values)

@@ -65,7 +65,7 @@ def recommend(
     figure = metrics.METRICS.get(metric)
     if not figure.interval:
         raise RunError(f"{figure.title} has no interval, so nothing can be chosen by it. Choose another metric.")
-    store = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store)
+    store = EmbeddingStore.of(store)
     corpus = corpus or only_corpus(store)
     if not budget >= 0:
         raise ConfigError(f"The time is {budget} seconds; expected a number of at least 0.")

@@ -98,7 +98,7 @@ def run_sweep(
         raise ConfigError("A sweep that is given by its values has no name. Say by `out` which folder it is for.")
     workers, observer = workers or Workers(), observer or Observer()
     assignments = [f"{key}={json.dumps(value)}" for key, value in (overrides or {}).items()]
-    held = store if isinstance(store, EmbeddingStore) else EmbeddingStore(store)
+    held = EmbeddingStore.of(store)
     planned = plan.make(grid.expand(content, only, assignments), held, observer)
     ledger = Ledger(Path(out) if out is not None else Path("sweeps") / str(name))
     ledger.create()
