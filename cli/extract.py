@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .progress import Progress, duration
+from .store_place import STORE
 from .streams import printable
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _SHOWN_FAILURES = 20
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
 @click.option("--dtype", default="float32", show_default=True, help="float32, float16 or bfloat16.")
 @click.option("--batch-seconds", type=click.FloatRange(min=0, min_open=True), help="Audio per batch. [30; GPU 240]")
-@click.option("--store", type=click.Path(path_type=Path), help="Embedding store [$SERFUSE_STORE or serfuse-store].")
+@click.option("--store", type=STORE, help="Embedding store [$SERFUSE_STORE or serfuse-store].")
 @click.option("--limit", type=click.IntRange(min=1), help="Only this many clips, spread over emotions and speakers.")
 @click.option("--skip-bad", is_flag=True, help="Record unusable clips as skipped and exit with 0.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON report and nothing else.")
@@ -57,7 +58,7 @@ def command(
     device: str,
     dtype: str,
     batch_seconds: float | None,
-    store: Path | None,
+    store: str | Path | None,
     limit: int | None,
     skip_bad: bool,
     as_json: bool,

@@ -9,12 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..atomic_io import write_atomic
 from ..corpora.base import Clip
 from ..corpora.remarks import escaped
 from ..errors import StoreError
 from . import parquet, seal
 from .damage import DamageError, first_line, repair_command, unknown_format
+from .files import StorePath, local, write_atomic
 from .records import AudioFacts, FileStamp
 
 _COLUMNS = ("id", "path", "emotion", "speaker", "text", "fold", "seconds", "audio", "start", "end")
@@ -57,7 +57,7 @@ def _none_for_nan(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def write(path: Path, table: pa.Table, info: str) -> None:
+def write(path: StorePath, table: pa.Table, info: str) -> None:
     """Whole or not at all, and sealed.
 
     Args:
@@ -75,7 +75,7 @@ def write(path: Path, table: pa.Table, info: str) -> None:
     write_atomic(path, lambda file: file.write(seal.sealed(buffer.getvalue())))
 
 
-def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read(path: StorePath, columns: Sequence[str] | None = None) -> pa.Table:
     """The table in a file, or some of its columns.
 
     Raises:
@@ -85,7 +85,7 @@ def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     return _read(path, columns)[0]
 
 
-def info(path: Path) -> str:
+def info(path: StorePath) -> str:
     """The text of `corpus.json` when the table was written; "" in the first format.
 
     Raises:
@@ -94,23 +94,24 @@ def info(path: Path) -> str:
     return _read(path)[1]
 
 
-def _read(path: Path, columns: Sequence[str] | None = None) -> tuple[pa.Table, str]:
+def _read(path: StorePath, columns: Sequence[str] | None = None) -> tuple[pa.Table, str]:
     command = repair_command(path.parent.parent)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ValueError("it is no regular file")
-        data = path.read_bytes()
+        held = local(path)
+        data = held.read_bytes()
         broken = seal.broken(data)
         if broken:
             raise ValueError("it is not as it was written")
-        with parquet.opened(path) as reader:
+        with parquet.opened(held) as reader:
             notes = reader.metadata.metadata or {}
         form = notes.get(_FORMAT.encode(), b"1").decode()
         if broken is None and (form == str(FORMAT) or _INFO.encode() in notes):
             raise ValueError("it is not as it was written")
         if form not in ("1", str(FORMAT)):
             raise unknown_format(path, form)
-        table = parquet.table(path, columns, _FLOOR_BYTES + _MOST_RATIO * len(data), sealed=broken is False)
+        table = parquet.table(held, columns, _FLOOR_BYTES + _MOST_RATIO * len(data), sealed=broken is False)
     except StoreError:
         raise
     except Exception as error:  # Arrow raises what it likes about bytes that it does not expect

@@ -10,18 +10,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..atomic_io import locked, make_durable_folder, make_folder, remove_stale, sync, write_atomic
-from ..errors import StoreError, WriteError
+from ..errors import StoreError
 from ..progress import Observer
 from . import json_file, part_writing, rows
 from .damage import DamageError, first_line, repair_command
+from .files import StorePath, locked, make_folder, remove_stale, sync, write_atomic
 from .key import EmbeddingKey
 from .part import KEY, KIND, Part
 from .part_writing import FORMAT
@@ -46,7 +45,7 @@ class KeyFolder:
         key: what they are.
     """
 
-    def __init__(self, folder: Path, key: EmbeddingKey) -> None:
+    def __init__(self, folder: StorePath, key: EmbeddingKey) -> None:
         self.folder, self.key = folder, key
 
     def append(self, ids: Sequence[str], hashes: Sequence[str], matrix: np.ndarray) -> None:
@@ -127,7 +126,7 @@ class KeyFolder:
         observer: Observer,
         *,
         stamp: str = "",
-    ) -> Path:
+    ) -> StorePath:
         """A part of rows of other parts, which were verified; `number` and `row` say which, in order."""
         size = parts[0].size
         step = part_writing.group_rows(size)
@@ -167,7 +166,7 @@ class KeyFolder:
                 continue
         raise self._restless()
 
-    def paths(self) -> list[Path]:
+    def paths(self) -> list[StorePath]:
         """The files of all parts, in the order in which they were written."""
         return sorted(self.folder.glob("part-*.parquet"))
 
@@ -194,7 +193,7 @@ class KeyFolder:
                 continue
         raise self._restless()
 
-    def _part(self, path: Path) -> Part:
+    def _part(self, path: StorePath) -> Part:
         part = Part(path)
         if part.owner != self.key.digest:
             raise StoreError(
@@ -257,7 +256,7 @@ class KeyFolder:
         if not NAME.fullmatch(self.key.encoder):
             raise StoreError(f"{self.key.encoder!r} cannot name an encoder.")
         path = self.folder / KEY_FILE
-        make_durable(self.folder)
+        make_folder(self.folder)
         with locked(self.folder):
             if not path.exists():
                 json_file.write(path, key_content(self.key, vector_size))
@@ -269,7 +268,7 @@ class KeyFolder:
                 "clips (--pad SECONDS)."
             )
 
-    def salvage(self, part: Part, whole: np.ndarray) -> Path | None:
+    def salvage(self, part: Part, whole: np.ndarray) -> StorePath | None:
         """Write the whole rows of a damaged part as a part of their own, which counts as old as the damaged one.
 
         Args:
@@ -312,26 +311,13 @@ class KeyFolder:
         sync(self.folder)
         return gone
 
-    def _write_part(self, size: int, groups: Iterable[tuple], *, several: bool, stamp: str = "") -> Path:
+    def _write_part(self, size: int, groups: Iterable[tuple], *, several: bool, stamp: str = "") -> StorePath:
         notes = {KEY: self.key.digest, KIND: json.dumps(self.key.to_dict(), sort_keys=True)}
         # The time first, so that of two rows for the same audio the later one is read last; then what makes it unique.
         name = f"part-{stamp or f'{time.time_ns():020d}'}-{os.getpid()}-{secrets.token_hex(4)}.parquet"
         write = partial(part_writing.write, size=size, notes=notes, groups=groups, several=several)
         write_atomic(self.folder / name, write)
         return self.folder / name
-
-
-def make_durable(folder: Path) -> None:
-    """`make_folder`, with the names of the folder and of its parents on the disk as well.
-
-    Raises:
-        WriteError: it cannot be created or written.
-    """
-    try:
-        make_durable_folder(folder)
-    except OSError as error:
-        raise WriteError(folder, error.strerror or str(error)) from error
-    make_folder(folder)
 
 
 def _latest(texts: Sequence[tuple[pa.Array, pa.Array]]) -> tuple[np.ndarray, np.ndarray, pa.Array, pa.Array]:
@@ -360,7 +346,7 @@ def key_content(key: EmbeddingKey, vector_size: int) -> dict[str, Any]:
     return {"digest": key.digest, "key": key.to_dict(), "vector_size": vector_size, "made_with": _made_with()}
 
 
-def read_key(path: Path) -> tuple[EmbeddingKey, int]:
+def read_key(path: StorePath) -> tuple[EmbeddingKey, int]:
     """The key in a `key.json`, and the length of its vectors.
 
     Raises:

@@ -8,7 +8,6 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import FileIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import StoreError
-from . import blocks, parquet, seal
+from . import blocks, files, parquet, seal
 from .damage import DamageError, first_line, repair_command, unknown_format
 from .part_writing import ALIGNMENT, FORMAT, MAGIC
 
@@ -51,17 +50,18 @@ class Part:
         FileNotFoundError: it is not there any more.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: files.StorePath) -> None:
         self.path = path
         with self._guarded():
             if not stat.S_ISREG(path.stat().st_mode):
                 raise ValueError("it is not a regular file")
-            with FileIO(str(path)) as file:
+            held = files.local(path)
+            with FileIO(str(held)) as file:
                 self._bytes, footer = _footer(file)
             sealed = any(mark in footer for mark in _MARKS)
             if sealed and seal.broken(footer) is not False:
                 raise ValueError("its footer is not the one that was written")
-            with parquet.opened(path) as reader:
+            with parquet.opened(held) as reader:
                 notes = {name.decode(): text.decode() for name, text in (reader.metadata.metadata or {}).items()}
                 self.owner, self.kind = notes.get(KEY, ""), notes.get(KIND, "")
                 self._groups: list[tuple[int, int]] = []
@@ -122,12 +122,13 @@ class Part:
             FileNotFoundError: it is not there any more.
         """
         with self._guarded():
-            with FileIO(str(self.path)) as file:
+            held = files.local(self.path)
+            with FileIO(str(held)) as file:
                 for begin, end in self._texts:
                     for start in range(begin, end, _SWEEP_BYTES):
                         self._checked(file, start, min(end, start + _SWEEP_BYTES))
             most = _FLOOR_BYTES + _MOST_RATIO * self._bytes
-            table = parquet.table(self.path, ["id", "audio"], most, sealed=self.format != 1)
+            table = parquet.table(held, ["id", "audio"], most, sealed=self.format != 1)
             if any(table[name].null_count for name in table.column_names):
                 raise ValueError("it holds empty cells")
             if table.num_rows != self.rows:
@@ -156,7 +157,7 @@ class Part:
             if self.format == 1:
                 self._decode(rows, into, at)
                 return
-            with FileIO(str(self.path)) as file:
+            with FileIO(str(files.local(self.path))) as file:
                 for begin, end, place, first in self._windows(rows):
                     wanted = rows[begin:end] - first
                     low, high = int(wanted[0]), int(wanted[-1]) + 1
@@ -174,7 +175,7 @@ class Part:
     def check_rows(self, begin: int, end: int, moved: Callable[[int], object] | None = None) -> None:
         """Verify the vectors of the rows from `begin` to `end`, and keep none of them; as `read`."""
         rows = np.arange(begin, end)
-        with self._guarded(), FileIO(str(self.path)) as file:
+        with self._guarded(), FileIO(str(files.local(self.path))) as file:
             stride = 4 * self.size
             for low, high, place, first in self._windows(rows):
                 self._checked(file, place + (begin + low - first) * stride, place + (begin + high - first) * stride)
@@ -187,7 +188,10 @@ class Part:
             if self.format == 1:
                 self._decode(rows, into, at)
                 return
-            with open(self.path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            with (
+                open(files.local(self.path), "rb") as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            ):
                 first = 0
                 for count, place in self._groups:
                     low, high = np.searchsorted(rows, [first, first + count])
@@ -219,7 +223,7 @@ class Part:
                 self.texts()
                 self._decode(np.empty(0, np.int64), np.empty((0, self.size), np.float32), np.empty(0, np.int64))
                 return bad
-            with FileIO(str(self.path)) as file:
+            with FileIO(str(files.local(self.path))) as file:
                 for begin in range(0, self._data, _SWEEP_BYTES):
                     end = min(begin + _SWEEP_BYTES, self._data)
                     found = blocks.sums(_exactly(file, begin, end))
@@ -293,7 +297,7 @@ class Part:
     def _decode(self, rows: np.ndarray, into: np.ndarray, at: np.ndarray) -> None:
         """Rows of the first format, a few at a time."""
         first = 0
-        with parquet.opened(self.path, buffer_size=_WINDOW_BYTES) as reader:
+        with parquet.opened(files.local(self.path), buffer_size=_WINDOW_BYTES) as reader:
             step = max(1, min(self.rows, _SWEEP_BYTES // (4 * self.size)))
             for batch in reader.iter_batches(batch_size=step, columns=["embedding"], use_threads=False):
                 column = batch.column(0)
@@ -318,6 +322,7 @@ class Part:
 
     def damaged(self, reason: str) -> DamageError:
         """The error that says so, and what to do."""
+        files.distrust(self.path)
         return DamageError(
             self.path,
             f"The part {self.path} is damaged ({reason}). Set it aside with "

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..progress import Observer
+from .files import local
 from .mapping import mapped
 from .part import Part
 
@@ -74,7 +75,7 @@ class Selection:
 
     def _mapped(self, part: Part, rows: np.ndarray, moved: Callable[[int], object]) -> np.ndarray | None:
         stretches = part.run(rows)
-        found = mapped(part.path, stretches, self.size) if stretches else None
+        found = mapped(local(part.path), stretches, self.size) if stretches else None
         if found is not None:
             part.check_rows(int(rows[0]), int(rows[-1]) + 1, moved)
         return found

@@ -19,7 +19,6 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..atomic_io import locked, remove_stale, write_text
 from ..corpora.base import Corpus
 from ..encoders import ENCODERS
 from ..errors import StoreError, StoreWriteError, WriteError
@@ -35,9 +33,10 @@ from ..progress import Observer
 from ..registry import unknown_name
 from . import clip_table, heard, json_file, selection
 from .damage import repair_command
+from .files import StorePath, locked, make_folder, place, remove_stale, write_text
 from .heard import Heard
 from .key import EmbeddingKey
-from .key_folder import KEY_FILE, NAME, KeyFolder, make_durable, read_key
+from .key_folder import KEY_FILE, NAME, KeyFolder, read_key
 from .part import one_array
 from .records import AudioFacts, FileStamp, Skipped
 from .rows import numbers
@@ -46,9 +45,9 @@ CLIPS = "clips.parquet"
 _TRIES = 50
 
 
-def default_root() -> Path:
+def default_root() -> StorePath:
     """`$SERFUSE_STORE`, else `serfuse-store` in the working folder."""
-    return Path(os.environ.get("SERFUSE_STORE") or "serfuse-store")
+    return place(os.environ.get("SERFUSE_STORE") or "serfuse-store")
 
 
 @contextmanager
@@ -63,17 +62,21 @@ def _writing() -> Iterator[None]:
 
 
 class EmbeddingStore:
-    """Labels and embeddings of corpora, on disk.
+    """Labels and embeddings of corpora, on disk or in a storage of objects.
 
     Args:
-        root: folder, created on the first write; by default `default_root()`.
+        root: folder, created on the first write, or an address that fsspec knows (`s3://bucket/prefix`); by default
+            `default_root()`.
+
+    Raises:
+        StoreError: the address cannot be used, or the library for it is missing.
     """
 
-    def __init__(self, root: str | Path | None = None) -> None:
-        self.root = Path(root) if root else default_root()
+    def __init__(self, root: str | StorePath | None = None) -> None:
+        self.root = place(root) if root else default_root()
 
     @classmethod
-    def of(cls, store: "EmbeddingStore | Path | str") -> "EmbeddingStore":
+    def of(cls, store: "EmbeddingStore | StorePath | str") -> "EmbeddingStore":
         """The store itself, or the one in a folder: what functions take that are given either."""
         return store if isinstance(store, cls) else cls(store)
 
@@ -105,9 +108,9 @@ class EmbeddingStore:
             StoreError: a name that cannot be a folder's, or a store that cannot be written.
         """
         folder = self._folder(corpus)
-        make_durable(folder)
-        for place in (folder, *(path.parent for path in folder.glob(f"*/{KEY_FILE}"))):
-            remove_stale(place)
+        make_folder(folder)
+        for left in (folder, *(path.parent for path in folder.glob(f"*/{KEY_FILE}"))):
+            remove_stale(left)
 
     @_writing()
     def write_corpus(
@@ -138,7 +141,7 @@ class EmbeddingStore:
         if missing:
             raise StoreError(f"No audio facts were given for {len(missing)} clips, the first is {missing[0]!r}.")
         folder = self._folder(corpus.name)
-        make_durable(folder)
+        make_folder(folder)
         table = clip_table.make([(clip, rows[clip.id]) for clip in corpus.clips])
         with locked(folder):
             remove_stale(folder)
@@ -549,7 +552,7 @@ class EmbeddingStore:
     def _of(self, corpus: str, key: EmbeddingKey) -> KeyFolder:
         return KeyFolder(self._folder(corpus) / key.folder, key)
 
-    def _folder(self, corpus: str) -> Path:
+    def _folder(self, corpus: str) -> StorePath:
         if not NAME.fullmatch(corpus):
             raise StoreError(
                 f"{corpus!r} cannot name a corpus: expected letters, digits, '.', '_' and '-', starting with a letter "
@@ -557,7 +560,7 @@ class EmbeddingStore:
             )
         return self.root / corpus
 
-    def _existing(self, corpus: str) -> Path:
+    def _existing(self, corpus: str) -> StorePath:
         folder = self._folder(corpus)
         if not (folder / "corpus.json").is_file():
             there = ", ".join(self.corpora())

@@ -10,7 +10,7 @@ from ..atomic_io import write_text
 from ..errors import ConfigError
 from ..experiment import threads as processors
 from ..progress import Observer
-from ..store import EmbeddingStore
+from ..store import EmbeddingStore, StorePath
 from . import driver, grid, memory, plan, render, spec, table
 from . import engine as engines
 from .engine import Engine
@@ -63,7 +63,7 @@ class SweepResult:
 
 def run_sweep(
     sweep: Path | str | Mapping[str, Any],
-    store: EmbeddingStore | Path | str,
+    store: EmbeddingStore | StorePath | str,
     out: Path | str | None = None,
     *,
     only: Sequence[str] = (),
@@ -129,7 +129,7 @@ class _Reported:
             self._observer.advance(self._done)
 
 
-def remember(ledger: Ledger, sweep: str, only: Sequence[str], assignments: Sequence[str], store: Path) -> None:
+def remember(ledger: Ledger, sweep: str, only: Sequence[str], assignments: Sequence[str], store: StorePath) -> None:
     """Note what a call asks for, so that `serfuse sweep --status` can tell how far it is."""
     place = str(Path(sweep).resolve()) if Path(sweep).is_file() else sweep
     ledger.log("call", sweep=place, only=list(only), set=list(assignments), store=str(store.resolve()))

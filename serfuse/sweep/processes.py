@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import SerfuseError
 from ..experiment.config import DataConfig
+from ..store import StorePath
 from . import engine, memory, worker
 from .plan import CachedStore, Datasets, Unit
 from .worker import Outcome, Task
@@ -47,7 +48,7 @@ class ProcessEngine:
 
     def __init__(
         self,
-        store: Path,
+        store: StorePath,
         jobs: int,
         threads: int,
         budget: memory.Budget,

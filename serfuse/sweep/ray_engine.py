@@ -7,11 +7,11 @@ serfuse with the same versions, but neither the store nor the folder of the swee
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, RunError, SerfuseError
 from ..experiment import threads as processors
+from ..store import StorePath
 from . import memory, worker
 from .plan import CachedStore, Datasets, Unit
 from .worker import Outcome, Task
@@ -54,7 +54,9 @@ class RayEngine:
         RunError: no cluster at that address, none could be started, or no machine of it has so many cores.
     """
 
-    def __init__(self, store: Path, jobs: int | None, threads: int, address: str | None, budget: memory.Budget) -> None:
+    def __init__(
+        self, store: StorePath, jobs: int | None, threads: int, address: str | None, budget: memory.Budget
+    ) -> None:
         try:
             import ray
         except ImportError:
