@@ -23,14 +23,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .. import atomic_io
-from ..errors import StoreError
+from ..errors import StoreError, WriteError
 from . import object_cache
 from .objects import ObjectPath, is_url, local_path
 
 StorePath = Path | ObjectPath
 """Where a store, or a file of it, is."""
 
-_LEASE_SECONDS, _RENEW_SECONDS, _LOOK_SECONDS = 60.0, 15.0, 0.2
+LEASE_SECONDS = 60.0
+"""After so long without a sign of its owner, the lock of a folder in a storage of objects is taken over."""
+_LOOK_SECONDS = 0.2
 
 
 def place(root: "str | os.PathLike[str] | ObjectPath") -> StorePath:
@@ -94,8 +96,11 @@ def make_folder(folder: StorePath) -> None:
     """
     if isinstance(folder, ObjectPath):
         probe = folder / f".tmp-{os.getpid()}-{secrets.token_hex(4)}-probe"
-        probe.put_bytes(b"")
-        probe.unlink(missing_ok=True)
+        try:
+            probe.put_bytes(b"")
+            probe.unlink(missing_ok=True)
+        except WriteError as error:
+            raise WriteError(folder, error.reason) from error
         return
     atomic_io.make_folder(folder)
 
@@ -144,9 +149,23 @@ def remove_empty(folder: StorePath) -> None:
             folder.rmdir()
 
 
+def check_shared(path: StorePath) -> None:
+    """Refuse what other processes do not see.
+
+    Raises:
+        StoreError: it is in the memory of this process.
+    """
+    if isinstance(path, ObjectPath) and str(path).startswith("memory://"):
+        raise StoreError(f"The store {path} is in the memory of this process, and other processes do not see it.")
+
+
 @contextmanager
-def locked(folder: StorePath) -> Iterator[None]:
+def locked(folder: StorePath, lease: float = LEASE_SECONDS) -> Iterator[None]:
     """Keep other processes from changing the same small files of a folder meanwhile.
+
+    Args:
+        folder: which.
+        lease: seconds; all that lock a folder of objects must agree on it.
 
     Raises:
         WriteError: the folder cannot be written.
@@ -157,9 +176,9 @@ def locked(folder: StorePath) -> Iterator[None]:
         return
     lock = folder / atomic_io.LOCK
     token = f"{os.getpid()}-{secrets.token_hex(8)}"
-    _take(lock, token)
+    _take(lock, token, lease)
     over = threading.Event()
-    renewing = threading.Thread(target=_renew, args=(lock, token, over), daemon=True)
+    renewing = threading.Thread(target=_renew, args=(lock, token, over, lease / 4), daemon=True)
     renewing.start()
     try:
         yield
@@ -171,7 +190,7 @@ def locked(folder: StorePath) -> Iterator[None]:
                 lock.unlink(missing_ok=True)
 
 
-def _take(lock: ObjectPath, token: str) -> None:
+def _take(lock: ObjectPath, token: str, lease: float) -> None:
     seen, since = "", time.monotonic()
     while not lock.create(f"{token} 0".encode()):
         try:
@@ -180,15 +199,15 @@ def _take(lock: ObjectPath, token: str) -> None:
             continue
         if held != seen:
             seen, since = held, time.monotonic()
-        elif time.monotonic() - since > _LEASE_SECONDS:  # by this machine's clock alone
+        elif time.monotonic() - since > lease:  # by this machine's clock alone
             lock.unlink(missing_ok=True)
         else:
             time.sleep(_LOOK_SECONDS)
 
 
-def _renew(lock: ObjectPath, token: str, over: threading.Event) -> None:
+def _renew(lock: ObjectPath, token: str, over: threading.Event, seconds: float) -> None:
     count = 0
-    while not over.wait(_RENEW_SECONDS):
+    while not over.wait(seconds):
         count += 1
         with suppress(StoreError, OSError):
             lock.put_bytes(f"{token} {count}".encode())

@@ -11,6 +11,7 @@ from ..errors import ConfigError
 from ..experiment import threads as processors
 from ..progress import Observer
 from ..store import EmbeddingStore, StorePath
+from ..store.files import check_shared
 from . import driver, grid, memory, plan, render, spec, table
 from . import engine as engines
 from .engine import Engine
@@ -172,6 +173,8 @@ def start(planned: Plan, ledger: Ledger, workers: Workers, warn: Callable[[str],
             f"--threads {max(1, cores // jobs)} is faster, but changes the last digits of what is to come."
         )
     from .processes import ProcessEngine
+
+    check_shared(planned.store.root)
 
     return ProcessEngine(planned.store.root, jobs or 1, threads, budget, ledger.folder / "workers.log")
 
