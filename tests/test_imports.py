@@ -43,6 +43,7 @@ ROLES = (
         "atomic_io",
         "bounded_file",
         "progress",
+        "ray_cluster",
         "audio",
         "corpora",
         "encoders",

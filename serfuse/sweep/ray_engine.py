@@ -4,12 +4,12 @@ Data go to the workers through Ray's object store and results come back the same
 serfuse with the same versions, but neither the store nor the folder of the sweep.
 """
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import ConfigError, RunError, SerfuseError
+from .. import ray_cluster
+from ..errors import RunError, SerfuseError
 from ..experiment import threads as processors
 from ..store import StorePath
 from . import memory, worker
@@ -57,15 +57,10 @@ class RayEngine:
     def __init__(
         self, store: StorePath, jobs: int | None, threads: int, address: str | None, budget: memory.Budget
     ) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise ConfigError("--engine ray needs Ray: pip install 'serfuse[ray]'") from None
-        self._ray, self._threads, self._budget = ray, threads, budget
-        self._owned = not ray.is_initialized()
-        if self._owned:
-            _connect(ray, jobs, threads, address, budget.limit)
-        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        here = (jobs or max(1, processors.cores() // threads)) * threads
+        self._ray, self._owned = ray_cluster.connect(address, here, budget.limit)
+        self._threads, self._budget = threads, budget
+        machines = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         self._gpu = 1 if any(machine.get("GPU", 0) >= 1 for machine in machines) else 0
         self._largest = max((int(machine.get("memory", 0)) for machine in machines), default=0)
         room = sum(_room(machine, threads, self._gpu) for machine in machines)
@@ -81,7 +76,7 @@ class RayEngine:
         self._idle: list[_Worker] = []
         self._busy: dict[Any, tuple[_Worker, Unit]] = {}
         self._ended: list[Outcome] = []
-        self._Actor = ray.remote(_Actor)
+        self._Actor = self._ray.remote(_Actor)
 
     def submit(self, unit: Unit) -> bool:
         """Start a unit on an idle actor, or on a new one."""
@@ -198,17 +193,3 @@ def _room(machine: Mapping[str, float], threads: int, gpu: int) -> int:
     """How many actors one machine can hold."""
     room = int(machine.get("CPU", 0) // threads)
     return min(room, int(machine.get("GPU", 0))) if gpu else room
-
-
-def _connect(ray: Any, jobs: int | None, threads: int, address: str | None, limit: int | None) -> None:
-    settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address is None:
-        number = (jobs or max(1, processors.cores() // threads)) * threads
-        settings.update(address="local", num_cpus=number, include_dashboard=False, _memory=limit)
-    else:
-        settings.update(address=address)
-    try:
-        ray.init(**settings)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        where = f"at {address}" if address else "here"
-        raise RunError(f"No Ray cluster {where}: {error}") from None
