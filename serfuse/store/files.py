@@ -149,6 +149,19 @@ def remove_empty(folder: StorePath) -> None:
             folder.rmdir()
 
 
+def beside(folder: StorePath) -> Path:
+    """A folder of this machine for what its processes tell each other of a folder: itself, where it is on a disk.
+
+    Raises:
+        WriteError: it cannot be created.
+    """
+    if isinstance(folder, Path):
+        return folder
+    place = object_cache.folder() / f"on-{object_cache.digest(str(folder))}"
+    make_folder(place)
+    return place
+
+
 def check_shared(path: StorePath) -> None:
     """Refuse what other processes do not see.
 

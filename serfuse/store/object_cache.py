@@ -93,7 +93,7 @@ def adopt(address: str, version: str, written: Path) -> None:
 
 def forget(address: str) -> None:
     """Remove all copies of an object, so that the next look fetches it anew."""
-    for path in folder().glob(f"{_hash(address)}-*"):
+    for path in folder().glob(f"{digest(address)}-*"):
         with suppress(OSError):
             path.unlink()
 
@@ -132,8 +132,9 @@ def _make_room(newest: Path) -> None:
 
 
 def _name(address: str, version: str) -> str:
-    return f"{_hash(address)}-{_hash(version)}"
+    return f"{digest(address)}-{digest(version)}"
 
 
-def _hash(text: str) -> str:
+def digest(text: str) -> str:
+    """What stands for an address in the name of a file."""
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
