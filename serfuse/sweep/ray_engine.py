@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import child_process
 from ..errors import ConfigError, RunError, SerfuseError
 from ..experiment import threads as processors
 from . import memory, worker
@@ -146,7 +147,7 @@ class RayEngine:
                 return self._idle.pop(number)
         if self._idle:
             self._ray.kill(self._idle.pop().actor)
-        environment = {**worker.shared_environment(), **worker.environment(self._threads, None)}
+        environment = {**worker.shared_environment(), **child_process.environment(self._threads, None)}
         actor = self._Actor.options(
             num_cpus=self._threads,
             num_gpus=self._gpu,
