@@ -37,6 +37,11 @@ _SHOWN_FAILURES = 20
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
 @click.option("--dtype", default="float32", show_default=True, help="float32, float16 or bfloat16.")
 @click.option("--batch-seconds", type=click.FloatRange(min=0, min_open=True), help="Audio per batch. [30; GPU 240]")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes; GPUs are shared out."
+)
+@click.option("--shard", metavar="I/N", help="Only the I-th of N parts, as for a job array.")
+@click.option("--flush-seconds", type=click.FloatRange(min=0), default=10.0, show_default=True, help="Between writes.")
 @click.option("--store", type=STORE, help="Embedding store [$SERFUSE_STORE or serfuse-store].")
 @click.option("--limit", type=click.IntRange(min=1), help="Only this many clips, spread over emotions and speakers.")
 @click.option("--skip-bad", is_flag=True, help="Record unusable clips as skipped and exit with 0.")
@@ -58,6 +63,9 @@ def command(
     device: str,
     dtype: str,
     batch_seconds: float | None,
+    jobs: int,
+    shard: str | None,
+    flush_seconds: float,
     store: str | Path | None,
     limit: int | None,
     skip_bad: bool,
@@ -71,6 +79,9 @@ def command(
     serfuse extract --corpus table --data clips.csv --name mine --encoder prosody --pool mean-std
     serfuse extract --corpus cremad --data DIR --encoder encodec --pool paper
 
+    Encoders that fit into memory together get each file decoded once. Several of these commands on one store, or --jobs,
+    share the work.
+
     What the store already holds is not computed again; a changed file or setting computes just what changed. Ctrl-C
     loses nothing: the same command goes on. Clips that cannot be used are listed with the reason, and the exit code
     is 1 then, unless --skip-bad.
@@ -78,6 +89,7 @@ def command(
     from serfuse.audio.padding import PadPolicy
     from serfuse.corpora import get, read
     from serfuse.extraction.extract import Extraction
+    from serfuse.extraction.shard import Shard
     from serfuse.store import EmbeddingStore
 
     get(corpus)  # a wrong name is the first thing to say
@@ -88,6 +100,7 @@ def command(
         asked, weights=weights, layers=layers, options=options, seed=seed, device=device, dtype=dtype
     )
     policy = PadPolicy.parse(pad or (PAPER_PAD if pool == "paper" else "none"))
+    part = Shard.parse(shard) if shard else None
     out = _Output(as_json, EmbeddingStore(store), pool, policy)
     try:
         with Progress(quiet=quiet or as_json) as progress:
@@ -99,13 +112,16 @@ def command(
                 limit=limit,
                 skip_bad=skip_bad,
                 batch_seconds=batch_seconds,
+                shard=part,
+                flush_seconds=flush_seconds,
+                jobs=jobs,
                 observer=progress,
             )
             out.prepared(extraction)
             for report in extraction.each(requests):
                 out.report(report)
     except KeyboardInterrupt as error:
-        out.interrupted(getattr(error, "report", None))
+        out.interrupted(getattr(error, "reports", []))
     out.finish()
     ctx.exit(out.exit_code)
 
@@ -162,13 +178,12 @@ class _Output:
         if report.failed and not report.skip_bad:
             click.echo("  Mend or remove these clips and run the command again, or leave them out with --skip-bad.")
 
-    def interrupted(self, report: "ExtractReport | None") -> None:
+    def interrupted(self, reports: "Sequence[ExtractReport]") -> None:
         """Note Ctrl-C."""
         self.stopped = True
         self.exit_code = 130
-        if report is not None:
-            self.encoders.append(report.to_dict())
-        stored = f" {report.done} more clips of {report.encoder} are stored." if report else ""
+        self.encoders += [report.to_dict() for report in reports]
+        stored = "".join(f" {report.done} more clips of {report.encoder} are stored." for report in reports)
         click.echo(f"Interrupted.{stored} Nothing is lost: run the same command again to go on.", err=True)
 
     def finish(self) -> None:

@@ -99,7 +99,7 @@ class KeyFolder:
                 return
             except FileNotFoundError:
                 continue
-        raise self._restless()
+        raise self.restless()
 
     def _compact(self, parts: list[Part], observer: Observer) -> None:
         order = _latest([part.texts() for part in parts])
@@ -161,10 +161,10 @@ class KeyFolder:
         """
         for _ in range(_TRIES):
             try:
-                return [self._part(path) for path in self.paths()]
+                return [self.part(path) for path in self.paths()]
             except FileNotFoundError:
                 continue
-        raise self._restless()
+        raise self.restless()
 
     def paths(self) -> list[StorePath]:
         """The files of all parts, in the order in which they were written."""
@@ -182,7 +182,7 @@ class KeyFolder:
                 return rows.select(self.parts(), ids, audio)
             except FileNotFoundError:
                 continue
-        raise self._restless()
+        raise self.restless()
 
     def texts(self) -> list[tuple[pa.Array, pa.Array]]:
         """Clip ids and audio identities of every part; as `select`."""
@@ -191,9 +191,16 @@ class KeyFolder:
                 return [part.texts() for part in self.parts()]
             except FileNotFoundError:
                 continue
-        raise self._restless()
+        raise self.restless()
 
-    def _part(self, path: StorePath) -> Part:
+    def part(self, path: StorePath) -> Part:
+        """Open one of `paths`.
+
+        Raises:
+            DamageError: it is damaged.
+            StoreError: it is of another key or format.
+            FileNotFoundError: a compaction has taken it away.
+        """
         part = Part(path)
         if part.owner != self.key.digest:
             raise StoreError(
@@ -202,7 +209,8 @@ class KeyFolder:
             )
         return part
 
-    def _restless(self) -> StoreError:
+    def restless(self) -> StoreError:
+        """The error for parts that come and go for ever."""
         return StoreError(f"The parts in {self.folder} keep changing while they are read. Wait for the other process.")
 
     def skipped(self) -> list[Skipped]:
@@ -245,12 +253,12 @@ class KeyFolder:
             try:
                 paths = self.paths()
                 if paths and not (self.folder / KEY_FILE).exists():  # deleted, as the message about a damaged one says
-                    self._write_key(self._part(paths[0]).size)
+                    self._write_key(self.part(paths[0]).size)
                 _, vector_size = read_key(self.folder / KEY_FILE)
                 return vector_size, sum(path.stat().st_size for path in paths)
             except FileNotFoundError:
                 continue
-        raise self._restless()
+        raise self.restless()
 
     def _write_key(self, vector_size: int) -> None:
         if not NAME.fullmatch(self.key.encoder):

@@ -4,6 +4,7 @@ On disk, under the root (`$SERFUSE_STORE`, else `./serfuse-store`)::
 
     <corpus>/corpus.json                       what the corpus is, in words
     <corpus>/clips.parquet                     one row per clip: labels, and the content hash of its audio
+    <corpus>/.claims                           who computes what just now (`serfuse.claims`); empty
     <corpus>/heard.json                        what decoding told: digests of samples, remarks on quality
     <corpus>/<encoder>-<digest>/key.json       how these embeddings were made
     <corpus>/<encoder>-<digest>/part-*.parquet columns id, audio, embedding (fixed-size list of float32)
@@ -26,14 +27,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..claims import Claims
 from ..corpora.base import Corpus
 from ..encoders import ENCODERS
 from ..errors import StoreError, StoreWriteError, WriteError
 from ..progress import Observer
 from ..registry import unknown_name
 from . import clip_table, heard, json_file, selection
+from .arrivals import Arrivals
 from .damage import repair_command
-from .files import StorePath, locked, make_folder, place, remove_stale, write_text
+from .files import StorePath, beside, locked, make_folder, place, remove_stale, write_text
 from .heard import Heard
 from .key import EmbeddingKey
 from .key_folder import KEY_FILE, NAME, KeyFolder, read_key
@@ -42,6 +45,7 @@ from .records import AudioFacts, FileStamp, Skipped
 from .rows import numbers
 
 CLIPS = "clips.parquet"
+CLAIMS = ".claims"
 _TRIES = 50
 
 
@@ -353,6 +357,21 @@ class EmbeddingStore:
                 if found.get(clip) is None or found[clip] != current.get(clip):
                     found[clip] = of
         return found
+
+    def arrivals(self, corpus: str, key: EmbeddingKey) -> Arrivals:
+        """Tells which clips have a row, and later which have got one meanwhile, from whichever process."""
+        return Arrivals(self._of(corpus, key))
+
+    @_writing()
+    def claims(self, corpus: str) -> Claims:
+        """What the processes that fill this corpus tell each other: who computes what just now.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        folder = self._folder(corpus)
+        make_folder(folder)
+        return Claims(beside(folder) / CLAIMS)
 
     @_writing()
     def append(

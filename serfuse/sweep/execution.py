@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from .. import machine
 from ..atomic_io import write_text
 from ..errors import ConfigError
 from ..experiment import threads as processors
@@ -13,7 +14,6 @@ from ..progress import Observer
 from ..store import EmbeddingStore, StorePath
 from ..store.files import check_shared
 from . import driver, grid, memory, plan, render, spec, table
-from . import engine as engines
 from .engine import Engine
 from .ledger import TABLES, Ledger
 from .plan import Missing, Plan
@@ -158,7 +158,7 @@ def start(planned: Plan, ledger: Ledger, workers: Workers, warn: Callable[[str],
     if len(progress.done) == progress.total:
         jobs, kind = 1, "processes"  # nothing to run: no cluster for that
     if kind == "processes":
-        jobs = jobs or max(1, len(engines.gpus()))
+        jobs = jobs or max(1, len(machine.gpus()))
     cores = processors.cores()
     if workers.threads:
         ledger.set_threads(workers.threads)

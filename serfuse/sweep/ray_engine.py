@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import ray_cluster
+from .. import child_process, ray_cluster
 from ..errors import RunError, SerfuseError
 from ..experiment import threads as processors
 from ..store import StorePath
@@ -143,7 +143,7 @@ class RayEngine:
                 return self._idle.pop(number)
         if self._idle:
             self._ray.kill(self._idle.pop().actor)
-        environment = {**worker.shared_environment(), **worker.environment(self._threads, None)}
+        environment = {**worker.shared_environment(), **child_process.environment(self._threads, None)}
         actor = self._Actor.options(
             num_cpus=self._threads,
             num_gpus=self._gpu,

@@ -504,12 +504,11 @@ def test_progress_counts_the_clips_that_failed(corpus: Corpus, store: EmbeddingS
 _WORKER = """
 import sys
 import counting_encoder
-from serfuse.extraction import extract
 from serfuse.cli import main
 counting_encoder.install()
-extract._FLUSH_SECONDS = 0.05
 data, store = sys.argv[1:]
-main(["extract", "--corpus", "table", "--data", data, "--name", "many", "--encoder", "counting", "--store", store])
+many = ["extract", "--corpus", "table", "--data", data, "--name", "many"]
+main([*many, "--encoder", "counting", "--store", store, "--flush-seconds", "0.05"])
 """
 
 
