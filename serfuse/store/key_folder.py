@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from importlib import metadata
 from typing import Any
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from ..errors import StoreError
 from ..progress import Observer
-from . import json_file, part_writing, rows
+from . import json_file, part_writing, rows, together
 from .damage import DamageError, first_line, repair_command
 from .files import StorePath, locked, make_folder, remove_stale, sync, write_atomic
 from .key import EmbeddingKey
@@ -132,10 +132,11 @@ class KeyFolder:
         step = part_writing.group_rows(size)
 
         def groups() -> Iterator[tuple]:
-            buffer = np.empty((min(step, len(row)), size), np.float32)
+            # Three: one is written, one waits, one is filled.
+            buffers = [np.empty((min(step, len(row)), size), np.float32) for _ in range(3 if len(row) > step else 1)]
             for start in range(0, len(row), step):
                 some = slice(start, start + step)
-                found = buffer[: len(row[some])]
+                found = buffers[start // step % len(buffers)][: len(row[some])]
                 for one in np.unique(number[some]):
                     at = np.flatnonzero(number[some] == one)
                     at = at[np.argsort(row[some][at], kind="stable")]
@@ -144,11 +145,18 @@ class KeyFolder:
                     except FileNotFoundError as error:
                         raise _VanishedError from error
                 yield ids[some], audio[some], found
-                observer.advance(start + len(found))
+
+        def told() -> Iterator[tuple]:
+            done = 0
+            with closing(together.ahead(groups())) as coming:
+                for group in coming:
+                    yield group
+                    done += len(group[0])
+                    observer.advance(done)
 
         try:
-            with observer.working(f"{self.key.folder}: writing", len(row), "row"):
-                return self._write_part(size, groups(), several=len(row) > step, stamp=stamp)
+            with observer.working(f"{self.key.folder}: writing", len(row), "row"), closing(told()) as written:
+                return self._write_part(size, written, several=len(row) > step, stamp=stamp)
         except _VanishedError as error:
             raise FileNotFoundError("a part went while it was copied") from error
 
