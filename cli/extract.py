@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +39,12 @@ _SHOWN_FAILURES = 20
 @click.option("--dtype", default="float32", show_default=True, help="float32, float16 or bfloat16.")
 @click.option("--batch-seconds", type=click.FloatRange(min=0, min_open=True), help="Audio per batch. [30; GPU 240]")
 @click.option(
-    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes; GPUs are shared out."
+    "--jobs", type=click.IntRange(min=1), help="Processes; GPUs are shared out. [1; ray: one per GPU or node]"
 )
+@click.option(
+    "--engine", type=click.Choice(["process", "ray"]), default="process", show_default=True, help="What does the work."
+)
+@click.option("--address", help="Of a Ray cluster: auto, HOST:PORT, ray://HOST:PORT. [one is started here]")
 @click.option("--shard", metavar="I/N", help="Only the I-th of N parts, as for a job array.")
 @click.option("--flush-seconds", type=click.FloatRange(min=0), default=10.0, show_default=True, help="Between writes.")
 @click.option("--store", type=STORE, help="Embedding store [$SERFUSE_STORE or serfuse-store].")
@@ -63,7 +68,9 @@ def command(
     device: str,
     dtype: str,
     batch_seconds: float | None,
-    jobs: int,
+    jobs: int | None,
+    engine: str,
+    address: str | None,
     shard: str | None,
     flush_seconds: float,
     store: str | Path | None,
@@ -79,8 +86,8 @@ def command(
     serfuse extract --corpus table --data clips.csv --name mine --encoder prosody --pool mean-std
     serfuse extract --corpus cremad --data DIR --encoder encodec --pool paper
 
-    Encoders that fit into memory together get each file decoded once. Several of these commands on one store, or --jobs,
-    share the work.
+    Encoders that fit into memory together get each file decoded once. Several of these commands on one store, or
+    --jobs, share the work.
 
     What the store already holds is not computed again; a changed file or setting computes just what changed. Ctrl-C
     loses nothing: the same command goes on. Clips that cannot be used are listed with the reason, and the exit code
@@ -102,9 +109,16 @@ def command(
     policy = PadPolicy.parse(pad or (PAPER_PAD if pool == "paper" else "none"))
     part = Shard.parse(shard) if shard else None
     out = _Output(as_json, EmbeddingStore(store), pool, policy)
+    if address is not None and engine != "ray":
+        raise click.UsageError("--address is of a Ray cluster: add --engine ray.")
     try:
-        with Progress(quiet=quiet or as_json) as progress:
-            extraction = Extraction(
+        with Progress(quiet=quiet or as_json) as progress, ExitStack() as held:
+            make, where = Extraction, {"jobs": jobs or 1}
+            if engine == "ray":
+                from serfuse.extraction.ray_engine import RayExtraction
+
+                make, where = RayExtraction, {"jobs": jobs, "address": address}
+            extraction = make(
                 read(corpus, data, name=name, observer=progress),
                 out.store,
                 pooling=pool,
@@ -114,9 +128,11 @@ def command(
                 batch_seconds=batch_seconds,
                 shard=part,
                 flush_seconds=flush_seconds,
-                jobs=jobs,
                 observer=progress,
+                **where,
             )
+            if engine == "ray":
+                held.enter_context(extraction)
             out.prepared(extraction)
             for report in extraction.each(requests):
                 out.report(report)

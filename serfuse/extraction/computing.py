@@ -70,14 +70,17 @@ class Computing:
         self.prepared, self._observer = prepared, observer
         self.claims = prepared.store.claims(prepared.corpus.name)
         self.heard = Hearing(prepared.store, prepared.corpus.name, prepared.facts)
-        self._pipeline = Pipeline(
-            prepared.corpus,
-            prepared.store,
-            prepared.facts,
+        self._pipeline = self._make_pipeline()
+
+    def _make_pipeline(self) -> Pipeline:
+        return Pipeline(
+            self.prepared.corpus,
+            self.prepared.store,
+            self.prepared.facts,
             self.heard,
             self.claims,
-            batch_seconds=prepared.batch_seconds,
-            flush_seconds=prepared.flush_seconds,
+            batch_seconds=self.prepared.batch_seconds,
+            flush_seconds=self.prepared.flush_seconds,
         )
 
     def one(self, encoder: str | Encoder, request: LoadRequest | None, tally: Tally) -> list[ExtractReport]:
@@ -166,16 +169,24 @@ class Computing:
         if encoders.preset(name).needs_weights:
             drawn = request.weights == "random"
             self._observer.say(f"{name}: {'drawing random weights' if drawn else 'loading the weights'} ...")
-        if self.prepared.pooling == "paper":
-            options = {**encoders.preset(name).paper_options, **request.options}
-            request = replace(request, options=options)
-        return encoders.load(name, request)
+        return load_encoder(name, request, self.prepared.pooling)
 
     def _longest(self) -> float:
         """Seconds of the longest clip as it is padded."""
         lengths = [self.prepared.facts[clip.id].seconds for clip in self.prepared.corpus.clips]
         longest = max((seconds for seconds in lengths if not math.isnan(seconds)), default=0.0)
         return self.prepared.pad.samples(round(longest * 1000), 1000) / 1000
+
+
+def load_encoder(name: str, request: LoadRequest, pooling: str) -> Encoder:
+    """An encoder as it is asked for, with the papers' options where their pooling is and no others are given.
+
+    Raises:
+        SerfuseError: as for `serfuse.encoders.load`.
+    """
+    if pooling == "paper":
+        request = replace(request, options={**encoders.preset(name).paper_options, **request.options})
+    return encoders.load(name, request)
 
 
 def name_of(encoder: str | Encoder) -> str:

@@ -3,8 +3,9 @@
 The pieces stand in files of their own: `survey` looks at the files; `grouping` says which encoders run side by side;
 a `job` is one forward of an encoder and the keys it fills; `batching` says which clips go together; `share` claims
 clips, so that several processes divide the work; `decode` (with `prefetch`) makes waveforms; `embed` makes vectors;
-`commit` stores them; `pipeline` is a group of jobs on that way, `computing` all groups of one process; `workers` are processes of this machine that do it
-together; a `shard` is the part of a corpus that one of many calls does.
+`commit` stores them; `pipeline` is a group of jobs on that way, `computing` all groups of one process; `workers` are
+processes of this machine that do it together, `ray_engine` the machines of a cluster; a `shard` is the part of a corpus
+that one of many calls does.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -113,7 +114,10 @@ class Extraction:
             flush_seconds=flush_seconds,
             processes=jobs,
         )
-        self._computing = Computing(self.prepared, self._observer)
+        self._computing = self._make_computing()
+
+    def _make_computing(self) -> Computing:
+        return Computing(self.prepared, self._observer)
 
     def each(self, encoders: Encoders) -> Iterator[ExtractReport]:
         """Run several encoders: those that fit into memory together side by side, so that a file is decoded once.

@@ -20,12 +20,12 @@ class Hearing:
     """What decoding told of a corpus' clips, of this call and of those before.
 
     Args:
-        store: that keeps it.
+        store: that keeps it; `None` where that is done elsewhere, from `new`.
         corpus: name of the corpus.
         facts: what each clip's audio is, by clip id.
     """
 
-    def __init__(self, store: EmbeddingStore, corpus: str, facts: Mapping[str, AudioFacts]) -> None:
+    def __init__(self, store: EmbeddingStore | None, corpus: str, facts: Mapping[str, AudioFacts]) -> None:
         self._store, self._corpus, self._facts = store, corpus, facts
         self._new: dict[str, Heard] = {}
 
@@ -45,6 +45,15 @@ class Hearing:
             rate: recording if isinstance(recording, AudioError) else recording.waveform
             for rate, recording in found.items()
         }
+
+    @property
+    def new(self) -> dict[str, Heard]:
+        """What was heard now, by the audio's identity."""
+        return dict(self._new)
+
+    def add(self, items: Mapping[str, Heard]) -> None:
+        """Take what was heard elsewhere."""
+        self._new.update(items)
 
     def store(self) -> None:
         """Keep what was heard now.

@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ..claims import Claims
 from ..corpora.base import Clip, Corpus
 from ..encoders.base import Encoder
@@ -52,7 +54,7 @@ class Running:
 
 
 @dataclass(eq=False)
-class _Batch:
+class Batch:
     """Clips that are decoded together, and which of them each job takes."""
 
     clips: list[Clip]
@@ -172,7 +174,7 @@ class Pipeline:
         def portion() -> float:
             return min(at_once, left / _PORTIONS)
 
-        def claimed() -> Iterator[_Batch]:
+        def claimed() -> Iterator[Batch]:
             nonlocal left
             coming = iter(planned)
             while some := _portion(coming, self._costs, portion()):
@@ -184,7 +186,7 @@ class Pipeline:
                     if ours := self._taken(batch, active):
                         yield ours
 
-        def read(batch: _Batch, clip: Clip) -> Waveforms:
+        def read(batch: Batch, clip: Clip) -> Waveforms:
             return decode(clip, self.facts[clip.id], batch.jobs(clip), self.heard)
 
         worked = False
@@ -205,7 +207,7 @@ class Pipeline:
                     break
         return worked
 
-    def _taken(self, batch: Sequence[Clip], active: Sequence[Running]) -> _Batch | None:
+    def _taken(self, batch: Sequence[Clip], active: Sequence[Running]) -> Batch | None:
         """What of a batch was claimed."""
         takers = [
             (running, {clip.id for clip in batch if clip.id in running.share.mine})
@@ -214,7 +216,7 @@ class Pipeline:
         ]
         clips = [clip for clip in batch if any(clip.id in ids for _, ids in takers)]
         found = [(running, [n for n, clip in enumerate(clips) if clip.id in ids]) for running, ids in takers]
-        return _Batch(clips, [(running, places) for running, places in found if places]) if clips else None
+        return Batch(clips, [(running, places) for running, places in found if places]) if clips else None
 
     def _guarded(self, running: Running, items: Sequence[tuple[Clip, Waveforms | Exception]], tally: Tally) -> None:
         """Work on a batch; what goes wrong with the encoder, rather than with a clip or the store, ends this job."""
@@ -225,29 +227,41 @@ class Pipeline:
             raise
         except Exception as error:
             _log.debug("encoder %s", running.job.name, exc_info=True)
-            running.error = error
-            running.commit.flush()
-            running.share.give_up()
+            self._end(running, error)
         finally:
             running.seconds += time.monotonic() - begun
 
+    def _end(self, running: Running, error: Exception) -> None:
+        """A job cannot go on; what it has finished is stored."""
+        running.error = error
+        running.commit.flush()
+        running.share.give_up()
+
     def _work(self, running: Running, items: Sequence[tuple[Clip, Waveforms | Exception]], tally: Tally) -> None:
-        job, commit = running.job, running.commit
+        job = running.job
         poolings = [output.pooling for output in job.outputs]
         for piece in batching.steps(job, [clip for clip, _ in items], self.facts, self._batch_seconds):
             waveforms = [of_job(decoded, job) for _, decoded in items[piece]]
-            for (clip, _), outcome in zip(items[piece], embed_each(job.encoder, waveforms, poolings), strict=True):
-                if isinstance(outcome, Exception):
-                    if not commit.count and not self._reused(running):
-                        _check_failures(job.encoder, running.failed, outcome)
-                    running.failed.append((clip.id, reason(outcome)))
-                    running.share.settle([clip.id])
-                    _log.debug("clip %s", clip.id, exc_info=outcome)
-                else:
-                    commit.add(clip.id, outcome)
-                    running.audio_seconds += self._costs[clip.id]
-            commit.flush_if_due()
-            tally.step(len(items[piece]), sum(self._costs[clip.id] for clip, _ in items[piece]))
+            outcomes = embed_each(job.encoder, waveforms, poolings)
+            self._took(running, [clip for clip, _ in items[piece]], outcomes, tally)
+
+    def _took(
+        self, running: Running, clips: Sequence[Clip], outcomes: Sequence[list[np.ndarray] | Exception], tally: Tally
+    ) -> None:
+        """What a job made of some clips."""
+        job, commit = running.job, running.commit
+        for clip, outcome in zip(clips, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                if not commit.count and not self._reused(running):
+                    _check_failures(job.encoder, running.failed, outcome)
+                running.failed.append((clip.id, reason(outcome)))
+                running.share.settle([clip.id])
+                _log.debug("clip %s", clip.id, exc_info=outcome)
+            else:
+                commit.add(clip.id, outcome)
+                running.audio_seconds += self._costs[clip.id]
+        commit.flush_if_due()
+        tally.step(len(clips), sum(self._costs[clip.id] for clip in clips))
 
     def _reused(self, running: Running) -> bool:
         return len(self.corpus.clips) - running.share.left > len(running.failed)
