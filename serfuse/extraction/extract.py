@@ -3,11 +3,12 @@
 The pieces stand in files of their own: `survey` looks at the files; `grouping` says which encoders run side by side;
 a `job` is one forward of an encoder and the keys it fills; `batching` says which clips go together; `share` claims
 clips, so that several processes divide the work; `decode` (with `prefetch`) makes waveforms; `embed` makes vectors;
-`commit` stores them; `pipeline` is a group of jobs on that way, `computing` all groups of one process; `workers` are processes of this machine that do it
-together; a `shard` is the part of a corpus that one of many calls does.
+`commit` stores them; `pipeline` is a group of jobs on that way, `computing` all groups of one process; `workers` are
+processes of this machine that do it together; a `shard` is the part of a corpus that one of many calls does.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, overload
 
@@ -142,18 +143,22 @@ class Extraction:
             yield report if report.key is None else self.finish(report)
 
     def _in_this_process(self, asked: Mapping[Any, LoadRequest | None]) -> Iterator[ExtractReport]:
-        tally = Tally(self._observer, [name_of(encoder) for encoder in asked])
-        try:
+        with self._progress([name_of(encoder) for encoder in asked]) as tally:
             yield from self._computing.compute(asked, tally)
+
+    @contextmanager
+    def _progress(self, names: Sequence[str]) -> Iterator[Tally]:
+        """The line of progress of a call in this process; Ctrl-C ends it with remarks in its reports."""
+        tally = Tally(self._observer, names)
+        try:
+            yield tally
         except Interrupted as interrupted:
-            self._remark(interrupted)
+            tally.end_interrupted()
+            for report in interrupted.reports:
+                report.remarks = self._computing.heard.remarks(self.corpus.clips)
             raise
         finally:
             tally.end()
-
-    def _remark(self, interrupted: Interrupted) -> None:
-        for report in interrupted.reports:
-            report.remarks = self._computing.heard.remarks(self.corpus.clips)
 
     def run(self, encoder: str | Encoder, request: LoadRequest | None = None) -> ExtractReport:
         """Compute and store the embeddings that the store lacks.
@@ -177,14 +182,8 @@ class Extraction:
             if report.error:
                 raise EncoderError(report.error)
             return report
-        tally = Tally(self._observer, [name_of(encoder)])
-        try:
+        with self._progress([name_of(encoder)]) as tally:
             (report,) = self._computing.one(encoder, request, tally)
-        except Interrupted as interrupted:
-            self._remark(interrupted)
-            raise
-        finally:
-            tally.end()
         return self.finish(report)
 
     def finish(self, report: ExtractReport) -> ExtractReport:
