@@ -86,8 +86,8 @@ def command(
     serfuse extract --corpus table --data clips.csv --name mine --encoder prosody --pool mean-std
     serfuse extract --corpus cremad --data DIR --encoder encodec --pool paper
 
-    Encoders that fit into memory together get each file decoded once. Several of these commands on one store, or
-    --jobs, share the work.
+    Encoders that fit into memory together get each file decoded once. Several of these commands on one store, and the
+    processes of --jobs, share the work.
 
     What the store already holds is not computed again; a changed file or setting computes just what changed. Ctrl-C
     loses nothing: the same command goes on. Clips that cannot be used are listed with the reason, and the exit code

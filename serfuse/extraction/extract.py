@@ -9,6 +9,7 @@ that one of many calls does.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, overload
 
@@ -146,18 +147,22 @@ class Extraction:
             yield report if report.key is None else self.finish(report)
 
     def _in_this_process(self, asked: Mapping[Any, LoadRequest | None]) -> Iterator[ExtractReport]:
-        tally = Tally(self._observer, [name_of(encoder) for encoder in asked])
-        try:
+        with self._progress([name_of(encoder) for encoder in asked]) as tally:
             yield from self._computing.compute(asked, tally)
+
+    @contextmanager
+    def _progress(self, names: Sequence[str]) -> Iterator[Tally]:
+        """The line of progress of a call in this process; Ctrl-C ends it with remarks in its reports."""
+        tally = Tally(self._observer, names)
+        try:
+            yield tally
         except Interrupted as interrupted:
-            self._remark(interrupted)
+            tally.end_interrupted()
+            for report in interrupted.reports:
+                report.remarks = self._computing.heard.remarks(self.corpus.clips)
             raise
         finally:
             tally.end()
-
-    def _remark(self, interrupted: Interrupted) -> None:
-        for report in interrupted.reports:
-            report.remarks = self._computing.heard.remarks(self.corpus.clips)
 
     def run(self, encoder: str | Encoder, request: LoadRequest | None = None) -> ExtractReport:
         """Compute and store the embeddings that the store lacks.
@@ -181,14 +186,8 @@ class Extraction:
             if report.error:
                 raise EncoderError(report.error)
             return report
-        tally = Tally(self._observer, [name_of(encoder)])
-        try:
+        with self._progress([name_of(encoder)]) as tally:
             (report,) = self._computing.one(encoder, request, tally)
-        except Interrupted as interrupted:
-            self._remark(interrupted)
-            raise
-        finally:
-            tally.end()
         return self.finish(report)
 
     def finish(self, report: ExtractReport) -> ExtractReport:

@@ -1,6 +1,7 @@
 """One line of progress for a whole call, however many encoders and processes work in it."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from ..progress import Observer
 
@@ -62,3 +63,8 @@ class Tally:
         if self.begun:
             self.begun = False
             self._observer.end()
+
+    def end_interrupted(self) -> None:
+        """The line goes because of Ctrl-C, of which a watcher may tell once more."""
+        with suppress(KeyboardInterrupt):
+            self.end()

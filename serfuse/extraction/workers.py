@@ -65,6 +65,7 @@ class Workers:
                 self._start(number, asked)
             self._wait(tally)
         except KeyboardInterrupt:
+            tally.end_interrupted()
             self._stop()
             reports = [self._merged(name) for name in asked]
             begun = [report for report in reports if report.key is not None and (report.done or report.failed)]
