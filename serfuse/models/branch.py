@@ -10,7 +10,7 @@ from ..errors import ConfigError
 KERNEL = 3
 FILTERS = (64, 128)
 # Larger than this in float64, statistics are taken block by block.
-_CONVERTED_BYTES, _BLOCK_BYTES = 1 << 30, 1 << 26
+_CONVERTED_BYTES, _BLOCK_BYTES = 1 << 30, 1 << 24
 
 
 def branch_steps(size: int, pooled: bool) -> int:

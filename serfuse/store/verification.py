@@ -11,7 +11,7 @@ from typing import Any
 from ..atomic_io import locked, sync, write_text
 from ..errors import StoreError
 from ..progress import Observer
-from . import clip_table, heard, json_file, seal
+from . import clip_table, heard, json_file, looked, seal
 from .damage import DamageError
 from .key import EmbeddingKey
 from .key_folder import KEY_FILE, SKIPPED, KeyFolder, key_content, make_durable, read_key
@@ -138,6 +138,7 @@ def _verify(store: EmbeddingStore, observer: Observer) -> tuple[Verification, di
             if name == heard.NAME and not (corpus / name).exists():
                 continue
             plain.append((corpus / name, read))
+        plain += [(path, json_file.read) for path in sorted(corpus.glob(looked.PATTERN))]
         for folder in key_folders(corpus):
             plain.append((folder / KEY_FILE, read_key))
             if (folder / SKIPPED).exists():
