@@ -142,7 +142,8 @@ def audit(
     """
     counted = _Counted(clips)
     audits = [counted.add(fold) for fold in folds]
-    return counted.whole(audits, speaker_kind, folds, fitted or {}, notes)
+    said = dict.fromkeys(fold.note for fold in folds if fold.note)
+    return counted.whole(audits, speaker_kind, folds, fitted or {}, (*said, *notes))
 
 
 class _Counted:

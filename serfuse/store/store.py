@@ -5,6 +5,7 @@ On disk, under the root (`$SERFUSE_STORE`, else `./serfuse-store`)::
     <corpus>/corpus.json                       what the corpus is, in words
     <corpus>/clips.parquet                     one row per clip: labels, and the content hash of its audio
     <corpus>/.claims                           who computes what just now (`serfuse.claims`); empty
+    <corpus>/looked-*.json                     hashes of files from a survey that has not ended
     <corpus>/heard.json                        what decoding told: digests of samples, remarks on quality
     <corpus>/<encoder>-<digest>/key.json       how these embeddings were made
     <corpus>/<encoder>-<digest>/part-*.parquet columns id, audio, embedding (fixed-size list of float32)
@@ -17,6 +18,7 @@ either is right. A damaged part is an error that names the file: nothing is gues
 
 import os
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +35,7 @@ from ..encoders import ENCODERS
 from ..errors import StoreError, StoreWriteError, WriteError
 from ..progress import Observer
 from ..registry import unknown_name
-from . import clip_table, heard, json_file, selection
+from . import clip_table, heard, json_file, looked, selection
 from .arrivals import Arrivals
 from .damage import repair_command
 from .files import StorePath, beside, locked, make_folder, place, remove_stale, write_text
@@ -139,7 +141,7 @@ class EmbeddingStore:
         """
         ids = [clip.id for clip in corpus.clips]
         if len(set(ids)) != len(ids):
-            repeated = sorted({name for name in ids if ids.count(name) > 1})[:5]
+            repeated = sorted(name for name, count in Counter(ids).items() if count > 1)[:5]
             raise StoreError(f"Clip ids of corpus {corpus.name!r} are not unique: {', '.join(repeated)} ...")
         missing = [name for name in ids if name not in rows]
         if missing:
@@ -172,6 +174,7 @@ class EmbeddingStore:
                 clip_table.write(path, table, text)
             if changed:
                 write_text(where, text)
+            looked.forget(folder, clip_table.files(table))
 
     def _other_clips(
         self, corpus: Corpus, old: pa.Table, new: pa.Table, source: Mapping[str, Any] | None, complete: bool
@@ -186,8 +189,7 @@ class EmbeddingStore:
                 f"from {before or 'another place'}), and {now or 'the new one'} is another one: {problem}. Give this "
                 "one another name (--name NAME) or another store (--store FOLDER)."
             )
-        names = set(new["id"].to_pylist())
-        return old.filter(pa.array([name not in names for name in old["id"].to_pylist()], pa.bool_()))
+        return old.filter(pc.invert(pc.is_in(old["id"], value_set=new["id"])))
 
     def corpus_info(self, corpus: str) -> dict[str, Any]:
         """What was recorded of a corpus: name, speaker_kind, synthetic, warnings, clips (count), source.
@@ -227,10 +229,34 @@ class EmbeddingStore:
         return frame
 
     def known_files(self, corpus: str) -> dict[str, tuple[FileStamp, str, float]]:
-        """Files hashed before: `{path: (stamp, content hash, seconds)}`. Empty for an unknown corpus."""
-        if corpus not in self.corpora() or not (self._folder(corpus) / CLIPS).exists():
-            return {}
-        return clip_table.files(self._clip_table(corpus))
+        """Files hashed before: `{path: (stamp, content hash, seconds)}`. Empty for an unknown corpus.
+
+        Raises:
+            StoreError: the table of clips is damaged.
+        """
+        folder = self._folder(corpus)
+        found: looked.Files = {}
+        if (folder / "corpus.json").is_file() and (folder / CLIPS).exists():
+            found = clip_table.files(self._clip_table(corpus))
+        for path, about in looked.read(folder).items():
+            if path not in found or about[0].ctime_ns > found[path][0].ctime_ns:
+                found[path] = about
+        return found
+
+    @_writing()
+    def record_files(self, corpus: str, files: Mapping[str, tuple[FileStamp, str, float]]) -> None:
+        """Keep what looking at files has told, before the whole corpus is known; `known_files` gives it back.
+
+        Args:
+            corpus: its name; it need not be there yet.
+            files: `{path: (stamp, content hash, seconds)}`, of stamps that can be trusted later on.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        folder = self._folder(corpus)
+        make_folder(folder)
+        looked.write(folder, files)
 
     def heard(self, corpus: str) -> dict[str, Heard]:
         """What decoding told of the audio of a corpus, by its identity (`AudioFacts.audio`).

@@ -11,7 +11,7 @@ Found = TypeVar("Found")
 _MOST_THREADS = 8
 
 
-def each(work: Callable[[Piece], Found], pieces: Iterable[Piece]) -> Iterator[Found]:
+def each(work: Callable[[Piece], Found], pieces: Iterable[Piece], threads: int | None = None) -> Iterator[Found]:
     """What `work` makes of each piece, in their order; no more than a few are taken up ahead.
 
     NumPy's sums, reading and the system's calls leave Python's lock to the other threads.
@@ -19,8 +19,10 @@ def each(work: Callable[[Piece], Found], pieces: Iterable[Piece]) -> Iterator[Fo
     Args:
         work: is called in several threads at once. What it raises is raised here, when its piece's turn comes.
         pieces: taken one by one, in the caller's thread.
+        threads: how many; by default one per processor that this process may use, up to eight.
     """
-    count = max(1, min(_MOST_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2))
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = threads or max(1, min(_MOST_THREADS, usable))
     if count == 1:
         yield from map(work, pieces)
         return

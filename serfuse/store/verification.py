@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import StoreError
 from ..progress import Observer
-from . import clip_table, heard, json_file, seal
+from . import clip_table, heard, json_file, looked, seal
 from .damage import DamageError
 from .files import StorePath, distrust, local, locked, make_folder, move, there, write_text
 from .key import EmbeddingKey
@@ -136,6 +136,7 @@ def _verify(store: EmbeddingStore, observer: Observer) -> tuple[Verification, di
             if name == heard.NAME and not (corpus / name).exists():
                 continue
             plain.append((corpus / name, read))
+        plain += [(path, json_file.read) for path in sorted(corpus.glob(looked.PATTERN))]
         for folder in key_folders(corpus):
             plain.append((folder / KEY_FILE, read_key))
             if (folder / SKIPPED).exists():
