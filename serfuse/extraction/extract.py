@@ -21,6 +21,7 @@ from ..encoders.base import Encoder, LoadRequest
 from ..errors import ConfigError, EncoderError
 from ..progress import Observer
 from ..store import EmbeddingStore, Skipped
+from ..store.files import check_shared
 from .commit import FLUSH_SECONDS
 from .computing import Computing, Prepared, name_of
 from .job import make_key
@@ -90,6 +91,8 @@ class Extraction:
         part = Shard.parse(shard) if isinstance(shard, str) else shard
         if jobs < 1:
             raise ConfigError(f"jobs must be at least 1, got {jobs}.")
+        if jobs > 1:
+            check_shared(store.root)
         store.check_writable(corpus.name)
         chosen = spread(corpus, limit) if limit else corpus
         self._observer = observer or Observer()

@@ -5,7 +5,7 @@ On disk, under the root (`$SERFUSE_STORE`, else `./serfuse-store`)::
     <corpus>/corpus.json                       what the corpus is, in words
     <corpus>/clips.parquet                     one row per clip: labels, and the content hash of its audio
     <corpus>/.claims                           who computes what just now (`serfuse.claims`); empty
-    <corpus>/looked-*.json                     hashes of files from a survey that has not ended
+    <corpus>/looked-*.json                     hashes of files, until clips.parquet has them
     <corpus>/heard.json                        what decoding told: digests of samples, remarks on quality
     <corpus>/<encoder>-<digest>/key.json       how these embeddings were made
     <corpus>/<encoder>-<digest>/part-*.parquet columns id, audio, embedding (fixed-size list of float32)
