@@ -1,7 +1,6 @@
 """A Ray cluster to work on: one that runs, or one that is started on this machine."""
 
 import logging
-import os
 from typing import Any
 
 from .errors import ConfigError, RunError
@@ -22,8 +21,6 @@ def connect(address: str | None, cores: int, memory: int | None = None) -> tuple
         ConfigError: Ray is not installed.
         RunError: no cluster at that address, or none could be started.
     """
-    # Ray's C++ speaks of its own affairs on standard error otherwise ("has constructor arguments in the object store").
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
     except ImportError:

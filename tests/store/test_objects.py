@@ -15,6 +15,7 @@ from store_rows import KEY, corpus_of, facts_of, fill, parts_of
 
 from serfuse.cli import main
 from serfuse.errors import StoreError, WriteError
+from serfuse.extraction.extract import Extraction
 from serfuse.progress import Observer
 from serfuse.store import DamageError, EmbeddingStore, files, maintenance, verification
 from serfuse.store.objects import ObjectPath
@@ -240,6 +241,8 @@ def test_addresses_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path
     with pytest.raises(StoreError, match=r"'\.\.'"):
         EmbeddingStore("memory://x/../y")
     assert EmbeddingStore(f"file://{tmp_path}").root == tmp_path
+    with pytest.raises(StoreError, match="other processes do not see it"):
+        Extraction(corpus_of("a"), EmbeddingStore("memory://x"), jobs=2)
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(StoreError, match=r"needs another library: pip install 'serfuse\[remote\]'"):
         EmbeddingStore("s3a://bucket/x")  # another name of it, which fsspec has not looked up yet
