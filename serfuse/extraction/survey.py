@@ -14,7 +14,7 @@ from ..audio.padding import PadPolicy
 from ..corpora.base import Clip, Corpus
 from ..errors import AudioError, CorpusError, StoreError
 from ..progress import Observer
-from ..store import AudioFacts, EmbeddingStore, FileStamp, together
+from ..store import AudioFacts, EmbeddingStore, FileStamp, clip_table, together
 
 _READERS = 4
 _KEPT_SECONDS = 10.0
@@ -37,7 +37,8 @@ def survey(corpus: Corpus, store: EmbeddingStore, observer: Observer | None = No
         StoreError: the store's table of this corpus is damaged, or the store cannot be written.
     """
     known = store.known_files(corpus.name)
-    files = dict.fromkeys(str(Path(clip.path).absolute()) for clip in corpus.clips)
+    paths = [clip_table.absolute(clip.path) for clip in corpus.clips]
+    files = dict.fromkeys(paths)
     looked: dict[str, AudioFacts] = {}
     observer = observer or Observer()
     fresh = _Fresh(store, corpus.name)
@@ -48,7 +49,7 @@ def survey(corpus: Corpus, store: EmbeddingStore, observer: Observer | None = No
             if path not in known or known[path][0] != facts.stamp:
                 fresh.add(path, facts)
             observer.advance(len(looked))
-    return {clip.id: _of_clip(clip, looked[str(Path(clip.path).absolute())]) for clip in corpus.clips}
+    return {clip.id: _of_clip(clip, looked[path]) for clip, path in zip(corpus.clips, paths, strict=True)}
 
 
 class _Fresh:

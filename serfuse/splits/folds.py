@@ -180,7 +180,8 @@ def _table(clips: "pd.DataFrame", speaker_kind: str) -> ClipTable:
         else:
             columns[column] = np.full(len(ids), None, dtype=object)
     paths = clips["path"].astype(str).to_numpy(dtype=str)[order] if "path" in clips.columns else ids
-    stems = np.array([Path(p).stem for p in paths], dtype=str)
+    stem = {path: Path(path).stem for path in set(paths.tolist())}
+    stems = np.array([stem[path] for path in paths.tolist()], dtype=str)
     labels = clips["emotion"].astype(str).to_numpy(dtype=str)[order]
     return ClipTable(ids, labels, columns, stems, speaker_kind)
 
@@ -208,14 +209,14 @@ def _check_emotions(table: ClipTable) -> None:
 
 def _check_classes(table: ClipTable, train: np.ndarray, test: np.ndarray, index: int, method: str) -> None:
     """Refuse a fold that would train on one class only, or test one of which training holds no clip."""
-    trained = sorted(set(table.labels[train]))
+    trained = sorted(set(table.labels[train].tolist()))
     if len(trained) < 2:
         held = f"only {trained[0]}" if trained else "no clip at all"
         raise SplitError(
             f"Under the split {method!r}, the training part of fold {index} holds {held}: there is nothing to tell "
             "apart. Use another split."
         )
-    unseen = sorted(set(table.labels[test]) - set(table.labels[train]))
+    unseen = sorted(set(table.labels[test].tolist()) - set(trained))
     if unseen:
         raise SplitError(
             f"Under the split {method!r}, fold {index} tests {', '.join(unseen)} but its training part has no clip "

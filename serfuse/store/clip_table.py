@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +24,15 @@ FORMAT = 2
 _FORMAT, _INFO = "serfuse.format", "serfuse.corpus"
 # What a table may take once it is decoded, where columns of few different texts are small in the file.
 _FLOOR_BYTES, _MOST_RATIO = 1 << 28, 64
+_STEP_ROWS = 1 << 14
 STAMP_COLUMNS = ("_size", "_mtime_ns", "_ctime_ns", "_file_seconds")
 """Columns that only serve to know a file again without reading it."""
+
+
+def absolute(path: Path | str) -> str:
+    """A clip's path as the table and the survey write it: from the root on, and otherwise as it is."""
+    text = str(path if isinstance(path, Path) else Path(path))
+    return text if os.path.isabs(text) else str(Path(text).absolute())
 
 
 def make(rows: Sequence[tuple[Clip, AudioFacts]]) -> pa.Table:
@@ -33,7 +41,7 @@ def make(rows: Sequence[tuple[Clip, AudioFacts]]) -> pa.Table:
     text, number, count = pa.string(), pa.float64(), pa.int64()
     columns: dict[str, pa.Array] = {
         "id": pa.array([clip.id for clip, _ in rows], text),
-        "path": pa.array([escaped(str(Path(clip.path).absolute())) for clip, _ in rows], text),
+        "path": pa.array([escaped(absolute(clip.path)) for clip, _ in rows], text),
         "emotion": pa.array([clip.emotion for clip, _ in rows], text),
         "speaker": pa.array([clip.speaker for clip, _ in rows], text),
         "text": pa.array([clip.text for clip, _ in rows], text),
@@ -136,9 +144,9 @@ def _read(path: StorePath, columns: Sequence[str] | None = None) -> tuple[pa.Tab
 
 def files(table: pa.Table) -> dict[str, tuple[FileStamp, str, float]]:
     """Files whose stamp can be trusted: `{path: (stamp, content hash, seconds)}`."""
-    found = {}
-    columns = table.select(["path", "audio", *STAMP_COLUMNS]).to_pydict()
-    for path, audio, *stamp, seconds in zip(*columns.values(), strict=True):
-        if audio is not None and None not in stamp and seconds is not None:
-            found[path] = (FileStamp(*stamp), audio.partition("@")[0], seconds)
+    found: dict[str, tuple[FileStamp, str, float]] = {}
+    for batch in table.select(["path", "audio", *STAMP_COLUMNS]).to_batches(max_chunksize=_STEP_ROWS):
+        for path, audio, *stamp, seconds in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            if path not in found and audio is not None and None not in stamp and seconds is not None:
+                found[path] = (FileStamp(*stamp), audio.partition("@")[0], seconds)
     return found

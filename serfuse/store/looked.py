@@ -7,7 +7,7 @@ each time. They are of use until the table holds them. One that is damaged tells
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from ..errors import StoreError
@@ -42,17 +42,20 @@ def read(folder: StorePath) -> Files:
     return found
 
 
-def forget(folder: StorePath, known: Files) -> None:
+def forget(folder: StorePath, known: Callable[[], Files]) -> None:
     """Remove what the table of clips knows now, and what nobody has come back to for a month.
 
     Args:
         folder: of the corpus.
-        known: from the table.
+        known: gives what the table knows; asked only where there is something to compare.
     """
-    for path in sorted(folder.glob(PATTERN)):
+    if not (paths := sorted(folder.glob(PATTERN))):
+        return
+    there = known()
+    for path in paths:
         with suppress(OSError, StoreError):
             told = _of(path)
-            if known.items() >= told.items() or time.time() - int(path.name.split("-")[1]) / 1e9 > _OLD_SECONDS:
+            if there.items() >= told.items() or time.time() - int(path.name.split("-")[1]) / 1e9 > _OLD_SECONDS:
                 path.unlink()
 
 

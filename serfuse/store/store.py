@@ -174,7 +174,7 @@ class EmbeddingStore:
                 clip_table.write(path, table, text)
             if changed:
                 write_text(where, text)
-            looked.forget(folder, clip_table.files(table))
+            looked.forget(folder, lambda: clip_table.files(table))
 
     def _other_clips(
         self, corpus: Corpus, old: pa.Table, new: pa.Table, source: Mapping[str, Any] | None, complete: bool
