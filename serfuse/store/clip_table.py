@@ -16,7 +16,7 @@ from ..corpora.remarks import escaped
 from ..errors import StoreError
 from . import parquet, seal
 from .damage import DamageError, first_line, repair_command, unknown_format
-from .files import StorePath, local, write_atomic
+from .files import StorePath, distrust, local, write_atomic
 from .records import AudioFacts, FileStamp
 
 _COLUMNS = ("id", "path", "emotion", "speaker", "text", "fold", "seconds", "audio", "start", "end")
@@ -127,6 +127,7 @@ def _read(path: StorePath, columns: Sequence[str] | None = None) -> tuple[pa.Tab
     except StoreError:
         raise
     except Exception as error:  # Arrow raises what it likes about bytes that it does not expect
+        distrust(path)
         raise DamageError(
             path,
             f"The table {path} cannot be read ({first_line(error)}). Delete it, or set it aside with `{command}`, "

@@ -8,7 +8,7 @@ from typing import Any
 
 from . import seal
 from .damage import DamageError, first_line, unknown_format
-from .files import StorePath, local, write_text
+from .files import StorePath, distrust, local, write_text
 
 FORMAT = 2
 _KNOWN = (1, FORMAT)
@@ -45,6 +45,7 @@ def parsed(path: StorePath, cure: str) -> tuple[dict[str, Any], bool]:
         broken = seal.broken(raw)
         data = json.loads(raw.decode())
     except (OSError, ValueError, RecursionError) as error:
+        distrust(path)
         raise DamageError(
             path, f"The file {path} cannot be read ({first_line(error)}). {cure}", first_line(error)
         ) from error
@@ -56,6 +57,8 @@ def parsed(path: StorePath, cure: str) -> tuple[dict[str, Any], bool]:
         broken = True
     if not broken and (isinstance(made, bool) or made not in _KNOWN):
         raise unknown_format(path, made)
+    if broken:
+        distrust(path)
     return data, not broken
 
 

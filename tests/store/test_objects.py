@@ -99,10 +99,11 @@ def test_wrong_bytes_are_found_where_they_are_kept_and_mended(address: str) -> N
     store = EmbeddingStore(address)
     matrix = fill(store, 6000, 16)
     (path,) = parts_of(store)
-    files.local(path).write_bytes(b"\0" * path.stat().st_size)  # only the copy on this machine
-    with pytest.raises(DamageError):
-        store.load("c", KEY)
-    np.testing.assert_array_equal(store.load("c", KEY)[1], matrix)  # fetched anew
+    for kept in (path, store.root / "c" / "clips.parquet", path.parent / "key.json"):
+        files.local(kept).write_bytes(b"\0" * kept.stat().st_size)  # only the copy on this machine
+        with pytest.raises(DamageError):
+            store.load("c", store.keys("c")[0])
+        np.testing.assert_array_equal(store.load("c", store.keys("c")[0])[1], matrix)  # fetched anew
     damage(path, path.stat().st_size - 100_000)
     damage(store.root / "c" / "corpus.json", 40)
     assert {item.path.name for item in verification.verify(store).findings} == {path.name, "corpus.json"}
