@@ -218,7 +218,9 @@ class Extraction:
         if self._whole is None:
             return True
         there = {clip for clip, _ in self.store.arrivals(self.corpus.name, report.key).new()}
-        return all(clip.id in there for clip in self._whole.clips)
+        there |= {item.clip for item in self.store.skipped(self.corpus.name, report.key)}
+        there |= {clip for clip, _ in report.failed}
+        return all(clip.id in there or self.facts[clip.id].problem for clip in self._whole.clips)
 
     def _record(self, report: ExtractReport) -> None:
         """Bring the record of skipped clips up to date."""
