@@ -1,14 +1,39 @@
-"""`serfuse extract` with logmel against the loop that a user would write. Prints a table for extract.md.
+"""What `serfuse extract` costs: beside a plain loop, beside padding to the longest, and beside arithmetic. Markdown.
 
-python benchmarks/extract.py EMODB_WAV_FOLDER
+    python benchmarks/extract.py EMODB_WAV_FOLDER                       # two cores: about 25 minutes
+    python benchmarks/extract.py EMODB_WAV_FOLDER --device cuda         # a GPU: two minutes
+    python benchmarks/extract.py EMODB_WAV_FOLDER --parts program       # only the whole program with logmel
+
+writes benchmarks/extract.md (or --out). Encoders are of full size with random weights, so that no weights are needed.
+
+Each row is one run in which the ways take turns, clip length by clip length, so that what else the machine does meets
+all of them alike: `extract` (files to rows in a store), the loop that a user would write with the library that the
+encoder comes from (read, resample, one clip at a time), and, where a library takes batches, the clips padded to the
+longest. Audio seconds per second of each, and ratios. `limit` is what the multiplications alone would take at the rate
+of a large matrix product measured in the same run.
 """
 
+import argparse
+import gc
+import os
+import platform
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ENCODERS = ("hubert", "wav2vec2", "audiomamba-base", "xvector", "encodec", "dac")
+PARTS = ("encoders", "together", "program")
+TOGETHER = ("wav2vec2", "xvector", "encodec")
+TARGET = Path(__file__).with_suffix(".md")
 
 LOOP = """
 import sys
@@ -26,8 +51,229 @@ np.savez(sys.argv[2], names=names, rows=np.stack(rows))
 """
 
 
+def chosen(folder: Path, count: int) -> list[Path]:
+    """So many clips, spread over the corpus."""
+    paths = sorted(folder.glob("*.wav"))
+    if not paths:
+        sys.exit(f"{folder} holds no wav files; expected the wav folder of Emo-DB.")
+    return [paths[place] for place in np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)]
+
+
+def plain_read(path: Path, rate: int) -> np.ndarray:
+    """As a user reads a clip."""
+    import soundfile
+    import soxr
+
+    wave, own = soundfile.read(path, dtype="float32")
+    return wave if own == rate else soxr.resample(wave, own, rate)
+
+
+class Loop:
+    """The model of an encoder as its library offers it, with random weights: one clip at a time, or padded.
+
+    Args:
+        name: of the encoder.
+        device: a torch device.
+    """
+
+    def __init__(self, name: str, device: str) -> None:
+        import torch
+
+        from serfuse import encoders
+
+        self.preset, self.device = encoders.preset(name), device
+        torch.manual_seed(0)
+        self.model, self._normalize = self._library(name)
+        self.model = self.model.eval().to(device)
+
+    def _library(self, name: str) -> tuple[Any, bool]:
+        import transformers
+
+        if name in ("hubert", "wav2vec2"):
+            kind = {"hubert": "Hubert", "wav2vec2": "Wav2Vec2"}[name]
+            model = getattr(transformers, f"{kind}Model")(getattr(transformers, f"{kind}Config")())
+            return model, True
+        if name == "encodec":
+            return transformers.EncodecModel(transformers.EncodecConfig()).encoder, False
+        if name == "dac":
+            return transformers.DacModel(transformers.DacConfig(sampling_rate=16000)).encoder, False
+        # No library offers these on the package registry as they are: the plain loop over serfuse's own model.
+        from serfuse import encoders
+        from serfuse.encoders import LoadRequest
+
+        self.own = encoders.load(name, LoadRequest(weights="random", device=self.device))
+        return self.own._model, False
+
+    def __call__(self, waves: list[np.ndarray]) -> np.ndarray:
+        """Mean over time of the frames of clips, padded to the longest of them."""
+        import torch
+
+        if hasattr(self, "own"):
+            return np.stack([self.own.frames(wave).mean(axis=0) for wave in waves])
+        longest = max(len(wave) for wave in waves)
+        waves = [(wave - wave.mean()) / np.sqrt(wave.var() + 1e-7) if self._normalize else wave for wave in waves]
+        batch = np.stack([np.pad(wave, (0, longest - len(wave))) for wave in waves])
+        with torch.inference_mode():
+            given = torch.from_numpy(batch).to(self.device)
+            if self._normalize:
+                return self.model(given).last_hidden_state.mean(dim=1).float().cpu().numpy()
+            return self.model(given[:, None]).mean(dim=2).float().cpu().numpy()
+
+
+def product_rate(device: str) -> float:
+    """Multiplications and additions per second of a large matrix product in float32."""
+    import torch
+
+    size = 8192 if device.startswith("cuda") else 1536
+    one, other = (torch.randn(size, size, device=device) for _ in range(2))
+    times = []
+    for _ in range(5):
+        wait(device)
+        begun = time.perf_counter()
+        one @ other
+        wait(device)
+        times.append(time.perf_counter() - begun)
+    return 2 * size**3 / min(times)
+
+
+def wait(device: str) -> None:
+    """Until a GPU has done what it was given."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize()
+
+
+def operations(loop: Loop, seconds: float) -> float | None:
+    """Floating point operations of one forward, counted by torch; `None` where it cannot."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    noise = np.random.default_rng(0).normal(0, 0.1, round(seconds * loop.preset.sample_rate)).astype(np.float32)
+    try:
+        with FlopCounterMode(display=False) as counter, warnings.catch_warnings(action="ignore"):
+            loop([noise])
+    except Exception:
+        return None
+    return float(counter.get_total_flops()) or None
+
+
+def corpus_of(paths: list[Path], name: str) -> Any:
+    """Clips as a corpus."""
+    from serfuse.corpora.base import Clip, Corpus
+
+    return Corpus(name, tuple(Clip(path.stem, path, ("anger", "neutral")[n % 2]) for n, path in enumerate(paths)))
+
+
+def seconds_of(paths: list[Path]) -> float:
+    """Of audio."""
+    import soundfile
+
+    return sum(soundfile.info(path).duration for path in paths)
+
+
+def turns(ways: dict[str, Callable[[list[Path]], None]], portions: list[list[Path]]) -> dict[str, tuple[float, float]]:
+    """Wall and processor seconds of each way over all portions; the ways take turns, each time another one first."""
+    found = {name: [0.0, 0.0] for name in ways}
+    for number, portion in enumerate(portions):
+        names = list(ways)
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            wall, used = time.perf_counter(), time.process_time()
+            ways[name](portion)
+            found[name][0] += time.perf_counter() - wall
+            found[name][1] += time.process_time() - used
+    return {name: (wall, used) for name, (wall, used) in found.items()}
+
+
+def encoder_row(name: str, paths: list[Path], device: str, portions: int, rate: float) -> str:
+    """A line of the table of encoders."""
+    from serfuse import encoders
+    from serfuse.encoders import LoadRequest
+    from serfuse.extraction.extract import Extraction
+    from serfuse.store import EmbeddingStore
+
+    encoder = encoders.load(name, LoadRequest(weights="random", device=device))
+    loop = Loop(name, device)
+    rate_in = encoder.sample_rate
+    first = plain_read(paths[0], rate_in)
+    encoder.frames(first)  # what a first call sets up is not its speed
+    loop([first])
+    with tempfile.TemporaryDirectory() as folder:
+        store = EmbeddingStore(folder)
+
+        def ours(some: list[Path]) -> None:
+            Extraction(corpus_of(some, f"c{some[0].stem}"), store).run(encoder)
+            wait(device)
+
+        def one_by_one(some: list[Path]) -> None:
+            np.stack([loop([plain_read(path, rate_in)])[0] for path in some])
+            wait(device)
+
+        def padded(some: list[Path]) -> None:
+            for start in range(0, len(some), 8):
+                loop([plain_read(path, rate_in) for path in some[start : start + 8]])
+            wait(device)
+
+        ways: dict[str, Callable[[list[Path]], None]] = {"extract": ours, "loop": one_by_one}
+        if not hasattr(loop, "own"):
+            ways["padded"] = padded
+        size = -(-len(paths) // portions)
+        found = turns(ways, [paths[start : start + size] for start in range(0, len(paths), size)])
+    audio = seconds_of(paths)
+    basis = 0 if device.startswith("cuda") else 1  # processor time, where others load the machine
+    speed = {way: audio / times[0] for way, times in found.items()}
+    ratio = {way: times[basis] / found["extract"][basis] for way, times in found.items()}
+    count = operations(loop, 3.0)
+    limit = "-" if count is None else f"{audio * count / 3.0 / rate / found['extract'][0]:.2f}"
+    cells = [name, *(f"{speed[way]:.3g}" if way in speed else "-" for way in ("extract", "loop", "padded"))]
+    cells += [f"{ratio['loop']:.2f}", f"{ratio['padded']:.2f}" if "padded" in ratio else "-", limit]
+    gc.collect()
+    return "| " + " | ".join(cells) + " |"
+
+
+def together_lines(names: tuple[str, ...], paths: list[Path], device: str, portions: int) -> list[str]:
+    """Several encoders in one call against each in a call of its own."""
+    from serfuse import encoders
+    from serfuse.encoders import LoadRequest
+    from serfuse.extraction.extract import Extraction
+    from serfuse.store import EmbeddingStore
+
+    loaded = [encoders.load(name, LoadRequest(weights="random", device=device)) for name in names]
+    for encoder in loaded:
+        encoder.frames(plain_read(paths[0], encoder.sample_rate))
+    with tempfile.TemporaryDirectory() as folder:
+        one, other = EmbeddingStore(f"{folder}/one"), EmbeddingStore(f"{folder}/other")
+
+        def in_one_call(some: list[Path]) -> None:
+            list(Extraction(corpus_of(some, f"c{some[0].stem}"), one).each(loaded))
+
+        def each_alone(some: list[Path]) -> None:
+            for encoder in loaded:
+                Extraction(corpus_of(some, f"c{some[0].stem}"), other).run(encoder)
+
+        def only_encoders(some: list[Path]) -> None:
+            for encoder in loaded:
+                for wave in waves[encoder.sample_rate, some[0]]:
+                    encoder.frames(wave).mean(axis=0)
+
+        size = -(-len(paths) // portions)
+        parts = [paths[start : start + size] for start in range(0, len(paths), size)]
+        waves = {
+            (encoder.sample_rate, part[0]): [plain_read(path, encoder.sample_rate) for path in part]
+            for encoder in loaded
+            for part in parts
+        }
+        ways = {"one call": in_one_call, "a call each": each_alone, "the encoders alone": only_encoders}
+        found = turns(ways, parts)
+    basis = 0 if device.startswith("cuda") else 1
+    lines = [f"| {', '.join(names)} | wall s | processor s | of the encoders alone |", "| --- | --- | --- | --- |"]
+    for name, times in found.items():
+        share = times[basis] / found["the encoders alone"][basis]
+        lines.append(f"| {name} | {times[0]:.1f} | {times[1]:.1f} | {share:.2f} |")
+    return lines
+
+
 def cost(command: list[str]) -> tuple[float, float]:
-    """Wall and processor seconds of a process; the latter hold on a busy machine too."""
+    """Wall and processor seconds of a process."""
     begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -35,16 +281,14 @@ def cost(command: list[str]) -> tuple[float, float]:
     return time.perf_counter() - begun, used
 
 
-def main() -> None:
-    import numpy as np
-
+def program_lines(data: Path) -> list[str]:
+    """The whole program with logmel against a plain loop, each in a process of its own."""
     from serfuse.store import EmbeddingStore
 
-    data = sys.argv[1]
     with tempfile.TemporaryDirectory() as folder:
-        extract = [str(Path(sys.executable).parent / "serfuse"), "extract", "--corpus", "emodb", "--data", data]
+        extract = [str(Path(sys.executable).parent / "serfuse"), "extract", "--corpus", "emodb", "--data", str(data)]
         extract += ["--encoder", "logmel", "--store", f"{folder}/store"]
-        plain = cost([sys.executable, "-c", LOOP, data, f"{folder}/loop.npz"])
+        plain = cost([sys.executable, "-c", LOOP, str(data), f"{folder}/loop.npz"])
         ours = cost(extract)
         again = cost(extract)
         store = EmbeddingStore(f"{folder}/store")
@@ -52,10 +296,67 @@ def main() -> None:
         with np.load(f"{folder}/loop.npz") as saved:
             assert ids == list(saved["names"])
             difference = float(np.abs(matrix - saved["rows"]).max())
-    print("| 535 clips of Emo-DB, start of the program included | wall s | processor s |\n|---|---|---|")
+    lines = [f"| {len(ids)} clips, start of the program included | wall s | processor s |", "| --- | --- | --- |"]
     for name, (wall, used) in (("plain loop", plain), ("serfuse extract", ours), ("serfuse extract again", again)):
-        print(f"| {name} | {wall:.1f} | {used:.1f} |")
-    print(f"\nRatio of processor time {ours[1] / plain[1]:.2f}; largest difference of the numbers {difference:.2g}.")
+        lines.append(f"| {name} | {wall:.1f} | {used:.1f} |")
+    ratio = f"Ratio of processor time {ours[1] / plain[1]:.2f}; largest difference of the numbers {difference:.2g}."
+    return [*lines, "", ratio]
+
+
+def machine(device: str) -> str:
+    """What it was measured on."""
+    import torch
+
+    card = f"{torch.cuda.get_device_name(device)}, " if device.startswith("cuda") else ""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = f"{torch.get_num_threads()} threads, torch {torch.__version__}"
+    return f"{card}{processors} processors ({platform.machine()}), {threads}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="the wav folder of Emo-DB")
+    parser.add_argument("names", nargs="*", help=f"encoders [{' '.join(ENCODERS)}]")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--clips", type=int, default=48)
+    parser.add_argument("--portions", type=int, default=4, help="in which the clips are taken, in turns")
+    parser.add_argument("--together", nargs="+", default=list(TOGETHER), help="encoders of one call")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N [cpu]")
+    parser.add_argument("--out", type=Path, default=TARGET)
+    arguments = parser.parse_args()
+    paths = chosen(arguments.data, arguments.clips)
+    option = "" if arguments.device == "cpu" else f" --device {arguments.device}"
+    text = [
+        "# What `serfuse extract` costs",
+        "",
+        f"Made by `python benchmarks/extract.py EMODB_WAV_FOLDER{option}`.",
+    ]
+    if "encoders" in arguments.parts or "together" in arguments.parts:
+        rate = statistics.median(product_rate(arguments.device) for _ in range(3))
+        text += [
+            f"On {machine(arguments.device)}; a matrix product runs at {rate / 1e9:.0f} GFLOP/s. "
+            f"{len(paths)} clips of Emo-DB ({seconds_of(paths):.0f} s of audio), random weights of full size.",
+            "",
+        ]
+    if "encoders" in arguments.parts:
+        lines = [
+            "| encoder | extract, audio s per s | plain loop | padded to the longest of 8 | extract over the loop | "
+            "over padding | of the arithmetic limit |",
+            "| --- " * 7 + "|",
+        ]
+        for name in arguments.names or ENCODERS:
+            lines.append(encoder_row(name, paths, arguments.device, arguments.portions, rate))
+            print(lines[-1], flush=True)
+        text += [*lines, ""]
+    if "together" in arguments.parts:
+        lines = together_lines(tuple(arguments.together), paths, arguments.device, arguments.portions)
+        print("\n".join(lines), flush=True)
+        text += [*lines, ""]
+    if "program" in arguments.parts:
+        lines = program_lines(arguments.data)
+        print("\n".join(lines), flush=True)
+        text += lines
+    arguments.out.write_text("\n".join(text).rstrip() + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

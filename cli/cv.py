@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .progress import Progress
+from .store_place import STORE
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,7 +55,7 @@ def _input_options(function: Callable[..., None]) -> Callable[..., None]:
     type=click.Path(path_type=Path),
     help="Start from this YAML file; also a run's config.yaml.",
 )
-@click.option("--store", type=click.Path(path_type=Path), help="Embedding store [$SERFUSE_STORE or serfuse-store].")
+@click.option("--store", type=STORE, help="Embedding store [$SERFUSE_STORE or serfuse-store].")
 @click.option("--corpus", help="Corpus of the store; needed when it holds several.")
 @click.option("--pool", help="Pooling of all embeddings; needed when the store holds several.")
 @click.option("--split", help="random (the papers'), speaker, loso, text ...  [random]")
@@ -73,7 +74,7 @@ def command(
     head: str | None,
     inputs: dict[str, str],
     config_file: Path | None,
-    store: Path | None,
+    store: str | Path | None,
     corpus: str | None,
     pool: str | None,
     split: str | None,

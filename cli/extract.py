@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .progress import Progress, duration
+from .store_place import STORE
 from .streams import printable
 
 if TYPE_CHECKING:
@@ -36,7 +38,16 @@ _SHOWN_FAILURES = 20
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
 @click.option("--dtype", default="float32", show_default=True, help="float32, float16 or bfloat16.")
 @click.option("--batch-seconds", type=click.FloatRange(min=0, min_open=True), help="Audio per batch. [30; GPU 240]")
-@click.option("--store", type=click.Path(path_type=Path), help="Embedding store [$SERFUSE_STORE or serfuse-store].")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), help="Processes; GPUs are shared out. [1; ray: one per GPU or node]"
+)
+@click.option(
+    "--engine", type=click.Choice(["process", "ray"]), default="process", show_default=True, help="What does the work."
+)
+@click.option("--address", help="Of a Ray cluster: auto, HOST:PORT, ray://HOST:PORT. [one is started here]")
+@click.option("--shard", metavar="I/N", help="Only the I-th of N parts, as for a job array.")
+@click.option("--flush-seconds", type=click.FloatRange(min=0), default=10.0, show_default=True, help="Between writes.")
+@click.option("--store", type=STORE, help="Embedding store [$SERFUSE_STORE or serfuse-store].")
 @click.option("--limit", type=click.IntRange(min=1), help="Only this many clips, spread over emotions and speakers.")
 @click.option("--skip-bad", is_flag=True, help="Record unusable clips as skipped and exit with 0.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON report and nothing else.")
@@ -57,7 +68,12 @@ def command(
     device: str,
     dtype: str,
     batch_seconds: float | None,
-    store: Path | None,
+    jobs: int | None,
+    engine: str,
+    address: str | None,
+    shard: str | None,
+    flush_seconds: float,
+    store: str | Path | None,
     limit: int | None,
     skip_bad: bool,
     as_json: bool,
@@ -70,6 +86,9 @@ def command(
     serfuse extract --corpus table --data clips.csv --name mine --encoder prosody --pool mean-std
     serfuse extract --corpus cremad --data DIR --encoder encodec --pool paper
 
+    Encoders that fit into memory together get each file decoded once. Several of these commands on one store, and the
+    processes of --jobs, share the work.
+
     What the store already holds is not computed again; a changed file or setting computes just what changed. Ctrl-C
     loses nothing: the same command goes on. Clips that cannot be used are listed with the reason, and the exit code
     is 1 then, unless --skip-bad.
@@ -77,6 +96,7 @@ def command(
     from serfuse.audio.padding import PadPolicy
     from serfuse.corpora import get, read
     from serfuse.extraction.extract import Extraction
+    from serfuse.extraction.shard import Shard
     from serfuse.store import EmbeddingStore
 
     get(corpus)  # a wrong name is the first thing to say
@@ -87,10 +107,18 @@ def command(
         asked, weights=weights, layers=layers, options=options, seed=seed, device=device, dtype=dtype
     )
     policy = PadPolicy.parse(pad or (PAPER_PAD if pool == "paper" else "none"))
+    part = Shard.parse(shard) if shard else None
     out = _Output(as_json, EmbeddingStore(store), pool, policy)
+    if address is not None and engine != "ray":
+        raise click.UsageError("--address is of a Ray cluster: add --engine ray.")
     try:
-        with Progress(quiet=quiet or as_json) as progress:
-            extraction = Extraction(
+        with Progress(quiet=quiet or as_json) as progress, ExitStack() as held:
+            make, where = Extraction, {"jobs": jobs or 1}
+            if engine == "ray":
+                from serfuse.extraction.ray_engine import RayExtraction
+
+                make, where = RayExtraction, {"jobs": jobs, "address": address}
+            extraction = make(
                 read(corpus, data, name=name, observer=progress),
                 out.store,
                 pooling=pool,
@@ -98,13 +126,18 @@ def command(
                 limit=limit,
                 skip_bad=skip_bad,
                 batch_seconds=batch_seconds,
+                shard=part,
+                flush_seconds=flush_seconds,
                 observer=progress,
+                **where,
             )
+            if engine == "ray":
+                held.enter_context(extraction)
             out.prepared(extraction)
             for report in extraction.each(requests):
                 out.report(report)
     except KeyboardInterrupt as error:
-        out.interrupted(getattr(error, "report", None))
+        out.interrupted(getattr(error, "reports", []))
     out.finish()
     ctx.exit(out.exit_code)
 
@@ -161,13 +194,12 @@ class _Output:
         if report.failed and not report.skip_bad:
             click.echo("  Mend or remove these clips and run the command again, or leave them out with --skip-bad.")
 
-    def interrupted(self, report: "ExtractReport | None") -> None:
+    def interrupted(self, reports: "Sequence[ExtractReport]") -> None:
         """Note Ctrl-C."""
         self.stopped = True
         self.exit_code = 130
-        if report is not None:
-            self.encoders.append(report.to_dict())
-        stored = f" {report.done} more clips of {report.encoder} are stored." if report else ""
+        self.encoders += [report.to_dict() for report in reports]
+        stored = "".join(f" {report.done} more clips of {report.encoder} are stored." for report in reports)
         click.echo(f"Interrupted.{stored} Nothing is lost: run the same command again to go on.", err=True)
 
     def finish(self) -> None:

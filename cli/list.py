@@ -10,6 +10,8 @@ import click
 
 from serfuse.registry import OWN
 
+from .store_place import STORE
+
 if TYPE_CHECKING:
     from serfuse.registry import Registry
 
@@ -17,9 +19,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("what", type=click.Choice(["encoders", "corpora", "models", "splits", "metrics", "store"]))
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--store", type=click.Path(path_type=Path), help="Embedding store [$SERFUSE_STORE or serfuse-store].")
+@click.option("--store", type=STORE, help="Embedding store [$SERFUSE_STORE or serfuse-store].")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
-def command(what: str, names: tuple[str, ...], store: Path | None, as_json: bool) -> None:
+def command(what: str, names: tuple[str, ...], store: str | Path | None, as_json: bool) -> None:
     """Show encoders, corpora, models, splits, metrics, or what the store holds.
 
     \b
@@ -157,7 +159,7 @@ def metrics(names: Sequence[str] = ()) -> list[dict[str, Any]]:
     return _rows("metrics", names, row)
 
 
-def held(root: Path | None) -> dict[str, Any]:
+def held(root: str | Path | None) -> dict[str, Any]:
     """Every corpus of the store with its embeddings.
 
     Raises:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .progress import Progress
+from .store_place import STORE
 
 if TYPE_CHECKING:
     from serfuse.metrics import Metric
@@ -18,7 +19,7 @@ _SHOWN = 12
 
 @click.command()
 @click.option("--corpus", help="Corpus of the store; needed when it holds several.")
-@click.option("--store", type=click.Path(path_type=Path), help="Embedding store [$SERFUSE_STORE or serfuse-store].")
+@click.option("--store", type=STORE, help="Embedding store [$SERFUSE_STORE or serfuse-store].")
 @click.option("--input", "inputs", multiple=True, metavar="ENCODER", help="Only these; with selectors as in cv.")
 @click.option("--fusion", "fusions", multiple=True, metavar="MODEL", help="Only these fusions.")
 @click.option("--split", default="loso", show_default=True, help="loso, speaker, random ...")
@@ -37,7 +38,7 @@ _SHOWN = 12
 @click.option("--quiet", is_flag=True, help="No progress, only the result.")
 def command(
     corpus: str | None,
-    store: Path | None,
+    store: str | Path | None,
     inputs: tuple[str, ...],
     fusions: tuple[str, ...],
     split: str,

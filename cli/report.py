@@ -5,17 +5,18 @@ from pathlib import Path
 import click
 
 from .progress import Progress
+from .store_place import STORE
 
 
 @click.command("report")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN RUN ...", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True)
 @click.option("--title", help="Heading of the page.")
-@click.option("--store", type=click.Path(path_type=Path), help="Where clips are looked up, for the audio players.")
+@click.option("--store", type=STORE, help="Where clips are looked up, for the audio players.")
 @click.option("--no-audio", is_flag=True, help="Leave the players out: a smaller page without anybody's voice.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def command(
-    runs: tuple[Path, ...], output: Path, title: str | None, store: Path | None, no_audio: bool, quiet: bool
+    runs: tuple[Path, ...], output: Path, title: str | None, store: str | Path | None, no_audio: bool, quiet: bool
 ) -> None:
     """Write finished runs as one self-contained page, or as a table.
 

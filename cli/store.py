@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .progress import Progress
+from .store_place import STORE
 
 if TYPE_CHECKING:
     from serfuse.store import EmbeddingKey, EmbeddingStore
@@ -38,21 +39,20 @@ def command() -> None:
 
 
 def _options(function: Callable[..., Any]) -> Callable[..., Any]:
-    place = click.option(
-        "--store", "root", type=click.Path(path_type=Path), help="Embedding store [$SERFUSE_STORE or serfuse-store]."
-    )
+    place = click.option("--store", "root", type=STORE, help="Embedding store [$SERFUSE_STORE or serfuse-store].")
     as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
     return place(as_json(function))
 
 
-def _open(root: Path | None) -> "EmbeddingStore":
+def _open(root: str | Path | None) -> "EmbeddingStore":
     from serfuse.errors import StoreError
     from serfuse.store import EmbeddingStore
 
     store = EmbeddingStore(root)
     if not store.root.is_dir():
         raise StoreError(
-            f"There is no store in {store.root}. Name it with --store FOLDER, or the variable SERFUSE_STORE."
+            f"There is no store in {store.root}. Name it with --store (a folder, or an address such as "
+            "s3://BUCKET/PREFIX), or the variable SERFUSE_STORE."
         )
     return store
 
@@ -71,7 +71,7 @@ def _print_json(value: Any) -> None:
 @command.command()
 @click.argument("corpus", required=False)
 @_options
-def info(corpus: str | None, root: Path | None, as_json: bool) -> None:
+def info(corpus: str | None, root: str | Path | None, as_json: bool) -> None:
     """Show what the store holds: kinds of embeddings, rows, parts, formats, bytes."""
     from serfuse.store import maintenance
 
@@ -96,7 +96,7 @@ def info(corpus: str | None, root: Path | None, as_json: bool) -> None:
 
 @command.command()
 @_options
-def verify(root: Path | None, as_json: bool) -> None:
+def verify(root: str | Path | None, as_json: bool) -> None:
     """Read every byte of the store and compare it with the check sums. Exit code 1 when something is damaged."""
     from serfuse.store import verification
 
@@ -113,7 +113,7 @@ def verify(root: Path | None, as_json: bool) -> None:
 
 @command.command()
 @_options
-def repair(root: Path | None, as_json: bool) -> None:
+def repair(root: str | Path | None, as_json: bool) -> None:
     """Set damaged files aside, keep the rows that are whole, and name the clips to extract again."""
     from serfuse.store import verification
 
@@ -133,7 +133,7 @@ def repair(root: Path | None, as_json: bool) -> None:
 @command.command()
 @click.argument("corpus", required=False)
 @_options
-def compact(corpus: str | None, root: Path | None, as_json: bool) -> None:
+def compact(corpus: str | None, root: str | Path | None, as_json: bool) -> None:
     """Bring the rows of each kind into one part, sorted by clip."""
     store = _open(root)
     done = []
@@ -151,7 +151,7 @@ def compact(corpus: str | None, root: Path | None, as_json: bool) -> None:
 @command.command()
 @click.argument("corpus", required=False)
 @_options
-def convert(corpus: str | None, root: Path | None, as_json: bool) -> None:
+def convert(corpus: str | None, root: str | Path | None, as_json: bool) -> None:
     """Write files of older formats anew in the present one."""
     from serfuse.store import maintenance
 
@@ -172,7 +172,7 @@ def convert(corpus: str | None, root: Path | None, as_json: bool) -> None:
 @click.argument("kind")
 @click.argument("out", type=click.Path(path_type=Path))
 @_options
-def export(corpus: str, kind: str, out: Path, root: Path | None, as_json: bool) -> None:
+def export(corpus: str, kind: str, out: Path, root: str | Path | None, as_json: bool) -> None:
     """Write labels and embeddings to OUT: NAME.parquet, NAME.npz, or a folder for Hugging Face datasets."""
     from serfuse.store import exchange
 
@@ -207,7 +207,7 @@ def import_(
     layer: str | None,
     sample_rate: int | None,
     notes: tuple[str, ...],
-    root: Path | None,
+    root: str | Path | None,
     as_json: bool,
 ) -> None:
     """Take embeddings made elsewhere from SOURCE: .npz, .npy with --ids, .parquet, or a Hugging Face dataset folder.
@@ -240,7 +240,7 @@ def import_(
 @click.argument("one")
 @click.argument("other")
 @_options
-def diff(corpus: str, one: str, other: str, root: Path | None, as_json: bool) -> None:
+def diff(corpus: str, one: str, other: str, root: str | Path | None, as_json: bool) -> None:
     """Say why two kinds of embeddings differ, and how much."""
     from serfuse.store import maintenance
 
@@ -266,7 +266,7 @@ def diff(corpus: str, one: str, other: str, root: Path | None, as_json: bool) ->
 @click.option("--remove", is_flag=True, help="Remove what is listed. Without it nothing is changed.")
 @click.option("--damaged", is_flag=True, help="Also damaged parts of embeddings that clips lack now.")
 @_options
-def gc(remove: bool, damaged: bool, root: Path | None, as_json: bool) -> None:
+def gc(remove: bool, damaged: bool, root: str | Path | None, as_json: bool) -> None:
     """List what nothing current uses: outdated kinds, rows of clips that left, leftovers; and remove it on request."""
     from serfuse.store import maintenance
 

@@ -10,6 +10,7 @@ import click
 from . import sweep_status, sweep_view
 from .progress import Progress
 from .signals import terminated_like_interrupted
+from .store_place import STORE
 
 if TYPE_CHECKING:
     from serfuse.store import EmbeddingStore
@@ -27,7 +28,7 @@ _PATIENCE = 2.0  # seconds; planning and comparing mostly take less
 @click.argument("sweep", required=False)
 @click.option("--only", multiple=True, metavar="AXIS=VALUE", help="Narrow the table: corpus=emodb, model=cnn, row=W2.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change every cell's configuration.")
-@click.option("--store", type=click.Path(path_type=Path), help="Embedding store [$SERFUSE_STORE or serfuse-store].")
+@click.option("--store", type=STORE, help="Embedding store [$SERFUSE_STORE or serfuse-store].")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the results [sweeps/<name>].")
 @click.option("--jobs", type=click.IntRange(min=1), help="Units at once [one, or one per GPU; ray: all the cluster].")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of each unit [cores / jobs at the first call].")
@@ -46,7 +47,7 @@ def command(
     sweep: str | None,
     only: tuple[str, ...],
     assignments: tuple[str, ...],
-    store: Path | None,
+    store: str | Path | None,
     out: Path | None,
     jobs: int | None,
     threads: int | None,

@@ -87,7 +87,7 @@ def _recalled(ledger: "Ledger") -> "Progress":
 
     call = next((entry for entry in reversed(list(ledger.events())) if entry.get("event") == "call"), None)
     try:
-        name, only, assignments, store = call["sweep"], call["only"], call["set"], Path(call["store"])
+        name, only, assignments, store = call["sweep"], call["only"], call["set"], str(call["store"])
         content, _ = spec.read(str(name))
         asked = grid.expand(content, [str(text) for text in only], [str(text) for text in assignments])
     except (KeyError, TypeError):

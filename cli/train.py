@@ -7,16 +7,17 @@ from pathlib import Path
 import click
 
 from .progress import Progress, duration
+from .store_place import STORE
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The file to write [<name of the run>.serfuse].")
-@click.option("--store", type=click.Path(path_type=Path), help="Embedding store [$SERFUSE_STORE or serfuse-store].")
+@click.option("--store", type=STORE, help="Embedding store [$SERFUSE_STORE or serfuse-store].")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print what is known of the model as JSON and nothing else.")
 @click.option("--quiet", is_flag=True, help="No progress.")
-def command(run: Path, out: Path | None, store: Path | None, overwrite: bool, as_json: bool, quiet: bool) -> None:
+def command(run: Path, out: Path | None, store: str | Path | None, overwrite: bool, as_json: bool, quiet: bool) -> None:
     """Train the model of a finished run on all of its clips, and keep it as one file.
 
     \b

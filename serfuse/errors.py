@@ -40,13 +40,14 @@ class WriteError(StoreError):
     Which setting names another place depends on who writes, so the message does not say: commands add it.
 
     Attributes:
-        path: what could not be written.
+        path: what could not be written: a path, or an address in a storage of objects.
         reason: why, in the operating system's words.
         full: there is no space left, or a quota is used up.
     """
 
-    def __init__(self, path: str | os.PathLike[str], reason: str, *, full: bool = False) -> None:
-        self.path, self.reason, self.full = Path(path), reason, full
+    def __init__(self, path: Any, reason: str, *, full: bool = False) -> None:
+        self.path = Path(path) if isinstance(path, str | os.PathLike) else path
+        self.reason, self.full = reason, full
         super().__init__(self.path, reason, full)
 
     def __reduce__(self) -> tuple[Any, ...]:  # it crosses processes

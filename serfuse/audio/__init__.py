@@ -9,6 +9,7 @@ from .reading import (
     info,
     read,
     read_recording,
+    read_recordings,
     resample,
     sampled_hash,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "info",
     "read",
     "read_recording",
+    "read_recordings",
     "resample",
     "sampled_hash",
 ]

@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -116,10 +116,39 @@ def read_recording(
     Raises:
         AudioError, ValueError: as in `read`.
     """
+    found = read_recordings(path, [sample_rate], start=start, end=end, max_seconds=max_seconds)[sample_rate]
+    if isinstance(found, AudioError):
+        raise found
+    return found
+
+
+def read_recordings(
+    path: str | os.PathLike[str],
+    sample_rates: Iterable[int],
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    max_seconds: float = MAX_SECONDS,
+) -> dict[int, Recording | AudioError]:
+    """Read one file, or a segment of one, at several rates, decoding it once.
+
+    Args:
+        sample_rates: in Hz.
+        path, start, end, max_seconds: as in `read`.
+
+    Returns:
+        for each rate the waveform that `read_recording` gives, to the last digit, or the reason why there is none at
+        this rate. The remarks are made at the first rate that has one.
+
+    Raises:
+        AudioError, ValueError: as in `read`, where it concerns every rate.
+    """
     import soxr
 
-    if sample_rate <= 0:
-        raise ValueError(f"sample_rate must be positive, got {sample_rate}.")
+    rates = list(dict.fromkeys(sample_rates))
+    for sample_rate in rates:
+        if sample_rate <= 0:
+            raise ValueError(f"sample_rate must be positive, got {sample_rate}.")
     if not max_seconds > 0:
         raise ValueError(f"max_seconds must be positive, got {max_seconds}.")
     with _opened(path) as sound:
@@ -132,8 +161,8 @@ def read_recording(
                 f"{path}: too long: {count / rate:.1f} s, at most {max_seconds:g} s are read. Cut it into "
                 "utterances, or give start and end in a table."
             )
-        resampler = None if rate == sample_rate else soxr.ResampleStream(rate, sample_rate, 1, "float32", "HQ")
-        pieces: list[np.ndarray] = []
+        resamplers = {to: soxr.ResampleStream(rate, to, 1, "float32", "HQ") for to in rates if to != rate}
+        pieces: dict[int, list[np.ndarray]] = {to: [] for to in rates}
         low, high, seen = math.inf, -math.inf, 0
         meter = Meter()
         digest = hashlib.sha256(f"{rate}:".encode())
@@ -145,19 +174,27 @@ def read_recording(
             low, high, seen = min(low, float(mono.min())), max(high, float(mono.max())), seen + len(mono)
             meter.add(block, mono)
             digest.update(np.ascontiguousarray(mono, dtype="<f4") + np.float32(0))  # -0 is 0
-            pieces.append(mono if resampler is None else resampler.resample_chunk(mono))
-        if resampler is not None:
-            pieces.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+            for to in rates:
+                pieces[to].append(mono if to == rate else resamplers[to].resample_chunk(mono))
+        for to, resampler in resamplers.items():
+            pieces[to].append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
     if low == high:
         mixed = f" after averaging its {sound.channels} channels" if sound.channels > 1 else ""
         raise AudioError(f"{path}: silent: all {seen} samples are {low:g}{mixed}. Leave it out.")
-    waveform = np.concatenate(pieces).astype(np.float32, copy=False)
-    if len(waveform) == 0:
-        raise AudioError(f"{path}: too short: {seen} samples at {rate} Hz are none at {sample_rate} Hz.")
-    if not np.isfinite(waveform).all():
-        raise AudioError(f"{path}: its samples are too large to resample (up to {max(-low, high):.3g}).")
     notes = tuple(Remark("file", note) for note in sound.notes)
-    return Recording(waveform, sample_rate, notes + meter.remarks(waveform, sample_rate), digest.hexdigest())
+    sound_id = digest.hexdigest()
+    found: dict[int, Recording | AudioError] = {}
+    remarks: tuple[Remark, ...] | None = None
+    for to in rates:
+        waveform = np.concatenate(pieces[to]).astype(np.float32, copy=False)
+        if len(waveform) == 0:
+            found[to] = AudioError(f"{path}: too short: {seen} samples at {rate} Hz are none at {to} Hz.")
+        elif not np.isfinite(waveform).all():
+            found[to] = AudioError(f"{path}: its samples are too large to resample (up to {max(-low, high):.3g}).")
+        else:
+            remarks = notes + meter.remarks(waveform, to) if remarks is None else remarks
+            found[to] = Recording(waveform, to, remarks, sound_id)
+    return found
 
 
 def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:

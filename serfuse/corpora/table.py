@@ -110,6 +110,7 @@ class _Rows:
         self._values: Counter[str] = Counter()
         self._labels: Counter[tuple[str, str]] = Counter()
         self._finder = PathFinder()
+        self._kept: dict[str, str] = {}  # values that many rows share, each once in memory
 
     def add(self, number: int, row: Row) -> None:
         """Take one row.
@@ -134,6 +135,7 @@ class _Rows:
         self._base = self._base or _base(self._path, file, self._finder)
         found = self._finder.find(self._base, file)
         speaker, text, fold = (_text(row, columns[field], where) or None for field in ("speaker", "text", "fold"))
+        speaker, fold = (value and self._kept.setdefault(value, value) for value in (speaker, fold))
         clip = Clip(
             _text(row, columns["id"], where),
             found.path,
@@ -160,7 +162,8 @@ class _Rows:
             raise CorpusError(
                 f"{self._path}: has no rows to use ({self._skipped} were skipped as asked). Expected one per clip."
             )
-        missing = [clip for clip in clips if not os.path.exists(clip.path)]
+        there = {name: os.path.exists(name) for name in {os.fspath(clip.path) for clip in clips}}
+        missing = [clip for clip in clips if not there[os.fspath(clip.path)]]
         if len(missing) == len(clips):
             raise CorpusError(
                 f"{self._path}: none of its {len(clips)} files exists (the first is {missing[0].path}). Write paths "

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from ..errors import CorpusError
 
+_KEPT = 1 << 12
+
 
 @dataclass(frozen=True)
 class Found:
@@ -33,6 +35,7 @@ class PathFinder:
 
     def __init__(self) -> None:
         self._listings: dict[str, dict[str, list[str]]] = {}
+        self._found: dict[tuple[Path, str], Found] = {}
         self.spellings: Counter[str] = Counter()
         """How many paths were found under another spelling, by what is unusual about it."""
 
@@ -42,7 +45,12 @@ class PathFinder:
         Raises:
             CorpusError: it begins with `~/`, and there is no home folder.
         """
-        found = self._find(place, written)
+        # Rows that are pieces of one file share its path, and mostly stand together.
+        found = self._found.get((place, written))
+        if found is None:
+            if len(self._found) >= _KEPT:
+                self._found.clear()
+            found = self._found[place, written] = self._find(place, written)
         if found.spelling:
             self.spellings[found.spelling] += 1
         return found

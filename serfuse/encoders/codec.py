@@ -47,9 +47,7 @@ class TorchCodec(Encoder):
         return self.frames_batch([waveform])[0]
 
     def frames_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        import torch
-
-        from .torch_inference import inference
+        from .torch_inference import inference, on_device
 
         if self._quantiser is not None and len(waveforms) > 1:
             # A rounding that differs between a batch and its clips alone can choose another vector.
@@ -58,7 +56,7 @@ class TorchCodec(Encoder):
         batch = check_batch(self.preset, waveforms)
         batch = np.pad(batch, ((0, 0), (0, -batch.shape[1] % self.multiple)))
         with inference():
-            output = self._model(torch.from_numpy(batch)[:, None].to(self.device))
+            output = self._model(on_device(batch[:, None], self.device))
             if self._quantiser is not None:
                 output = self._quantiser(output)
             frames = output.transpose(1, 2).contiguous().cpu().numpy()

@@ -89,9 +89,7 @@ class SpeechSSL(Encoder):
         return self.frames_batch([waveform])[0]
 
     def frames_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        import torch
-
-        from .torch_inference import inference
+        from .torch_inference import inference, on_device
 
         batch = check_batch(self.preset, waveforms)
         self._check_memory(*batch.shape)
@@ -101,7 +99,7 @@ class SpeechSSL(Encoder):
             batch = (batch - mean) / np.sqrt(batch.var(axis=1, keepdims=True) + 1e-7)
         with inference():
             self._captured.clear()
-            output = self._model(torch.from_numpy(batch).to(self.device, self._dtype))
+            output = self._model(on_device(batch, self.device, self._dtype))
             hidden = self._captured.pop() if self._captured else output.last_hidden_state
             frames = hidden.float().cpu().numpy()
         return list(frames)

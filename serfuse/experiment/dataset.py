@@ -13,6 +13,7 @@ from .. import models
 from ..errors import ConfigError, StoreError
 from ..store import EmbeddingKey, EmbeddingStore
 from .config import Config
+from .rows import joined, take
 
 _SELECTORS = ("pooling", "layer", "pad", "weights", "dtype")
 
@@ -22,13 +23,14 @@ class Part:
     """Clips that are trained on, watched by early stopping, or tested; rows of all fields belong together.
 
     Attributes:
-        arrays: `{"a": (N, D_a), ...}`, one per input of the model, float32.
+        arrays: `{"a": (N, D_a), ...}`, one per input of the model, float32; `Rows` of what is mapped, where that is
+            too large to copy.
         labels: `(N,)` class numbers, int64.
         ids: `(N,)` clip ids.
         groups: `{"speaker": (N,), "text": (N,)}` as far as the split keeps them apart: folds within the part do so too.
     """
 
-    arrays: Mapping[str, np.ndarray]
+    arrays: Mapping[str, Any]
     labels: np.ndarray
     ids: np.ndarray
     groups: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -39,7 +41,7 @@ class Part:
     def take(self, rows: np.ndarray) -> "Part":
         """Some of the clips, by their row numbers."""
         return Part(
-            {name: array[rows] for name, array in self.arrays.items()},
+            {name: take(array, rows) for name, array in self.arrays.items()},
             self.labels[rows],
             self.ids[rows],
             {name: values[rows] for name, values in self.groups.items()},
@@ -48,7 +50,7 @@ class Part:
     def joined(self, other: "Part") -> "Part":
         """These clips, and behind them those of another part."""
         return Part(
-            {name: np.concatenate([array, other.arrays[name]]) for name, array in self.arrays.items()},
+            {name: joined(array, other.arrays[name]) for name, array in self.arrays.items()},
             np.concatenate([self.labels, other.labels]),
             np.concatenate([self.ids, other.ids]),
             {name: np.concatenate([values, other.groups[name]]) for name, values in self.groups.items()},
@@ -136,7 +138,7 @@ class Dataset:
         rows = self.rows(ids)
         emotions = self.clips["emotion"].iloc[rows]
         codes = pd.Categorical(emotions, categories=self.classes).codes.astype("int64")
-        arrays = {name: array[rows] for name, array in self.arrays.items()}
+        arrays = {name: take(array, rows) for name, array in self.arrays.items()}
         groups = {column: self.clips[column].to_numpy(dtype=object)[rows].astype(str) for column in apart}
         return Part(arrays, codes, self.clips["id"].to_numpy()[rows], groups)
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from .dataset import Part
 from .fitting import Fitted
+from .rows import take
 
 SHUFFLES = 5
 Arrays = Mapping[str, np.ndarray]
@@ -55,7 +56,7 @@ def importance_of(
         changed, drops = [], []
         for _ in range(SHUFFLES):
             order = rng.permutation(len(labels))
-            again = predict({**inputs, name: values[order]})
+            again = predict({**inputs, name: take(values, order)})
             changed.append(np.mean(again != predicted))
             drops.append(accuracy - np.mean(again == labels))
         found[name] = {"changed": float(np.mean(changed)), "accuracy_drop": float(np.mean(drops))}

@@ -1,6 +1,7 @@
 """From waveforms to vectors: frames of a frozen encoder, pooled."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,14 +22,33 @@ def embed(encoder: Encoder, waveforms: Sequence[np.ndarray | Exception], pooling
     Raises:
         SerfuseError: the weights or the settings are at fault, not a clip.
     """
-    outcomes: list[np.ndarray | Exception] = list(waveforms)
+    found = embed_each(encoder, waveforms, [pooling])
+    return [outcome if isinstance(outcome, Exception) else outcome[0] for outcome in found]
+
+
+def embed_each(
+    encoder: Encoder, waveforms: Sequence[np.ndarray | Exception], wanted: Sequence[str]
+) -> list[list[np.ndarray] | Exception]:
+    """One forward of each waveform, and a vector of it for each pooling.
+
+    Args:
+        encoder, waveforms: as `embed`.
+        wanted: poolings.
+
+    Returns:
+        for each waveform the vectors, in the order of `wanted`, or the reason why there are none.
+
+    Raises:
+        SerfuseError: the weights or the settings are at fault, not a clip.
+    """
+    outcomes: list[Any] = list(waveforms)
     by_length: dict[int, list[int]] = {}
     for place, waveform in enumerate(waveforms):
         if not isinstance(waveform, Exception):
             by_length.setdefault(len(waveform), []).append(place)
     for places in by_length.values():
         for place, frames in zip(places, _frames(encoder, [waveforms[place] for place in places]), strict=True):
-            outcomes[place] = frames if isinstance(frames, Exception) else _pool(frames, pooling, encoder)
+            outcomes[place] = frames if isinstance(frames, Exception) else _vectors(frames, wanted, encoder)
     return outcomes
 
 
@@ -51,6 +71,16 @@ def _frames(encoder: Encoder, waveforms: list[np.ndarray]) -> list[np.ndarray | 
     if len(waveforms) == 1:
         return [failure]
     return [_frames(encoder, [waveform])[0] for waveform in waveforms]
+
+
+def _vectors(frames: np.ndarray, wanted: Sequence[str], encoder: Encoder) -> list[np.ndarray] | Exception:
+    vectors = []
+    for pooling in wanted:
+        vector = _pool(frames, pooling, encoder)
+        if isinstance(vector, Exception):
+            return vector
+        vectors.append(vector)
+    return vectors
 
 
 def _pool(frames: np.ndarray, pooling: str, encoder: Encoder) -> np.ndarray | Exception:

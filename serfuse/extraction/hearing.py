@@ -9,6 +9,7 @@ from .. import audio
 from ..audio import quality
 from ..audio.quality import Remark
 from ..corpora.base import Clip
+from ..errors import AudioError
 from ..store import AudioFacts, EmbeddingStore
 from ..store.heard import Heard
 
@@ -19,25 +20,49 @@ class Hearing:
     """What decoding told of a corpus' clips, of this call and of those before.
 
     Args:
-        store: that keeps it.
+        store: that keeps it; `None` where that is done elsewhere, from `new`.
         corpus: name of the corpus.
         facts: what each clip's audio is, by clip id.
     """
 
-    def __init__(self, store: EmbeddingStore, corpus: str, facts: Mapping[str, AudioFacts]) -> None:
+    def __init__(self, store: EmbeddingStore | None, corpus: str, facts: Mapping[str, AudioFacts]) -> None:
         self._store, self._corpus, self._facts = store, corpus, facts
         self._new: dict[str, Heard] = {}
 
-    def read(self, clip: Clip, sample_rate: int) -> np.ndarray:
-        """The clip's waveform, float32 `(samples,)`. Threads may call this at once.
+    def read(self, clip: Clip, sample_rates: Sequence[int]) -> dict[int, np.ndarray | AudioError]:
+        """The clip's waveform at each rate, float32 `(samples,)`, from one decoding. Threads may call this at once.
 
         Raises:
             AudioError: see `serfuse.audio.read`.
         """
-        found = audio.read_recording(clip.path, sample_rate, start=clip.start, end=clip.end)
-        remarks = tuple((remark.kind, remark.text) for remark in found.remarks)
-        self._new[str(self._facts[clip.id].audio)] = Heard(found.sound, remarks)
-        return found.waveform
+        found = audio.read_recordings(clip.path, sample_rates, start=clip.start, end=clip.end)
+        for recording in found.values():
+            if isinstance(recording, audio.Recording):
+                remarks = tuple((remark.kind, remark.text) for remark in recording.remarks)
+                self._new[str(self._facts[clip.id].audio)] = Heard(recording.sound, remarks)
+                break
+        return {
+            rate: recording if isinstance(recording, AudioError) else recording.waveform
+            for rate, recording in found.items()
+        }
+
+    @property
+    def new(self) -> dict[str, Heard]:
+        """What was heard now, by the audio's identity."""
+        return dict(self._new)
+
+    def add(self, items: Mapping[str, Heard]) -> None:
+        """Take what was heard elsewhere."""
+        self._new.update(items)
+
+    def store(self) -> None:
+        """Keep what was heard now.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        if self._new:
+            self._store.record_heard(self._corpus, self._new)
 
     def remarks(self, clips: Sequence[Clip]) -> dict[str, list[Remark]]:
         """Remarks by clip id, of the clips that have some; what was heard now is stored first.
@@ -45,8 +70,7 @@ class Hearing:
         Raises:
             StoreError: the store cannot be read or written.
         """
-        if self._new:
-            self._store.record_heard(self._corpus, self._new)
+        self.store()
         known = {**self._store.heard(self._corpus), **self._new}
         found = {}
         for clip in clips:

@@ -1,59 +1,71 @@
-"""Clips read by threads while an encoder works on the ones before."""
+"""Batches read by threads while encoders work on the ones before."""
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-
-import numpy as np
+from typing import Generic, TypeVar
 
 from ..corpora.base import Clip
 
 _READERS = 4
+_MOST = 256  # batches that wait at once, however short: there are corpora of clips of which nothing can be read
+
+Read = TypeVar("Read")
+Batch = TypeVar("Batch")
 
 
-class ReadAhead:
-    """Groups of clips with their waveforms, read by threads while the encoder works.
+class ReadAhead(Generic[Batch, Read]):
+    """Batches with what their clips are read to, by threads, while encoders work.
 
     Args:
-        read: from a clip to its waveform; an exception is the outcome of that clip.
-        groups: the clips, in the order they are wanted.
-        cost: seconds of audio of a clip.
-        budget: seconds of audio that may wait in memory.
+        read: of a clip of a batch; an exception is the outcome of that clip.
+        batches: in the order they are wanted; asked for the next one only when there is room for it.
+        clips: of a batch.
+        cost: seconds of audio of a batch.
+        budget: seconds of audio that may wait in memory, asked again for each batch.
     """
 
     def __init__(
         self,
-        read: Callable[[Clip], np.ndarray],
-        groups: Sequence[list[Clip]],
-        cost: Callable[[Clip], float],
-        budget: float,
+        read: Callable[[Batch, Clip], Read],
+        batches: Iterable[Batch],
+        clips: Callable[[Batch], list[Clip]],
+        cost: Callable[[Batch], float],
+        budget: Callable[[], float],
     ) -> None:
-        self._read, self._groups, self._cost, self._budget = read, groups, cost, budget
+        self._read, self._batches, self._clips, self._cost, self._budget = read, batches, clips, cost, budget
         self._pool = ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1), thread_name_prefix="serfuse-read")
 
-    def __enter__(self) -> Iterator[tuple[list[Clip], list[np.ndarray | Exception]]]:
-        return self._batches()
+    def __enter__(self) -> Iterator[tuple[Batch, list[Read | Exception]]]:
+        return self._ahead()
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _batches(self) -> Iterator[tuple[list[Clip], list[np.ndarray | Exception]]]:
-        waiting: deque[tuple[list[Clip], list[Future[np.ndarray]], float]] = deque()
+    def _ahead(self) -> Iterator[tuple[Batch, list[Read | Exception]]]:
+        waiting: deque[tuple[Batch, list[Future[Read]], float]] = deque()
         ahead = 0.0
-        for group in [*self._groups, None]:
-            # Always one group beyond the one being worked on, and more as long as they are small.
-            while waiting and (group is None or (ahead >= self._budget and len(waiting) > 1)):
-                clips, futures, seconds = waiting.popleft()
-                ahead -= seconds
-                yield clips, [_outcome(future) for future in futures]
-            if group is not None:
-                seconds = sum(self._cost(clip) for clip in group)
-                waiting.append((group, [self._pool.submit(self._read, clip) for clip in group], seconds))
+        coming = iter(self._batches)
+        more = True
+        while more or waiting:
+            # Always one batch beyond the one being worked on, and more as long as they are small.
+            while more and (len(waiting) < 2 or (ahead < self._budget() and len(waiting) < _MOST)):
+                batch = next(coming, None)
+                if batch is None:
+                    more = False
+                    break
+                seconds = self._cost(batch)
+                futures = [self._pool.submit(self._read, batch, clip) for clip in self._clips(batch)]
+                waiting.append((batch, futures, seconds))
                 ahead += seconds
+            if waiting:
+                batch, futures, seconds = waiting.popleft()
+                ahead -= seconds
+                yield batch, [_outcome(future) for future in futures]
 
 
-def _outcome(future: "Future[np.ndarray]") -> np.ndarray | Exception:
+def _outcome(future: "Future[Read]") -> Read | Exception:
     try:
         return future.result()
     except Exception as error:

@@ -4,7 +4,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ from typing import Any
 from .. import audio
 from ..audio.padding import PadPolicy
 from ..corpora.base import Clip, Corpus
-from ..errors import AudioError, CorpusError
+from ..errors import AudioError, CorpusError, StoreError
 from ..progress import Observer
-from ..store import AudioFacts, EmbeddingStore, FileStamp
+from ..store import AudioFacts, EmbeddingStore, FileStamp, clip_table, together
 
 _READERS = 4
+_KEPT_SECONDS = 10.0
 _USUAL, _FAR = 0.99, 2.5  # share of clips that are usual, and how many times as long "far longer" is
 _BEYOND_SECONDS = 0.001  # by which a segment's end, rounded, may lie behind the end of its file
 # A file that changed this recently could change again without its time changing (FAT keeps two seconds).
@@ -26,27 +27,61 @@ _UNSETTLED_SECONDS = 2.5
 def survey(corpus: Corpus, store: EmbeddingStore, observer: Observer | None = None) -> dict[str, AudioFacts]:
     """Find out what each clip's audio is, without decoding it.
 
-    A file whose size and times are as the store remembers them is not read again.
+    A file whose size and times are as the store remembers them is not read again, also where an earlier survey was
+    interrupted.
 
     Returns:
         the facts by clip id. A file that cannot be used is no error here; its `problem` says why.
 
     Raises:
-        StoreError: the store's table of this corpus is damaged.
+        StoreError: the store's table of this corpus is damaged, or the store cannot be written.
     """
     known = store.known_files(corpus.name)
-    files = {str(Path(clip.path).absolute()): None for clip in corpus.clips}
+    paths = [clip_table.absolute(clip.path) for clip in corpus.clips]
+    files = dict.fromkeys(paths)
     looked: dict[str, AudioFacts] = {}
     observer = observer or Observer()
-    with (
-        observer.working(f"{corpus.name}: looking at the files", len(files), "file"),
-        ThreadPoolExecutor(_READERS) as pool,
-    ):
-        found = pool.map(lambda path: _look(path, known.get(path)), files)
+    fresh = _Fresh(store, corpus.name)
+    found = together.each(lambda path: _look(path, known.get(path)), files, threads=_READERS)
+    with observer.working(f"{corpus.name}: looking at the files", len(files), "file"), closing(found), fresh:
         for path, facts in zip(files, found, strict=True):
             looked[path] = facts
+            if path not in known or known[path][0] != facts.stamp:
+                fresh.add(path, facts)
             observer.advance(len(looked))
-    return {clip.id: _of_clip(clip, looked[str(Path(clip.path).absolute())]) for clip in corpus.clips}
+    return {clip.id: _of_clip(clip, looked[path]) for clip, path in zip(corpus.clips, paths, strict=True)}
+
+
+class _Fresh:
+    """Hashes that the store does not know yet: kept there every few seconds, and when the survey ends early.
+
+    A survey that ends before the first of those seconds keeps nothing: the table of clips is about to hold it all.
+    """
+
+    def __init__(self, store: EmbeddingStore, corpus: str) -> None:
+        self._store, self._corpus = store, corpus
+        self._files: dict[str, tuple[FileStamp, str, float]] = {}
+        self._since = time.monotonic()
+
+    def add(self, path: str, facts: AudioFacts) -> None:
+        """Take what was found out of a file."""
+        if facts.stamp is None or facts.audio is None or not facts.settled or math.isnan(facts.file_seconds):
+            return
+        self._files[path] = facts.stamp, facts.audio, facts.file_seconds
+        if time.monotonic() - self._since > _KEPT_SECONDS:
+            self._keep()
+
+    def _keep(self) -> None:
+        self._store.record_files(self._corpus, self._files)
+        self._files, self._since = {}, time.monotonic()
+
+    def __enter__(self) -> "_Fresh":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None and self._files:
+            with suppress(StoreError):  # what ended it is to be told, not this
+                self._keep()
 
 
 def summarize(corpus: Corpus, facts: Mapping[str, AudioFacts], *, of: int | None = None) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from ..errors import ConfigError
 
 KERNEL = 3
 FILTERS = (64, 128)
+# Larger than this in float64, statistics are taken block by block.
+_CONVERTED_BYTES, _BLOCK_BYTES = 1 << 30, 1 << 24
 
 
 def branch_steps(size: int, pooled: bool) -> int:
@@ -56,12 +58,35 @@ def standardizer(training: np.ndarray, name: str, enabled: bool) -> list[Any]:
         return []
     import keras
 
-    values = training.astype("float64")
-    mean, std = values.mean(axis=0), values.std(axis=0)
+    mean, std = statistics(training)
     std = np.where(std < 1e-6 * (1.0 + np.abs(mean)), 1.0, std)
     layer = keras.layers.Normalization(axis=-1, name=f"standardize_{name}")
     layer.adapt(np.stack([mean - std, mean + std]).astype("float32"))  # two rows with exactly these statistics
     return [layer]
+
+
+def statistics(training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column, float64, `(D,)` each, in bounded memory.
+
+    Of what is too large to be converted at once, those of blocks are brought together: Chan, Golub and LeVeque,
+    "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
+
+    Args:
+        training: `(N, D)`, an array or what gives arrays of its rows.
+    """
+    count, size = training.shape
+    if isinstance(training, np.ndarray) and 8 * count * size <= _CONVERTED_BYTES:
+        values = training.astype("float64")
+        return values.mean(axis=0), values.std(axis=0)
+    step = max(1, _BLOCK_BYTES // (8 * size))
+    mean, squares = np.zeros(size), np.zeros(size)
+    for start in range(0, count, step):
+        values = np.asarray(training[start : start + step]).astype("float64")
+        of, whole = len(values), start + len(values)
+        away = values.mean(axis=0) - mean
+        squares += ((values - values.mean(axis=0)) ** 2).sum(axis=0) + away**2 * (start * of / whole)
+        mean += away * (of / whole)
+    return mean, np.sqrt(squares / count)
 
 
 def conv_layers(name: str, pooled: bool) -> list[Any]:

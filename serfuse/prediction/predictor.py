@@ -15,8 +15,9 @@ from ..audio import padding, spool
 from ..audio.padding import PadPolicy
 from ..encoders.base import Encoder, LoadRequest
 from ..errors import AudioError, ModelFileError
+from ..extraction.batching import CPU_BATCH_SECONDS, GPU_BATCH_SECONDS
 from ..extraction.embed import embed, reason
-from ..extraction.extract import CPU_BATCH_SECONDS, GPU_BATCH_SECONDS, make_key
+from ..extraction.job import make_key
 from ..progress import Observer
 from ..store.key import EmbeddingKey
 from . import bundle

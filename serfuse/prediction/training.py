@@ -14,14 +14,14 @@ from ..progress import Observer
 from ..runs import run_folder
 from ..runs.run import Run
 from ..splits import folds
-from ..store import EmbeddingStore
+from ..store import EmbeddingStore, StorePath
 from . import keras_file, plain_model
 from .bundle import FORMAT, PLAIN_FORMAT, Bundle, Card, Evaluation, Input, TrainedOn, save
 
 
 def train(
     run: Run | Path | str,
-    store: EmbeddingStore | Path | str,
+    store: EmbeddingStore | StorePath | str,
     out: Path | str | None = None,
     *,
     overwrite: bool = False,

@@ -11,7 +11,7 @@ from ..errors import ConfigError, RunError
 from ..experiment.config import configure
 from ..experiment.dataset import load_dataset, only_corpus
 from ..progress import Observer
-from ..store import EmbeddingStore
+from ..store import EmbeddingStore, StorePath
 from .candidates import FUSIONS, candidates, of_store
 from .study import Study
 from .verdict import Recommendation, conclude
@@ -23,7 +23,7 @@ FILE = "recommendation.json"
 
 
 def recommend(
-    store: EmbeddingStore | Path | str,
+    store: EmbeddingStore | StorePath | str,
     corpus: str | None = None,
     *,
     inputs: Sequence[str] = (),

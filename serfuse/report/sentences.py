@@ -10,6 +10,7 @@ _MEANING = {
     "text": "known speakers saying new sentences",
     "speaker": "new speakers",
     "loso": "new speakers",
+    "loso-all": "new speakers",
     "speaker-text": "new speakers saying new sentences",
     "cremad-tfds": "new speakers",
 }

@@ -7,7 +7,7 @@ from ..atomic_io import make_folder, write_text
 from ..errors import RunError
 from ..progress import Observer
 from ..runs.run import Run
-from ..store import EmbeddingStore
+from ..store import EmbeddingStore, StorePath
 from . import page, runs, tables
 
 SUFFIXES = (".html", *tables.FORMATS)
@@ -19,7 +19,7 @@ def write_report(
     out: Path | str = "report.html",
     *,
     title: str | None = None,
-    store: EmbeddingStore | Path | str | None = None,
+    store: EmbeddingStore | StorePath | str | None = None,
     observer: Observer | None = None,
 ) -> Path:
     """Write finished runs as one self-contained page (.html), or as a table (.md, .csv, .tex).

@@ -16,7 +16,7 @@ from ..experiment.cross_validation import FoldResult, Result
 from ..experiment.dataset import Dataset, load_dataset
 from ..progress import Observer
 from ..splits.folds import Fold
-from ..store import EmbeddingStore
+from ..store import EmbeddingStore, StorePath
 from . import fold_files, reading, run_folder
 from .run import Run
 
@@ -38,7 +38,7 @@ def fingerprint(config: Config, dataset: Dataset, threads: Iterable[int] = ()) -
 
 def cross_validate(
     config: Config,
-    store: EmbeddingStore | Path | str,
+    store: EmbeddingStore | StorePath | str,
     out: Path | str | None = None,
     *,
     overwrite: bool = False,

@@ -13,6 +13,7 @@ SPLITS: Registry[SplitMethod] = Registry(
         ("random", "serfuse.splits.random:RANDOM"),
         ("speaker", "serfuse.splits.speaker:SPEAKER"),
         ("loso", "serfuse.splits.loso:LOSO"),
+        ("loso-all", "serfuse.splits.loso:LOSO_ALL"),
         ("text", "serfuse.splits.text:TEXT"),
         ("speaker-text", "serfuse.splits.speaker_text:SPEAKER_TEXT"),
         ("given", "serfuse.splits.given:GIVEN"),

@@ -32,11 +32,19 @@ class ClipTable:
 
 @dataclass(frozen=True)
 class Parts:
-    """Positions into a `ClipTable`. `validation` is `None` where it is still to be drawn from `train`."""
+    """Positions into a `ClipTable`. `validation` is `None` where it is still to be drawn from `train`.
+
+    Attributes:
+        train: what is trained on.
+        test: what is tested.
+        validation: for early stopping.
+        note: a sentence, where the split is another than its name says; the audit tells it.
+    """
 
     train: np.ndarray
     test: np.ndarray
     validation: np.ndarray | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,6 @@ class SplitMethod:
     reads_folder: bool = False
 
 
-def one_part_each(part: np.ndarray, folds: int) -> list[Parts]:
+def one_part_each(part: np.ndarray, folds: int, note: str = "") -> list[Parts]:
     """Make folds 0 .. folds - 1, each tested once, from the number of the fold that tests each clip."""
-    return [Parts(np.flatnonzero(part != k), np.flatnonzero(part == k)) for k in range(folds)]
+    return [Parts(np.flatnonzero(part != k), np.flatnonzero(part == k), note=note) for k in range(folds)]

@@ -35,6 +35,7 @@ class Fold:
         test: clip ids, sorted; never looked at before the model is final.
         apart: which of "speaker" and "text" the split has on one side only; what is chosen within the training part
             is chosen with folds that keep them apart as well.
+        note: a sentence, where the split is another than its name says.
     """
 
     repeat: int
@@ -43,6 +44,7 @@ class Fold:
     validation: np.ndarray
     test: np.ndarray
     apart: tuple[str, ...] = ()
+    note: str = ""
 
 
 def split(
@@ -64,7 +66,8 @@ def split(
     Args:
         clips: columns `id` (unique) and `emotion`; `speaker`, `text` and `fold` where the method needs them.
         method: a name of `serfuse.splits`.
-        folds: number of folds. `loso`, `given` and `cremad-tfds` have a number of their own and ignore it;
+        folds: number of folds. `loso` of up to 100 speakers, `loso-all`, `given` and `cremad-tfds` have a number of
+            their own and ignore it;
             `speaker-text` makes `folds * folds`, one for each block of speakers with each block of texts.
         seed: repeat r of seed s is repeat 0 of seed s + r.
         repeats: how often the whole split is drawn anew.
@@ -91,7 +94,8 @@ def split(
             if validation is None:
                 rng = np.random.default_rng([seed + repeat, index, 1])
                 train, validation = inner.draw(table, train, apart, validation_fraction, rng)
-            result.append(Fold(repeat, index, table.ids[train], table.ids[validation], table.ids[parts.test], apart))
+            ids = (table.ids[places] for places in (train, validation, parts.test))
+            result.append(Fold(repeat, index, *ids, apart, parts.note))
     return result
 
 
@@ -176,7 +180,8 @@ def _table(clips: "pd.DataFrame", speaker_kind: str) -> ClipTable:
         else:
             columns[column] = np.full(len(ids), None, dtype=object)
     paths = clips["path"].astype(str).to_numpy(dtype=str)[order] if "path" in clips.columns else ids
-    stems = np.array([Path(p).stem for p in paths], dtype=str)
+    stem = {path: Path(path).stem for path in set(paths.tolist())}
+    stems = np.array([stem[path] for path in paths.tolist()], dtype=str)
     labels = clips["emotion"].astype(str).to_numpy(dtype=str)[order]
     return ClipTable(ids, labels, columns, stems, speaker_kind)
 
@@ -204,14 +209,14 @@ def _check_emotions(table: ClipTable) -> None:
 
 def _check_classes(table: ClipTable, train: np.ndarray, test: np.ndarray, index: int, method: str) -> None:
     """Refuse a fold that would train on one class only, or test one of which training holds no clip."""
-    trained = sorted(set(table.labels[train]))
+    trained = sorted(set(table.labels[train].tolist()))
     if len(trained) < 2:
         held = f"only {trained[0]}" if trained else "no clip at all"
         raise SplitError(
             f"Under the split {method!r}, the training part of fold {index} holds {held}: there is nothing to tell "
             "apart. Use another split."
         )
-    unseen = sorted(set(table.labels[test]) - set(table.labels[train]))
+    unseen = sorted(set(table.labels[test].tolist()) - set(trained))
     if unseen:
         raise SplitError(
             f"Under the split {method!r}, fold {index} tests {', '.join(unseen)} but its training part has no clip "

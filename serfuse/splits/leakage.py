@@ -142,7 +142,8 @@ def audit(
     """
     counted = _Counted(clips)
     audits = [counted.add(fold) for fold in folds]
-    return counted.whole(audits, speaker_kind, folds, fitted or {}, notes)
+    said = dict.fromkeys(fold.note for fold in folds if fold.note)
+    return counted.whole(audits, speaker_kind, folds, fitted or {}, (*said, *notes))
 
 
 class _Counted:
@@ -278,13 +279,14 @@ def _emotion_only(text: np.ndarray | None, emotion: np.ndarray | None) -> np.nda
 
 
 def _places(part: np.ndarray, place: Mapping[str, int], fold: Fold) -> np.ndarray:
-    missing = [str(clip) for clip in part if str(clip) not in place]
-    if missing:
+    found = np.array([place.get(str(clip), -1) for clip in part.tolist()], dtype=int)
+    if (found < 0).any():
+        missing = part[found < 0].tolist()
         raise SplitError(
             f"Fold {fold.index} (repeat {fold.repeat}) holds {len(missing)} clips that the table does not, the first "
             f"is {missing[0]!r}. Audit folds with the clips they were made from."
         )
-    return np.array([place[str(clip)] for clip in part], dtype=int)
+    return found
 
 
 def _pick(counts: tuple[int, int, int] | None, which: int) -> int | None:

@@ -1,6 +1,7 @@
 """The embedding store: what was extracted once is never computed again, and never mixed up."""
 
 from .damage import DamageError
+from .files import StorePath
 from .key import EXTRACTION_VERSION, EmbeddingKey
 from .records import AudioFacts, FileStamp, Skipped
 from .store import Chosen, EmbeddingStore, default_root
@@ -14,5 +15,6 @@ __all__ = [
     "EmbeddingStore",
     "FileStamp",
     "Skipped",
+    "StorePath",
     "default_root",
 ]

@@ -31,7 +31,7 @@ def sums(data: memoryview) -> np.ndarray:
     found = np.empty(count(len(data)), np.uint64)
     if whole:
         words = np.frombuffer(data, "<u8", count=whole * _WORDS).reshape(whole, _WORDS)
-        np.matmul(words, _FACTORS, out=found[:whole])
+        np.einsum("ij,j->i", words, _FACTORS, out=found[:whole])  # twice as fast as matmul, which is for floats
     if whole < len(found):
         rest = np.zeros(BYTES, np.uint8)
         rest[: len(data) - whole * BYTES] = np.frombuffer(data, np.uint8, offset=whole * BYTES)

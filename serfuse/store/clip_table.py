@@ -2,19 +2,21 @@
 
 import io
 import math
+import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..atomic_io import write_atomic
 from ..corpora.base import Clip
 from ..corpora.remarks import escaped
 from ..errors import StoreError
 from . import parquet, seal
 from .damage import DamageError, first_line, repair_command, unknown_format
+from .files import StorePath, distrust, local, write_atomic
 from .records import AudioFacts, FileStamp
 
 _COLUMNS = ("id", "path", "emotion", "speaker", "text", "fold", "seconds", "audio", "start", "end")
@@ -22,8 +24,15 @@ FORMAT = 2
 _FORMAT, _INFO = "serfuse.format", "serfuse.corpus"
 # What a table may take once it is decoded, where columns of few different texts are small in the file.
 _FLOOR_BYTES, _MOST_RATIO = 1 << 28, 64
+_STEP_ROWS = 1 << 14
 STAMP_COLUMNS = ("_size", "_mtime_ns", "_ctime_ns", "_file_seconds")
 """Columns that only serve to know a file again without reading it."""
+
+
+def absolute(path: Path | str) -> str:
+    """A clip's path as the table and the survey write it: from the root on, and otherwise as it is."""
+    text = str(path if isinstance(path, Path) else Path(path))
+    return text if os.path.isabs(text) else str(Path(text).absolute())
 
 
 def make(rows: Sequence[tuple[Clip, AudioFacts]]) -> pa.Table:
@@ -32,7 +41,7 @@ def make(rows: Sequence[tuple[Clip, AudioFacts]]) -> pa.Table:
     text, number, count = pa.string(), pa.float64(), pa.int64()
     columns: dict[str, pa.Array] = {
         "id": pa.array([clip.id for clip, _ in rows], text),
-        "path": pa.array([escaped(str(Path(clip.path).absolute())) for clip, _ in rows], text),
+        "path": pa.array([escaped(absolute(clip.path)) for clip, _ in rows], text),
         "emotion": pa.array([clip.emotion for clip, _ in rows], text),
         "speaker": pa.array([clip.speaker for clip, _ in rows], text),
         "text": pa.array([clip.text for clip, _ in rows], text),
@@ -57,7 +66,7 @@ def _none_for_nan(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def write(path: Path, table: pa.Table, info: str) -> None:
+def write(path: StorePath, table: pa.Table, info: str) -> None:
     """Whole or not at all, and sealed.
 
     Args:
@@ -69,13 +78,16 @@ def write(path: Path, table: pa.Table, info: str) -> None:
         WriteError: the file cannot be written.
     """
     buffer = io.BytesIO()
-    with pq.ParquetWriter(buffer, table.schema, compression="zstd", write_page_checksum=True) as writer:
+    # Columns of which nearly every value is another one take four times as long to read where they are coded.
+    coded = [name for name in table.column_names if 2 * pc.count_distinct(table[name]).as_py() <= table.num_rows]
+    options = {"compression": "zstd", "write_page_checksum": True, "use_dictionary": coded}
+    with pq.ParquetWriter(buffer, table.schema, **options) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({_FORMAT: str(FORMAT), _INFO: info, seal.NAME: seal.BLANK})
     write_atomic(path, lambda file: file.write(seal.sealed(buffer.getvalue())))
 
 
-def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read(path: StorePath, columns: Sequence[str] | None = None) -> pa.Table:
     """The table in a file, or some of its columns.
 
     Raises:
@@ -85,7 +97,7 @@ def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     return _read(path, columns)[0]
 
 
-def info(path: Path) -> str:
+def info(path: StorePath) -> str:
     """The text of `corpus.json` when the table was written; "" in the first format.
 
     Raises:
@@ -94,26 +106,28 @@ def info(path: Path) -> str:
     return _read(path)[1]
 
 
-def _read(path: Path, columns: Sequence[str] | None = None) -> tuple[pa.Table, str]:
+def _read(path: StorePath, columns: Sequence[str] | None = None) -> tuple[pa.Table, str]:
     command = repair_command(path.parent.parent)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ValueError("it is no regular file")
-        data = path.read_bytes()
+        held = local(path)
+        data = held.read_bytes()
         broken = seal.broken(data)
         if broken:
             raise ValueError("it is not as it was written")
-        with parquet.opened(path) as reader:
+        with parquet.opened(held) as reader:
             notes = reader.metadata.metadata or {}
         form = notes.get(_FORMAT.encode(), b"1").decode()
         if broken is None and (form == str(FORMAT) or _INFO.encode() in notes):
             raise ValueError("it is not as it was written")
         if form not in ("1", str(FORMAT)):
             raise unknown_format(path, form)
-        table = parquet.table(path, columns, _FLOOR_BYTES + _MOST_RATIO * len(data), sealed=broken is False)
+        table = parquet.table(held, columns, _FLOOR_BYTES + _MOST_RATIO * len(data), sealed=broken is False)
     except StoreError:
         raise
     except Exception as error:  # Arrow raises what it likes about bytes that it does not expect
+        distrust(path)
         raise DamageError(
             path,
             f"The table {path} cannot be read ({first_line(error)}). Delete it, or set it aside with `{command}`, "
@@ -131,9 +145,9 @@ def _read(path: Path, columns: Sequence[str] | None = None) -> tuple[pa.Table, s
 
 def files(table: pa.Table) -> dict[str, tuple[FileStamp, str, float]]:
     """Files whose stamp can be trusted: `{path: (stamp, content hash, seconds)}`."""
-    found = {}
-    columns = table.select(["path", "audio", *STAMP_COLUMNS]).to_pydict()
-    for path, audio, *stamp, seconds in zip(*columns.values(), strict=True):
-        if audio is not None and None not in stamp and seconds is not None:
-            found[path] = (FileStamp(*stamp), audio.partition("@")[0], seconds)
+    found: dict[str, tuple[FileStamp, str, float]] = {}
+    for batch in table.select(["path", "audio", *STAMP_COLUMNS]).to_batches(max_chunksize=_STEP_ROWS):
+        for path, audio, *stamp, seconds in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            if path not in found and audio is not None and None not in stamp and seconds is not None:
+                found[path] = (FileStamp(*stamp), audio.partition("@")[0], seconds)
     return found

@@ -1,10 +1,12 @@
 """Files of the store that cannot be trusted, and what to do about them."""
 
 import shlex
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import StoreError
+
+if TYPE_CHECKING:
+    from .files import StorePath
 
 
 class DamageError(StoreError):
@@ -15,7 +17,7 @@ class DamageError(StoreError):
         reason: what is wrong with it, without advice.
     """
 
-    def __init__(self, path: Path, message: str, reason: str = "") -> None:
+    def __init__(self, path: "StorePath", message: str, reason: str = "") -> None:
         super().__init__(message)
         self.path, self.reason = path, reason or message
 
@@ -23,7 +25,7 @@ class DamageError(StoreError):
         return type(self), (self.path, str(self), self.reason)
 
 
-def repair_command(root: Path) -> str:
+def repair_command(root: "StorePath") -> str:
     """The command that mends a store."""
     return shlex.join(["serfuse", "store", "repair", "--store", str(root)])
 
@@ -33,7 +35,7 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def unknown_format(path: Path, found: object) -> StoreError:
+def unknown_format(path: "StorePath", found: object) -> StoreError:
     """The error of a file whose format this version does not know."""
     return StoreError(
         f"{path} has the format {found!r}, which this version of serfuse does not know: a later one wrote it. Use that "

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from . import json_file
 from .damage import DamageError
+from .files import StorePath
 
 NAME = "heard.json"
 
@@ -23,7 +23,7 @@ class Heard:
     remarks: tuple[tuple[str, str], ...] = ()
 
 
-def read(path: Path) -> dict[str, Heard]:
+def read(path: StorePath) -> dict[str, Heard]:
     """What was heard, by the audio's identity (`AudioFacts.audio`). Empty where there is no such file.
 
     Raises:
@@ -41,7 +41,7 @@ def read(path: Path) -> dict[str, Heard]:
         raise DamageError(path, f"The file {path} is damaged. Delete it and run `serfuse extract` again.") from None
 
 
-def write(path: Path, content: Mapping[str, Heard]) -> None:
+def write(path: StorePath, content: Mapping[str, Heard]) -> None:
     """Whole or not at all."""
     clips = {audio: [item.sound, [list(remark) for remark in item.remarks]] for audio, item in sorted(content.items())}
     json_file.write(path, {"clips": clips}, indent=0)

@@ -4,19 +4,18 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from ..atomic_io import write_text
 from . import seal
 from .damage import DamageError, first_line, unknown_format
+from .files import StorePath, distrust, local, write_text
 
 FORMAT = 2
 _KNOWN = (1, FORMAT)
 _MOST_BYTES = 1 << 31  # heard.json has 150 bytes per clip
 
 
-def read(path: Path, cure: str = "Delete it and run `serfuse extract` again.") -> dict[str, Any]:
+def read(path: StorePath, cure: str = "Delete it and run `serfuse extract` again.") -> dict[str, Any]:
     """The object in a file, without its format and seal.
 
     Args:
@@ -33,17 +32,20 @@ def read(path: Path, cure: str = "Delete it and run `serfuse extract` again.") -
     return data
 
 
-def parsed(path: Path, cure: str) -> tuple[dict[str, Any], bool]:
+def parsed(path: StorePath, cure: str) -> tuple[dict[str, Any], bool]:
     """As `read`, and whether it is as it was written; what is said of that is left to the caller."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
             raise ValueError("it is no regular file, or a very large one")
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        with open(
+            local(path), "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+        ) as file:
             raw = file.read()
         broken = seal.broken(raw)
         data = json.loads(raw.decode())
     except (OSError, ValueError, RecursionError) as error:
+        distrust(path)
         raise DamageError(
             path, f"The file {path} cannot be read ({first_line(error)}). {cure}", first_line(error)
         ) from error
@@ -55,10 +57,12 @@ def parsed(path: Path, cure: str) -> tuple[dict[str, Any], bool]:
         broken = True
     if not broken and (isinstance(made, bool) or made not in _KNOWN):
         raise unknown_format(path, made)
+    if broken:
+        distrust(path)
     return data, not broken
 
 
-def write(path: Path, content: Mapping[str, Any], indent: int = 2) -> None:
+def write(path: StorePath, content: Mapping[str, Any], indent: int = 2) -> None:
     """Whole or not at all.
 
     Raises:
@@ -73,6 +77,6 @@ def text(content: Mapping[str, Any], indent: int = 2) -> str:
     return seal.sealed(whole.encode(errors="backslashreplace")).decode()
 
 
-def format_of(path: Path) -> int:
+def format_of(path: StorePath) -> int:
     """The format of a file that `read` accepts."""
     return int(json.loads(path.read_text(encoding="utf-8")).get("format", 1))

@@ -7,21 +7,20 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..atomic_io import locked, make_durable_folder, make_folder, remove_stale, sync, write_atomic
-from ..errors import StoreError, WriteError
+from ..errors import StoreError
 from ..progress import Observer
-from . import json_file, part_writing, rows
+from . import json_file, part_writing, rows, together
 from .damage import DamageError, first_line, repair_command
+from .files import StorePath, locked, make_folder, remove_stale, sync, write_atomic
 from .key import EmbeddingKey
 from .part import KEY, KIND, Part
 from .part_writing import FORMAT
@@ -46,7 +45,7 @@ class KeyFolder:
         key: what they are.
     """
 
-    def __init__(self, folder: Path, key: EmbeddingKey) -> None:
+    def __init__(self, folder: StorePath, key: EmbeddingKey) -> None:
         self.folder, self.key = folder, key
 
     def append(self, ids: Sequence[str], hashes: Sequence[str], matrix: np.ndarray) -> None:
@@ -100,7 +99,7 @@ class KeyFolder:
                 return
             except FileNotFoundError:
                 continue
-        raise self._restless()
+        raise self.restless()
 
     def _compact(self, parts: list[Part], observer: Observer) -> None:
         order = _latest([part.texts() for part in parts])
@@ -127,16 +126,17 @@ class KeyFolder:
         observer: Observer,
         *,
         stamp: str = "",
-    ) -> Path:
+    ) -> StorePath:
         """A part of rows of other parts, which were verified; `number` and `row` say which, in order."""
         size = parts[0].size
         step = part_writing.group_rows(size)
 
         def groups() -> Iterator[tuple]:
-            buffer = np.empty((min(step, len(row)), size), np.float32)
+            # Three: one is written, one waits, one is filled.
+            buffers = [np.empty((min(step, len(row)), size), np.float32) for _ in range(3 if len(row) > step else 1)]
             for start in range(0, len(row), step):
                 some = slice(start, start + step)
-                found = buffer[: len(row[some])]
+                found = buffers[start // step % len(buffers)][: len(row[some])]
                 for one in np.unique(number[some]):
                     at = np.flatnonzero(number[some] == one)
                     at = at[np.argsort(row[some][at], kind="stable")]
@@ -145,11 +145,18 @@ class KeyFolder:
                     except FileNotFoundError as error:
                         raise _VanishedError from error
                 yield ids[some], audio[some], found
-                observer.advance(start + len(found))
+
+        def told() -> Iterator[tuple]:
+            done = 0
+            with closing(together.ahead(groups())) as coming:
+                for group in coming:
+                    yield group
+                    done += len(group[0])
+                    observer.advance(done)
 
         try:
-            with observer.working(f"{self.key.folder}: writing", len(row), "row"):
-                return self._write_part(size, groups(), several=len(row) > step, stamp=stamp)
+            with observer.working(f"{self.key.folder}: writing", len(row), "row"), closing(told()) as written:
+                return self._write_part(size, written, several=len(row) > step, stamp=stamp)
         except _VanishedError as error:
             raise FileNotFoundError("a part went while it was copied") from error
 
@@ -162,12 +169,12 @@ class KeyFolder:
         """
         for _ in range(_TRIES):
             try:
-                return [self._part(path) for path in self.paths()]
+                return [self.part(path) for path in self.paths()]
             except FileNotFoundError:
                 continue
-        raise self._restless()
+        raise self.restless()
 
-    def paths(self) -> list[Path]:
+    def paths(self) -> list[StorePath]:
         """The files of all parts, in the order in which they were written."""
         return sorted(self.folder.glob("part-*.parquet"))
 
@@ -183,7 +190,7 @@ class KeyFolder:
                 return rows.select(self.parts(), ids, audio)
             except FileNotFoundError:
                 continue
-        raise self._restless()
+        raise self.restless()
 
     def texts(self) -> list[tuple[pa.Array, pa.Array]]:
         """Clip ids and audio identities of every part; as `select`."""
@@ -192,9 +199,16 @@ class KeyFolder:
                 return [part.texts() for part in self.parts()]
             except FileNotFoundError:
                 continue
-        raise self._restless()
+        raise self.restless()
 
-    def _part(self, path: Path) -> Part:
+    def part(self, path: StorePath) -> Part:
+        """Open one of `paths`.
+
+        Raises:
+            DamageError: it is damaged.
+            StoreError: it is of another key or format.
+            FileNotFoundError: a compaction has taken it away.
+        """
         part = Part(path)
         if part.owner != self.key.digest:
             raise StoreError(
@@ -203,7 +217,8 @@ class KeyFolder:
             )
         return part
 
-    def _restless(self) -> StoreError:
+    def restless(self) -> StoreError:
+        """The error for parts that come and go for ever."""
         return StoreError(f"The parts in {self.folder} keep changing while they are read. Wait for the other process.")
 
     def skipped(self) -> list[Skipped]:
@@ -246,18 +261,18 @@ class KeyFolder:
             try:
                 paths = self.paths()
                 if paths and not (self.folder / KEY_FILE).exists():  # deleted, as the message about a damaged one says
-                    self._write_key(self._part(paths[0]).size)
+                    self._write_key(self.part(paths[0]).size)
                 _, vector_size = read_key(self.folder / KEY_FILE)
                 return vector_size, sum(path.stat().st_size for path in paths)
             except FileNotFoundError:
                 continue
-        raise self._restless()
+        raise self.restless()
 
     def _write_key(self, vector_size: int) -> None:
         if not NAME.fullmatch(self.key.encoder):
             raise StoreError(f"{self.key.encoder!r} cannot name an encoder.")
         path = self.folder / KEY_FILE
-        make_durable(self.folder)
+        make_folder(self.folder)
         with locked(self.folder):
             if not path.exists():
                 json_file.write(path, key_content(self.key, vector_size))
@@ -269,7 +284,7 @@ class KeyFolder:
                 "clips (--pad SECONDS)."
             )
 
-    def salvage(self, part: Part, whole: np.ndarray) -> Path | None:
+    def salvage(self, part: Part, whole: np.ndarray) -> StorePath | None:
         """Write the whole rows of a damaged part as a part of their own, which counts as old as the damaged one.
 
         Args:
@@ -312,26 +327,13 @@ class KeyFolder:
         sync(self.folder)
         return gone
 
-    def _write_part(self, size: int, groups: Iterable[tuple], *, several: bool, stamp: str = "") -> Path:
+    def _write_part(self, size: int, groups: Iterable[tuple], *, several: bool, stamp: str = "") -> StorePath:
         notes = {KEY: self.key.digest, KIND: json.dumps(self.key.to_dict(), sort_keys=True)}
         # The time first, so that of two rows for the same audio the later one is read last; then what makes it unique.
         name = f"part-{stamp or f'{time.time_ns():020d}'}-{os.getpid()}-{secrets.token_hex(4)}.parquet"
         write = partial(part_writing.write, size=size, notes=notes, groups=groups, several=several)
         write_atomic(self.folder / name, write)
         return self.folder / name
-
-
-def make_durable(folder: Path) -> None:
-    """`make_folder`, with the names of the folder and of its parents on the disk as well.
-
-    Raises:
-        WriteError: it cannot be created or written.
-    """
-    try:
-        make_durable_folder(folder)
-    except OSError as error:
-        raise WriteError(folder, error.strerror or str(error)) from error
-    make_folder(folder)
 
 
 def _latest(texts: Sequence[tuple[pa.Array, pa.Array]]) -> tuple[np.ndarray, np.ndarray, pa.Array, pa.Array]:
@@ -360,7 +362,7 @@ def key_content(key: EmbeddingKey, vector_size: int) -> dict[str, Any]:
     return {"digest": key.digest, "key": key.to_dict(), "vector_size": vector_size, "made_with": _made_with()}
 
 
-def read_key(path: Path) -> tuple[EmbeddingKey, int]:
+def read_key(path: StorePath) -> tuple[EmbeddingKey, int]:
     """The key in a `key.json`, and the length of its vectors.
 
     Raises:

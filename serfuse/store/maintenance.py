@@ -1,20 +1,17 @@
 """What a store holds in detail, what of it nothing uses, why two kinds differ, and files of older formats anew."""
 
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..atomic_io import locked, write_text
 from ..progress import Observer
 from . import clip_table, heard, json_file, rows
+from .files import StorePath, locked, remove_empty, remove_tree, write_text
 from .key import EmbeddingKey
 from .key_folder import KEY_FILE, SKIPPED, KeyFolder, key_content, read_key
 from .part import one_array
@@ -120,7 +117,7 @@ class Unused:
             unless `--damaged` asks for it.
     """
 
-    path: Path
+    path: StorePath
     reason: str
     bytes: int
     rows: int
@@ -250,9 +247,9 @@ def _without(of: KeyFolder, stale: Callable[[pa.Array, pa.Array], np.ndarray]) -
     return lambda: of.without(stale)
 
 
-def _needed(store: EmbeddingStore, folder: Path) -> dict[Path, str]:
+def _needed(store: EmbeddingStore, folder: StorePath) -> dict[StorePath, str]:
     """The damaged parts of a corpus that were set aside, of kinds that clips lack now, and the folder of each."""
-    found: dict[Path, str] = {}
+    found: dict[StorePath, str] = {}
     lacks: dict[str, bool] = {}
     for path in sorted((folder / ASIDE).glob("*+*+part-*")):
         kind = path.name.split("+")[1]
@@ -265,18 +262,17 @@ def _needed(store: EmbeddingStore, folder: Path) -> dict[Path, str]:
     return found
 
 
-def _aside(folder: Path, needed: Mapping[Path, str]) -> list[Unused]:
+def _aside(folder: StorePath, needed: Mapping[StorePath, str]) -> list[Unused]:
     """The damaged files that were set aside: all in one, or one by one where some are needed."""
     if not folder.is_dir():
         return []
     if not needed:
         return [_path(folder, "damaged files that `repair` set aside")]
 
-    def remove(path: Path) -> Callable[[], object]:
+    def remove(path: StorePath) -> Callable[[], object]:
         def gone() -> None:
             path.unlink()
-            with suppress(OSError):  # another is left
-                folder.rmdir()
+            remove_empty(folder)
 
         return gone
 
@@ -288,7 +284,7 @@ def _aside(folder: Path, needed: Mapping[Path, str]) -> list[Unused]:
     return found
 
 
-def _path(path: Path, reason: str) -> Unused:
-    files: Sequence[Path] = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
-    remove = path.unlink if path.is_file() else (lambda: shutil.rmtree(path))
+def _path(path: StorePath, reason: str) -> Unused:
+    files: Sequence[StorePath] = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
+    remove = path.unlink if path.is_file() else (lambda: remove_tree(path))
     return Unused(path, reason, sum(item.stat().st_size for item in files), 0, remove)

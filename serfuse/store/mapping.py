@@ -56,4 +56,24 @@ def mapped(path: Path, stretches: Sequence[tuple[int, int]], size: int) -> np.nd
     return np.frombuffer(memory, "<f4", offset=lead).reshape(-1, size)
 
 
+def fetched(data: np.ndarray) -> bool:
+    """Whether the pages of a stretch of a mapped file are in memory now, so that to look at them cannot fail.
+
+    A page that the disk does not give, or that a file was cut off before, ends a process that looks at it. This asks
+    the system for all of them at once, which is also quicker than meeting them one by one.
+
+    Args:
+        data: uint8, contiguous.
+
+    Returns:
+        False too where the system cannot tell (Linux before 5.14).
+    """
+    system = ctypes.CDLL(None, use_errno=True)
+    system.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    begin = data.ctypes.data
+    start = begin - begin % mmap.PAGESIZE
+    return system.madvise(start, begin + data.nbytes - start, _POPULATE_READ) == 0
+
+
+_POPULATE_READ = 22
 _FIXED, _NORESERVE = 0x10, 0x4000  # of Linux, on every processor but MIPS and Alpha, which NumPy is not built for

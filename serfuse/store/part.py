@@ -5,10 +5,10 @@ import json
 import mmap
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from io import FileIO
-from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import StoreError
-from . import blocks, parquet, seal
+from . import blocks, files, mapping, parquet, seal, together
 from .damage import DamageError, first_line, repair_command, unknown_format
 from .part_writing import ALIGNMENT, FORMAT, MAGIC
 
 KEY, KIND = "serfuse.key", "serfuse.kind"
 _MARKS = (b"serfuse.part", b"serfuse.blocks", b"serfuse.seal")
 _WINDOW_BYTES = 1 << 20
-_SWEEP_BYTES = 1 << 22
+_SWEEP_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 22
 _GATHERED_ROWS = 1 << 11  # the system maps up to 64 kB around each
 _MOST_FOOTER_BYTES = 1 << 29
 # What a part of the first format, which is compressed, may take decoded: of embeddings, 1.1 times its bytes is usual.
@@ -51,17 +52,18 @@ class Part:
         FileNotFoundError: it is not there any more.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: files.StorePath) -> None:
         self.path = path
         with self._guarded():
             if not stat.S_ISREG(path.stat().st_mode):
                 raise ValueError("it is not a regular file")
-            with FileIO(str(path)) as file:
+            held = files.local(path)
+            with FileIO(str(held)) as file:
                 self._bytes, footer = _footer(file)
             sealed = any(mark in footer for mark in _MARKS)
             if sealed and seal.broken(footer) is not False:
                 raise ValueError("its footer is not the one that was written")
-            with parquet.opened(path) as reader:
+            with parquet.opened(held) as reader:
                 notes = {name.decode(): text.decode() for name, text in (reader.metadata.metadata or {}).items()}
                 self.owner, self.kind = notes.get(KEY, ""), notes.get(KIND, "")
                 self._groups: list[tuple[int, int]] = []
@@ -122,12 +124,13 @@ class Part:
             FileNotFoundError: it is not there any more.
         """
         with self._guarded():
-            with FileIO(str(self.path)) as file:
+            held = files.local(self.path)
+            with FileIO(str(held)) as file:
                 for begin, end in self._texts:
                     for start in range(begin, end, _SWEEP_BYTES):
                         self._checked(file, start, min(end, start + _SWEEP_BYTES))
             most = _FLOOR_BYTES + _MOST_RATIO * self._bytes
-            table = parquet.table(self.path, ["id", "audio"], most, sealed=self.format != 1)
+            table = parquet.table(held, ["id", "audio"], most, sealed=self.format != 1)
             if any(table[name].null_count for name in table.column_names):
                 raise ValueError("it holds empty cells")
             if table.num_rows != self.rows:
@@ -156,7 +159,7 @@ class Part:
             if self.format == 1:
                 self._decode(rows, into, at)
                 return
-            with FileIO(str(self.path)) as file:
+            with FileIO(str(files.local(self.path))) as file:
                 for begin, end, place, first in self._windows(rows):
                     wanted = rows[begin:end] - first
                     low, high = int(wanted[0]), int(wanted[-1]) + 1
@@ -171,15 +174,59 @@ class Part:
                     if moved is not None:
                         moved(end - begin)
 
-    def check_rows(self, begin: int, end: int, moved: Callable[[int], object] | None = None) -> None:
-        """Verify the vectors of the rows from `begin` to `end`, and keep none of them; as `read`."""
-        rows = np.arange(begin, end)
-        with self._guarded(), FileIO(str(self.path)) as file:
-            stride = 4 * self.size
-            for low, high, place, first in self._windows(rows):
-                self._checked(file, place + (begin + low - first) * stride, place + (begin + high - first) * stride)
+    def mapped(self, rows: np.ndarray, moved: Callable[[int], object] | None = None) -> np.ndarray | None:
+        """Vectors of consecutive rows as one array that is read when it is looked at, verified.
+
+        Each byte is looked at once, where it will be looked at again: in the memory that the file is mapped to.
+
+        Args:
+            rows: their numbers.
+            moved: is called with the number of rows verified, now and then.
+
+        Returns:
+            float32, shape `(len(rows), size)`; `None` where they do not lie so, or the system cannot do it.
+
+        Raises:
+            DamageError: bytes that they lie in are not as they were written.
+            FileNotFoundError: it is not there any more.
+        """
+        stretches = self.run(rows)
+        held = files.local(self.path)
+        found = mapping.mapped(held, stretches, self.size) if stretches else None
+        if found is None:
+            return None
+        stride, at, pieces = 4 * self.size, 0, []
+        for begin, length in stretches:
+            end = begin + length
+            for low in [begin, *range(begin - begin % _PIECE_BYTES + _PIECE_BYTES, end, _PIECE_BYTES)]:
+                high = min(end, low - low % _PIECE_BYTES + _PIECE_BYTES)
+                pieces.append((low, high, at + low - begin))
+            at += length
+        flat = found.reshape(-1).view(np.uint8)
+
+        def check(piece: tuple[int, int, int]) -> int:
+            begin, end, place = piece
+            # What is no whole block is read with the bytes around it, and all of it where the system cannot say of a
+            # mapped page that the disk does not give it.
+            low, high = min(-(-begin // blocks.BYTES) * blocks.BYTES, end), end - end % blocks.BYTES
+            if low < high and mapping.fetched(flat[place + low - begin : place + high - begin]):
+                self._compare(memoryview(flat[place + low - begin : place + high - begin]), low)
+            else:
+                low = high = end
+            with ExitStack() as opened:
+                for start, stop in ((begin, low), (high, end)):
+                    if start < stop:
+                        self._checked(opened.enter_context(FileIO(str(held))), start, stop)
+            return end - begin
+
+        with self._guarded():
+            done = told = 0
+            for count in together.each(check, pieces):
+                done += count
                 if moved is not None:
-                    moved(high - low)
+                    moved(done // stride - told)
+                    told = done // stride
+        return found
 
     def gather(self, rows: np.ndarray, into: np.ndarray, at: np.ndarray) -> None:
         """As `read`, for rows that lie far apart, and without verifying: see `bad_blocks`."""
@@ -187,7 +234,8 @@ class Part:
             if self.format == 1:
                 self._decode(rows, into, at)
                 return
-            with open(self.path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            held = files.local(self.path)
+            with open(held, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 first = 0
                 for count, place in self._groups:
                     low, high = np.searchsorted(rows, [first, first + count])
@@ -219,16 +267,33 @@ class Part:
                 self.texts()
                 self._decode(np.empty(0, np.int64), np.empty((0, self.size), np.float32), np.empty(0, np.int64))
                 return bad
-            with FileIO(str(self.path)) as file:
-                for begin in range(0, self._data, _SWEEP_BYTES):
-                    end = min(begin + _SWEEP_BYTES, self._data)
-                    found = blocks.sums(_exactly(file, begin, end))
-                    first = begin // blocks.BYTES
-                    for block in np.flatnonzero(found != self._sums[first : first + len(found)]) + first:
-                        bad.append((int(block) * blocks.BYTES, min((int(block) + 1) * blocks.BYTES, self._data)))
-                    if moved is not None:
-                        moved(end - begin)
+            for begin, length, found in self._swept(range(0, self._data, _SWEEP_BYTES)):
+                for block in found + begin // blocks.BYTES:
+                    bad.append((int(block) * blocks.BYTES, min((int(block) + 1) * blocks.BYTES, self._data)))
+                if moved is not None:
+                    moved(length)
         return bad
+
+    def _swept(self, begins: Sequence[int]) -> Iterator[tuple[int, int, np.ndarray]]:
+        """The numbers of wrong blocks in each piece of `_SWEEP_BYTES`, with its first byte and its length."""
+        idle: SimpleQueue[tuple[FileIO, bytearray]] = SimpleQueue()
+        held = files.local(self.path)
+        with ExitStack() as opened:
+
+            def look(begin: int) -> tuple[int, int, np.ndarray]:
+                try:
+                    file, memory = idle.get_nowait()
+                except Empty:
+                    file, memory = opened.enter_context(FileIO(str(held))), bytearray(_SWEEP_BYTES)
+                try:
+                    data = _exactly(file, begin, min(begin + _SWEEP_BYTES, self._data), memory)
+                    made = blocks.sums(data)
+                finally:
+                    idle.put((file, memory))
+                first = begin // blocks.BYTES
+                return begin, len(data), np.flatnonzero(made != self._sums[first : first + len(made)])
+
+            yield from together.each(look, begins)
 
     def rows_in(self, ranges: list[tuple[int, int]]) -> tuple[bool, np.ndarray]:
         """What damaged bytes mean.
@@ -286,14 +351,19 @@ class Part:
         first, last = begin // blocks.BYTES, -(-end // blocks.BYTES)
         start = first * blocks.BYTES
         data = _exactly(file, start, min(last * blocks.BYTES, self._data))
-        if not np.array_equal(blocks.sums(data), self._sums[first:last]):
-            raise ValueError(f"bytes between {start} and {start + len(data)} are not those that were written")
+        self._compare(data, start)
         return data[begin - start : end - start]
+
+    def _compare(self, data: memoryview, start: int) -> None:
+        """Verify bytes that begin at a block, and end at one or at the end of the data."""
+        made, first = blocks.sums(data), start // blocks.BYTES
+        if not np.array_equal(made, self._sums[first : first + len(made)]):
+            raise ValueError(f"bytes between {start} and {start + len(data)} are not those that were written")
 
     def _decode(self, rows: np.ndarray, into: np.ndarray, at: np.ndarray) -> None:
         """Rows of the first format, a few at a time."""
         first = 0
-        with parquet.opened(self.path, buffer_size=_WINDOW_BYTES) as reader:
+        with parquet.opened(files.local(self.path), buffer_size=_WINDOW_BYTES) as reader:
             step = max(1, min(self.rows, _SWEEP_BYTES // (4 * self.size)))
             for batch in reader.iter_batches(batch_size=step, columns=["embedding"], use_threads=False):
                 column = batch.column(0)
@@ -318,6 +388,7 @@ class Part:
 
     def damaged(self, reason: str) -> DamageError:
         """The error that says so, and what to do."""
+        files.distrust(self.path)
         return DamageError(
             self.path,
             f"The part {self.path} is damaged ({reason}). Set it aside with "
@@ -346,8 +417,9 @@ def _footer(file: FileIO) -> tuple[int, bytes]:
     return size, bytes(_exactly(file, size - 8 - length, size - 8))
 
 
-def _exactly(file: FileIO, begin: int, end: int) -> memoryview:
-    data = memoryview(bytearray(end - begin))
+def _exactly(file: FileIO, begin: int, end: int, memory: bytearray | None = None) -> memoryview:
+    """The bytes from `begin` to `end`, in `memory` where there is one to be used again."""
+    data = memoryview(bytearray(end - begin) if memory is None else memory)[: end - begin]
     file.seek(begin)
     done = 0
     while done < len(data):

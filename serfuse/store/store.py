@@ -4,6 +4,8 @@ On disk, under the root (`$SERFUSE_STORE`, else `./serfuse-store`)::
 
     <corpus>/corpus.json                       what the corpus is, in words
     <corpus>/clips.parquet                     one row per clip: labels, and the content hash of its audio
+    <corpus>/.claims                           who computes what just now (`serfuse.claims`); empty
+    <corpus>/looked-*.json                     hashes of files, until clips.parquet has them
     <corpus>/heard.json                        what decoding told: digests of samples, remarks on quality
     <corpus>/<encoder>-<digest>/key.json       how these embeddings were made
     <corpus>/<encoder>-<digest>/part-*.parquet columns id, audio, embedding (fixed-size list of float32)
@@ -16,10 +18,10 @@ either is right. A damaged part is an error that names the file: nothing is gues
 
 import os
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,28 +29,31 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..atomic_io import locked, remove_stale, write_text
+from ..claims import Claims
 from ..corpora.base import Corpus
 from ..encoders import ENCODERS
 from ..errors import StoreError, StoreWriteError, WriteError
 from ..progress import Observer
 from ..registry import unknown_name
-from . import clip_table, heard, json_file, selection
+from . import clip_table, heard, json_file, looked, selection
+from .arrivals import Arrivals
 from .damage import repair_command
+from .files import StorePath, beside, locked, make_folder, place, remove_stale, write_text
 from .heard import Heard
 from .key import EmbeddingKey
-from .key_folder import KEY_FILE, NAME, KeyFolder, make_durable, read_key
+from .key_folder import KEY_FILE, NAME, KeyFolder, read_key
 from .part import one_array
 from .records import AudioFacts, FileStamp, Skipped
 from .rows import numbers
 
 CLIPS = "clips.parquet"
+CLAIMS = ".claims"
 _TRIES = 50
 
 
-def default_root() -> Path:
+def default_root() -> StorePath:
     """`$SERFUSE_STORE`, else `serfuse-store` in the working folder."""
-    return Path(os.environ.get("SERFUSE_STORE") or "serfuse-store")
+    return place(os.environ.get("SERFUSE_STORE") or "serfuse-store")
 
 
 @contextmanager
@@ -63,17 +68,21 @@ def _writing() -> Iterator[None]:
 
 
 class EmbeddingStore:
-    """Labels and embeddings of corpora, on disk.
+    """Labels and embeddings of corpora, on disk or in a storage of objects.
 
     Args:
-        root: folder, created on the first write; by default `default_root()`.
+        root: folder, created on the first write, or an address that fsspec knows (`s3://bucket/prefix`); by default
+            `default_root()`.
+
+    Raises:
+        StoreError: the address cannot be used, or the library for it is missing.
     """
 
-    def __init__(self, root: str | Path | None = None) -> None:
-        self.root = Path(root) if root else default_root()
+    def __init__(self, root: str | StorePath | None = None) -> None:
+        self.root = place(root) if root else default_root()
 
     @classmethod
-    def of(cls, store: "EmbeddingStore | Path | str") -> "EmbeddingStore":
+    def of(cls, store: "EmbeddingStore | StorePath | str") -> "EmbeddingStore":
         """The store itself, or the one in a folder: what functions take that are given either."""
         return store if isinstance(store, cls) else cls(store)
 
@@ -105,9 +114,9 @@ class EmbeddingStore:
             StoreError: a name that cannot be a folder's, or a store that cannot be written.
         """
         folder = self._folder(corpus)
-        make_durable(folder)
-        for place in (folder, *(path.parent for path in folder.glob(f"*/{KEY_FILE}"))):
-            remove_stale(place)
+        make_folder(folder)
+        for left in (folder, *(path.parent for path in folder.glob(f"*/{KEY_FILE}"))):
+            remove_stale(left)
 
     @_writing()
     def write_corpus(
@@ -132,13 +141,13 @@ class EmbeddingStore:
         """
         ids = [clip.id for clip in corpus.clips]
         if len(set(ids)) != len(ids):
-            repeated = sorted({name for name in ids if ids.count(name) > 1})[:5]
+            repeated = sorted(name for name, count in Counter(ids).items() if count > 1)[:5]
             raise StoreError(f"Clip ids of corpus {corpus.name!r} are not unique: {', '.join(repeated)} ...")
         missing = [name for name in ids if name not in rows]
         if missing:
             raise StoreError(f"No audio facts were given for {len(missing)} clips, the first is {missing[0]!r}.")
         folder = self._folder(corpus.name)
-        make_durable(folder)
+        make_folder(folder)
         table = clip_table.make([(clip, rows[clip.id]) for clip in corpus.clips])
         with locked(folder):
             remove_stale(folder)
@@ -165,6 +174,7 @@ class EmbeddingStore:
                 clip_table.write(path, table, text)
             if changed:
                 write_text(where, text)
+            looked.forget(folder, lambda: clip_table.files(table))
 
     def _other_clips(
         self, corpus: Corpus, old: pa.Table, new: pa.Table, source: Mapping[str, Any] | None, complete: bool
@@ -179,8 +189,7 @@ class EmbeddingStore:
                 f"from {before or 'another place'}), and {now or 'the new one'} is another one: {problem}. Give this "
                 "one another name (--name NAME) or another store (--store FOLDER)."
             )
-        names = set(new["id"].to_pylist())
-        return old.filter(pa.array([name not in names for name in old["id"].to_pylist()], pa.bool_()))
+        return old.filter(pc.invert(pc.is_in(old["id"], value_set=new["id"])))
 
     def corpus_info(self, corpus: str) -> dict[str, Any]:
         """What was recorded of a corpus: name, speaker_kind, synthetic, warnings, clips (count), source.
@@ -220,10 +229,34 @@ class EmbeddingStore:
         return frame
 
     def known_files(self, corpus: str) -> dict[str, tuple[FileStamp, str, float]]:
-        """Files hashed before: `{path: (stamp, content hash, seconds)}`. Empty for an unknown corpus."""
-        if corpus not in self.corpora() or not (self._folder(corpus) / CLIPS).exists():
-            return {}
-        return clip_table.files(self._clip_table(corpus))
+        """Files hashed before: `{path: (stamp, content hash, seconds)}`. Empty for an unknown corpus.
+
+        Raises:
+            StoreError: the table of clips is damaged.
+        """
+        folder = self._folder(corpus)
+        found: looked.Files = {}
+        if (folder / "corpus.json").is_file() and (folder / CLIPS).exists():
+            found = clip_table.files(self._clip_table(corpus))
+        for path, about in looked.read(folder).items():
+            if path not in found or about[0].ctime_ns > found[path][0].ctime_ns:
+                found[path] = about
+        return found
+
+    @_writing()
+    def record_files(self, corpus: str, files: Mapping[str, tuple[FileStamp, str, float]]) -> None:
+        """Keep what looking at files has told, before the whole corpus is known; `known_files` gives it back.
+
+        Args:
+            corpus: its name; it need not be there yet.
+            files: `{path: (stamp, content hash, seconds)}`, of stamps that can be trusted later on.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        folder = self._folder(corpus)
+        make_folder(folder)
+        looked.write(folder, files)
 
     def heard(self, corpus: str) -> dict[str, Heard]:
         """What decoding told of the audio of a corpus, by its identity (`AudioFacts.audio`).
@@ -350,6 +383,21 @@ class EmbeddingStore:
                 if found.get(clip) is None or found[clip] != current.get(clip):
                     found[clip] = of
         return found
+
+    def arrivals(self, corpus: str, key: EmbeddingKey) -> Arrivals:
+        """Tells which clips have a row, and later which have got one meanwhile, from whichever process."""
+        return Arrivals(self._of(corpus, key))
+
+    @_writing()
+    def claims(self, corpus: str) -> Claims:
+        """What the processes that fill this corpus tell each other: who computes what just now.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        folder = self._folder(corpus)
+        make_folder(folder)
+        return Claims(beside(folder) / CLAIMS)
 
     @_writing()
     def append(
@@ -549,7 +597,7 @@ class EmbeddingStore:
     def _of(self, corpus: str, key: EmbeddingKey) -> KeyFolder:
         return KeyFolder(self._folder(corpus) / key.folder, key)
 
-    def _folder(self, corpus: str) -> Path:
+    def _folder(self, corpus: str) -> StorePath:
         if not NAME.fullmatch(corpus):
             raise StoreError(
                 f"{corpus!r} cannot name a corpus: expected letters, digits, '.', '_' and '-', starting with a letter "
@@ -557,7 +605,7 @@ class EmbeddingStore:
             )
         return self.root / corpus
 
-    def _existing(self, corpus: str) -> Path:
+    def _existing(self, corpus: str) -> StorePath:
         folder = self._folder(corpus)
         if not (folder / "corpus.json").is_file():
             there = ", ".join(self.corpora())

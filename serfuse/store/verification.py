@@ -1,20 +1,18 @@
 """Reads every check sum of a store, and mends what can be mended."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from ..atomic_io import locked, sync, write_text
 from ..errors import StoreError
 from ..progress import Observer
-from . import clip_table, heard, json_file, seal
+from . import clip_table, heard, json_file, looked, seal
 from .damage import DamageError
+from .files import StorePath, distrust, local, locked, make_folder, move, there, write_text
 from .key import EmbeddingKey
-from .key_folder import KEY_FILE, SKIPPED, KeyFolder, key_content, make_durable, read_key
+from .key_folder import KEY_FILE, SKIPPED, KeyFolder, key_content, read_key
 from .part import Part
 from .selection import settings_of
 from .store import EmbeddingStore
@@ -33,7 +31,7 @@ class Finding:
         done: what `repair` did; "" when nothing was done yet.
     """
 
-    path: Path
+    path: StorePath
     reason: str
     done: str = ""
 
@@ -56,7 +54,7 @@ class Verification:
 
     files: int = 0
     bytes: int = 0
-    unsealed: list[Path] = field(default_factory=list)
+    unsealed: list[StorePath] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     lacking: dict[str, list[str]] = field(default_factory=dict)
 
@@ -111,7 +109,7 @@ def repair(store: EmbeddingStore, observer: Observer | None = None) -> Verificat
     return found
 
 
-def corpus_folders(store: EmbeddingStore) -> list[Path]:
+def corpus_folders(store: EmbeddingStore) -> list[StorePath]:
     """Folders of the store that hold a corpus, also one that has lost its `corpus.json`."""
     if not store.root.is_dir():
         return []
@@ -119,16 +117,16 @@ def corpus_folders(store: EmbeddingStore) -> list[Path]:
     return sorted(path for path in store.root.iterdir() if path.is_dir() and any(any(path.glob(m)) for m in marks))
 
 
-def key_folders(corpus: Path) -> list[Path]:
+def key_folders(corpus: StorePath) -> list[StorePath]:
     """Folders of a corpus that hold embeddings."""
     marks = (KEY_FILE, SKIPPED, "part-*.parquet")
     return sorted(path for path in corpus.iterdir() if path.is_dir() and any(any(path.glob(mark)) for mark in marks))
 
 
-def _verify(store: EmbeddingStore, observer: Observer) -> tuple[Verification, dict[Path, Part]]:
+def _verify(store: EmbeddingStore, observer: Observer) -> tuple[Verification, dict[StorePath, Part]]:
     found, readable = Verification(), {}
-    plain: list[tuple[Path, Callable[[Path], object]]] = []
-    parts: list[Path] = []
+    plain: list[tuple[StorePath, Callable[[StorePath], object]]] = []
+    parts: list[StorePath] = []
     for corpus in corpus_folders(store):
         for name, read in (
             ("corpus.json", json_file.read),
@@ -138,11 +136,14 @@ def _verify(store: EmbeddingStore, observer: Observer) -> tuple[Verification, di
             if name == heard.NAME and not (corpus / name).exists():
                 continue
             plain.append((corpus / name, read))
+        plain += [(path, json_file.read) for path in sorted(corpus.glob(looked.PATTERN))]
         for folder in key_folders(corpus):
             plain.append((folder / KEY_FILE, read_key))
             if (folder / SKIPPED).exists():
                 plain.append((folder / SKIPPED, json_file.read))
             parts += sorted(folder.glob("part-*.parquet"))
+    for path in (*parts, *(path for path, _ in plain)):
+        distrust(path)  # what is kept is to be read, not a copy of it
     sizes = {path: _size(path) for path in [*parts, *(path for path, _ in plain)]}
     found.files, found.bytes = len(sizes), sum(sizes.values())
     done = 0
@@ -181,7 +182,7 @@ def _verify(store: EmbeddingStore, observer: Observer) -> tuple[Verification, di
     return found, readable
 
 
-def _mend(corpus: Path, path: Path, part: Part | None) -> str:
+def _mend(corpus: StorePath, path: StorePath, part: Part | None) -> str:
     """Set one file aside, and put in its place what can be known; says what was done."""
     content, kept = None, ""
     if path.name.startswith("part-"):
@@ -202,7 +203,7 @@ def _mend(corpus: Path, path: Path, part: Part | None) -> str:
     return f"{where}; written anew" if content is not None else where
 
 
-def _salvaged(path: Path, part: Part | None) -> str:
+def _salvaged(path: StorePath, part: Part | None) -> str:
     if part is None:
         return "none of its rows can be kept"
     none = f"none of its {part.rows} rows can be kept"
@@ -217,7 +218,7 @@ def _salvaged(path: Path, part: Part | None) -> str:
     return f"{int((~hit).sum())} of its {part.rows} rows are whole and kept"
 
 
-def _key_again(path: Path) -> str | None:
+def _key_again(path: StorePath) -> str | None:
     """The text of a `key.json`, from what is left of it or from the parts beside it."""
     for part in _whole_parts(path.parent):
         said: Any = None
@@ -237,7 +238,7 @@ def _key_again(path: Path) -> str | None:
     return None
 
 
-def _whole_parts(folder: Path) -> Iterator[Part]:
+def _whole_parts(folder: StorePath) -> Iterator[Part]:
     for path in sorted(folder.glob("part-*.parquet")):
         try:
             yield Part(path)
@@ -245,15 +246,13 @@ def _whole_parts(folder: Path) -> Iterator[Part]:
             continue
 
 
-def _set_aside(corpus: Path, path: Path) -> Path | None:
-    if not os.path.lexists(path):
+def _set_aside(corpus: StorePath, path: StorePath) -> StorePath | None:
+    if not there(path):
         return None
-    make_durable(corpus / ASIDE)
+    make_folder(corpus / ASIDE)
     within = "+".join(path.relative_to(corpus).parts)
     target = corpus / ASIDE / f"{time.time_ns()}+{within}"
-    os.replace(path, target)
-    sync(corpus / ASIDE)
-    sync(path.parent)
+    move(path, target)
     return target
 
 
@@ -296,11 +295,11 @@ def _lacking(store: EmbeddingStore, mended: list[tuple[str, ...]]) -> dict[str, 
     return lacking
 
 
-def _is_sealed(path: Path) -> bool:
-    return seal.broken(path.read_bytes()) is False
+def _is_sealed(path: StorePath) -> bool:
+    return seal.broken(local(path).read_bytes()) is False
 
 
-def _size(path: Path) -> int:
+def _size(path: StorePath) -> int:
     try:
         return path.stat().st_size
     except OSError:

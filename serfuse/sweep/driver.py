@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ..claims import Claims
 from ..experiment.cross_validation import FoldResult
 from ..metrics import METRICS
 from ..runs import fold_files
-from .claims import Claims
 from .engine import Engine
 from .ledger import CLAIMS, Done, Ledger, ReplacedError
 from .plan import Plan, Planned, Unit

@@ -1,7 +1,5 @@
 """What an engine is: a number of workers that run units, here or elsewhere."""
 
-import os
-from itertools import takewhile
 from typing import Protocol
 
 from .plan import Unit
@@ -25,16 +23,3 @@ class Engine(Protocol):
     def close(self) -> None:
         """End all workers at once, with what they are doing."""
         ...
-
-
-def gpus() -> list[str]:
-    """NVIDIA GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them, found without any library."""
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if shown is not None:
-        names = [name.strip() for name in shown.split(",")]
-        return list(takewhile(lambda name: name not in ("", "-1"), names))  # CUDA shows none behind an invalid one
-    try:
-        devices = [name.removeprefix("nvidia") for name in os.listdir("/dev") if name.startswith("nvidia")]
-    except OSError:
-        return []
-    return sorted((name for name in devices if name.isdigit()), key=int)

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from .. import machine
 from ..atomic_io import write_text
 from ..errors import ConfigError
 from ..experiment import threads as processors
 from ..progress import Observer
-from ..store import EmbeddingStore
+from ..store import EmbeddingStore, StorePath
+from ..store.files import check_shared
 from . import driver, grid, memory, plan, render, spec, table
-from . import engine as engines
 from .engine import Engine
 from .ledger import TABLES, Ledger
 from .plan import Missing, Plan
@@ -63,7 +64,7 @@ class SweepResult:
 
 def run_sweep(
     sweep: Path | str | Mapping[str, Any],
-    store: EmbeddingStore | Path | str,
+    store: EmbeddingStore | StorePath | str,
     out: Path | str | None = None,
     *,
     only: Sequence[str] = (),
@@ -129,7 +130,7 @@ class _Reported:
             self._observer.advance(self._done)
 
 
-def remember(ledger: Ledger, sweep: str, only: Sequence[str], assignments: Sequence[str], store: Path) -> None:
+def remember(ledger: Ledger, sweep: str, only: Sequence[str], assignments: Sequence[str], store: StorePath) -> None:
     """Note what a call asks for, so that `serfuse sweep --status` can tell how far it is."""
     place = str(Path(sweep).resolve()) if Path(sweep).is_file() else sweep
     ledger.log("call", sweep=place, only=list(only), set=list(assignments), store=str(store.resolve()))
@@ -157,7 +158,7 @@ def start(planned: Plan, ledger: Ledger, workers: Workers, warn: Callable[[str],
     if len(progress.done) == progress.total:
         jobs, kind = 1, "processes"  # nothing to run: no cluster for that
     if kind == "processes":
-        jobs = jobs or max(1, len(engines.gpus()))
+        jobs = jobs or max(1, len(machine.gpus()))
     cores = processors.cores()
     if workers.threads:
         ledger.set_threads(workers.threads)
@@ -172,6 +173,8 @@ def start(planned: Plan, ledger: Ledger, workers: Workers, warn: Callable[[str],
             f"--threads {max(1, cores // jobs)} is faster, but changes the last digits of what is to come."
         )
     from .processes import ProcessEngine
+
+    check_shared(planned.store.root)
 
     return ProcessEngine(planned.store.root, jobs or 1, threads, budget, ledger.folder / "workers.log")
 

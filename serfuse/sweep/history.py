@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from . import claims
+from .. import claims
 from .driver import Progress
 from .ledger import CLAIMS, Ledger
 

@@ -5,7 +5,7 @@
                                           them once every fold is finished, as `serfuse cv` leaves them
 <folder>/log.jsonl                        one line for each start, finish and failure of a unit
 <folder>/sweep.json                       what later calls must keep: threads per unit
-<folder>/claims                           see `claims`
+<folder>/claims                           see `serfuse.claims`
 """
 
 import json

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..machine import available
 
 GUESS = 1 << 30
 """Peak of a unit before anything was measured: TensorFlow itself takes about half of it."""
@@ -18,9 +19,6 @@ the graph around it for good: 7 MiB for each small network, so gigabytes over a 
 """
 
 _HEADROOM = 1.15
-CGROUP = Path("/sys/fs/cgroup")
-"""Where Linux says what a container may take."""
-
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -39,35 +37,6 @@ def parse_size(text: str) -> int:
     if not 0 < size < float("inf"):
         raise ConfigError(f"Cannot read the size {text!r}; expected for example 8G or 800M.")
     return int(size)
-
-
-def available(cgroup: Path = CGROUP) -> int:
-    """Bytes that further processes can take: of the machine, or of the container where that has less.
-
-    Args:
-        cgroup: the folder of the container's limits, of version 1 or 2.
-    """
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
-    for folder, limit, used, cache in (
-        (cgroup, "memory.max", "memory.current", "inactive_file"),
-        (cgroup / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    ):
-        with suppress(OSError, ValueError):  # "max": no limit
-            taken = int((folder / used).read_text()) - _statistic(folder / "memory.stat", cache)
-            free = min(free, int((folder / limit).read_text()) - taken)
-    return max(free, 0)
-
-
-def _statistic(path: Path, name: str) -> int:
-    """A line of `memory.stat`, 0 without one. Files read lately count as taken, but make room when it is wanted."""
-    with suppress(OSError, ValueError):
-        for line in path.read_text().splitlines():
-            key, _, value = line.partition(" ")
-            if key == name:
-                return int(value)
-    return 0
 
 
 def resident(pid: int) -> int:

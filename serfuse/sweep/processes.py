@@ -1,21 +1,18 @@
 """Workers that are processes of this machine."""
 
-import faulthandler
 import multiprocessing
-import os
 import signal
-import sys
-import threading
-from collections.abc import Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
+from .. import child_process, machine
 from ..errors import SerfuseError
 from ..experiment.config import DataConfig
-from . import engine, memory, worker
+from ..store import StorePath
+from . import memory, worker
 from .plan import CachedStore, Datasets, Unit
 from .worker import Outcome, Task
 
@@ -47,7 +44,7 @@ class ProcessEngine:
 
     def __init__(
         self,
-        store: Path,
+        store: StorePath,
         jobs: int,
         threads: int,
         budget: memory.Budget,
@@ -59,7 +56,7 @@ class ProcessEngine:
         self.workers = jobs
         self._growth = growth
         self._store, self._threads, self._budget, self._log = store, threads, budget, log
-        self._devices = engine.gpus() if devices is None else devices
+        self._devices = machine.gpus() if devices is None else devices
         self._alive: list[_Worker] = []
         self._alone: set[str] = set()
 
@@ -108,7 +105,7 @@ class ProcessEngine:
                 outcome = one.pipe.recv()
             except (EOFError, OSError):
                 one.process.join(_CLOSE_SECONDS)
-                outcome = Outcome(one.unit.name, error=_death(one.process.exitcode))
+                outcome = Outcome(one.unit.name, error=child_process.death(one.process.exitcode))
                 self._alone.add(one.unit.name)
                 self._remove(one)
             else:
@@ -145,7 +142,7 @@ class ProcessEngine:
             name=f"serfuse-{number}",
             daemon=True,
         )
-        with _environment(worker.environment(self._threads, gpu)):
+        with child_process.variables(child_process.environment(self._threads, gpu)):
             process.start()
         theirs.close()
         self._alive.append(_Worker(process, ours))
@@ -162,8 +159,8 @@ class ProcessEngine:
 def serve(pipe: connection.Connection, store: str, log: str | None) -> None:
     """A worker's life: take a task from the pipe, run it, send the outcome, until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
-    _end_with_parent()
-    _redirect(log)
+    child_process.end_with_parent()
+    child_process.redirect(log)
     datasets = Datasets(CachedStore(store), keep=_KEPT_DATASETS)
     checked: dict[str, str] = {}
     while True:
@@ -181,53 +178,3 @@ def serve(pipe: connection.Connection, store: str, log: str | None) -> None:
             pipe.send(outcome)
         except OSError:
             return
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent does, even by SIGKILL, so that nothing works on unclaimed units."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="watch-parent").start()
-
-
-def _redirect(log: str | None) -> None:
-    """Send what libraries print to a file: the screen belongs to the parent."""
-    try:
-        target = os.open(log or os.devnull, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    except OSError:
-        target = os.open(os.devnull, os.O_WRONLY)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(target, 1)
-    os.dup2(target, 2)
-    os.close(target)
-    faulthandler.enable()
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Any:
-    """Variables for the processes started inside."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _death(code: int | None) -> str:
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        why = "; the system kills what takes too much memory" if name == "SIGKILL" else ""
-        return f"the worker was ended by {name}{why}"
-    return f"the worker ended with code {code}"

@@ -4,14 +4,14 @@ Data go to the workers through Ray's object store and results come back the same
 serfuse with the same versions, but neither the store nor the folder of the sweep.
 """
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, RunError, SerfuseError
+from .. import child_process, ray_cluster
+from ..errors import RunError, SerfuseError
 from ..experiment import threads as processors
+from ..store import StorePath
 from . import memory, worker
 from .plan import CachedStore, Datasets, Unit
 from .worker import Outcome, Task
@@ -54,16 +54,13 @@ class RayEngine:
         RunError: no cluster at that address, none could be started, or no machine of it has so many cores.
     """
 
-    def __init__(self, store: Path, jobs: int | None, threads: int, address: str | None, budget: memory.Budget) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise ConfigError("--engine ray needs Ray: pip install 'serfuse[ray]'") from None
-        self._ray, self._threads, self._budget = ray, threads, budget
-        self._owned = not ray.is_initialized()
-        if self._owned:
-            _connect(ray, jobs, threads, address, budget.limit)
-        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    def __init__(
+        self, store: StorePath, jobs: int | None, threads: int, address: str | None, budget: memory.Budget
+    ) -> None:
+        here = (jobs or max(1, processors.cores() // threads)) * threads
+        self._ray, self._owned = ray_cluster.connect(address, here, budget.limit)
+        self._threads, self._budget = threads, budget
+        machines = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         self._gpu = 1 if any(machine.get("GPU", 0) >= 1 for machine in machines) else 0
         self._largest = max((int(machine.get("memory", 0)) for machine in machines), default=0)
         room = sum(_room(machine, threads, self._gpu) for machine in machines)
@@ -79,7 +76,7 @@ class RayEngine:
         self._idle: list[_Worker] = []
         self._busy: dict[Any, tuple[_Worker, Unit]] = {}
         self._ended: list[Outcome] = []
-        self._Actor = ray.remote(_Actor)
+        self._Actor = self._ray.remote(_Actor)
 
     def submit(self, unit: Unit) -> bool:
         """Start a unit on an idle actor, or on a new one."""
@@ -146,7 +143,7 @@ class RayEngine:
                 return self._idle.pop(number)
         if self._idle:
             self._ray.kill(self._idle.pop().actor)
-        environment = {**worker.shared_environment(), **worker.environment(self._threads, None)}
+        environment = {**worker.shared_environment(), **child_process.environment(self._threads, None)}
         actor = self._Actor.options(
             num_cpus=self._threads,
             num_gpus=self._gpu,
@@ -196,17 +193,3 @@ def _room(machine: Mapping[str, float], threads: int, gpu: int) -> int:
     """How many actors one machine can hold."""
     room = int(machine.get("CPU", 0) // threads)
     return min(room, int(machine.get("GPU", 0))) if gpu else room
-
-
-def _connect(ray: Any, jobs: int | None, threads: int, address: str | None, limit: int | None) -> None:
-    settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address is None:
-        number = (jobs or max(1, processors.cores() // threads)) * threads
-        settings.update(address="local", num_cpus=number, include_dashboard=False, _memory=limit)
-    else:
-        settings.update(address=address)
-    try:
-        ray.init(**settings)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        where = f"at {address}" if address else "here"
-        raise RunError(f"No Ray cluster {where}: {error}") from None

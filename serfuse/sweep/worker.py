@@ -52,27 +52,6 @@ class Outcome:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def environment(threads: int, gpu: str | None) -> dict[str, str]:
-    """Variables that a worker's process needs before it imports anything.
-
-    Args:
-        threads: of each numerical library.
-        gpu: what `CUDA_VISIBLE_DEVICES` shows it; `None` leaves that alone.
-    """
-    number = str(threads)
-    found = {
-        "OMP_NUM_THREADS": number,
-        "OPENBLAS_NUM_THREADS": number,
-        "MKL_NUM_THREADS": number,
-        "TF_NUM_INTRAOP_THREADS": number,
-        "TF_NUM_INTEROP_THREADS": number,
-        "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # several workers may share a GPU
-    }
-    if gpu is not None:
-        found["CUDA_VISIBLE_DEVICES"] = gpu
-    return found
-
-
 def run(task: Task, dataset: Dataset, checked: dict[str, str] | None = None) -> Outcome:
     """Run one unit. Never raises but for what ends the process.
 

@@ -1,6 +1,7 @@
 """Extraction: only what is missing is computed, bad clips are named, and nothing that was finished is lost."""
 
 import itertools
+import json
 import os
 import random
 import shutil
@@ -27,7 +28,7 @@ from serfuse.errors import ConfigError, CorpusError, EncoderError, StoreError, U
 from serfuse.extraction import extract
 from serfuse.extraction.survey import resolve_pad, survey
 from serfuse.progress import Observer
-from serfuse.store import EmbeddingStore
+from serfuse.store import EmbeddingStore, FileStamp
 
 RATE = 8000
 
@@ -158,6 +159,35 @@ def test_known_files_are_not_read_again(corpus: Corpus, store: EmbeddingStore, m
 
     monkeypatch.setattr(audio, "content_hash", opened)
     assert extract.extract(corpus, load(), store).reused == 12
+
+
+def test_a_survey_that_was_interrupted_reads_no_file_again(
+    corpus: Corpus, store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() + 10**10)  # files that were written long ago
+
+    class Impatient(Observer):
+        def advance(self, done: int | None = None, *, note: str | None = None, fraction: float | None = None) -> None:
+            if done == 7:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        survey(corpus, store, Impatient())
+    assert len(store.known_files("tiny")) == 7 and store.corpora() == []
+    read, real = [], audio.content_hash
+    monkeypatch.setattr(audio, "content_hash", lambda path: read.append(Path(path).stem) or real(path))
+    facts = survey(corpus, store)
+    assert sorted(read) == [f"c{number:02d}" for number in range(7, 12)]
+    assert facts == survey(corpus, EmbeddingStore(store.root.with_name("other")))
+    # Once the table holds them, nothing else does.
+    (kept,) = store.root.glob("tiny/looked-*.json")
+    kept.write_bytes(kept.read_bytes().replace(b"wav", b"vaw", 1))
+    assert store.known_files("tiny") == {}, "what is damaged is not believed"
+    store.record_files("tiny", {"/elsewhere/x.wav": (FileStamp(1, 2, 3), "0" * 64, 1.0)})
+    store.write_corpus(corpus, facts)
+    assert [len(json.loads(path.read_text())["files"]) for path in store.root.glob("tiny/looked-*.json")] == [1]
+    assert len(store.known_files("tiny")) == 13
 
 
 def test_a_new_clip_is_added_and_a_lost_one_leaves(corpus: Corpus, store: EmbeddingStore) -> None:
@@ -504,12 +534,11 @@ def test_progress_counts_the_clips_that_failed(corpus: Corpus, store: EmbeddingS
 _WORKER = """
 import sys
 import counting_encoder
-from serfuse.extraction import extract
 from serfuse.cli import main
 counting_encoder.install()
-extract._FLUSH_SECONDS = 0.05
 data, store = sys.argv[1:]
-main(["extract", "--corpus", "table", "--data", data, "--name", "many", "--encoder", "counting", "--store", store])
+many = ["extract", "--corpus", "table", "--data", data, "--name", "many"]
+main([*many, "--encoder", "counting", "--store", store, "--flush-seconds", "0.05"])
 """
 
 

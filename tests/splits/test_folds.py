@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from serfuse import splits
 from serfuse.errors import SplitError, UnknownNameError
-from serfuse.splits import folds
+from serfuse.splits import folds, leakage
 
 GROUPED = {"speaker": ["speaker"], "loso": ["speaker"], "text": ["text"], "speaker-text": ["speaker", "text"]}
 CASES = [
@@ -234,7 +234,9 @@ def test_any_table_is_split_into_disjoint_parts_whatever_its_order(seed, clips, 
 
 
 def test_unknown_names_list_the_choices():
-    with pytest.raises(UnknownNameError, match="random, speaker, loso, text, speaker-text, given, cremad-tfds"):
+    with pytest.raises(
+        UnknownNameError, match="random, speaker, loso, loso-all, text, speaker-text, given, cremad-tfds"
+    ):
         folds.split(small(), "kfold")
     assert all(splits.get(name).name == name and splits.get(name).summary for name in splits.names())
 
@@ -375,3 +377,29 @@ def test_a_training_part_of_one_emotion_is_refused():
     )
     with pytest.raises(SplitError, match=r"training part of fold 0 holds only (anger|fear): there is nothing"):
         folds.split(table, "speaker", folds=2)
+
+
+@pytest.mark.parametrize(("asked", "groups"), [(5, 10), (12, 12)])
+def test_of_very_many_speakers_groups_are_left_out_and_the_audit_says_so(asked, groups):
+    table = small(clips=900, speakers=150, texts=2)
+    found = folds.split(table, "loso", folds=asked)
+    speaker = table.set_index("id")["speaker"]
+    assert len(found) == groups
+    assert sorted(clip for fold in found for clip in fold.test) == sorted(table["id"])
+    for fold in found:
+        tested = set(speaker[fold.test])
+        assert len(tested) in (150 // groups, 150 // groups + 1)
+        assert not tested & set(speaker[fold.train]) and not tested & set(speaker[fold.validation])
+        assert not set(speaker[fold.train]) & set(speaker[fold.validation])
+    said = [text for text in leakage.audit(table, found).sentences() if "There are 150 speakers" in text]
+    assert len(said) == 1 and f"{groups} groups of them are left out" in said[0] and "--split loso-all" in said[0]
+    drawn = {seed: [fold.test.tolist() for fold in folds.split(table, "loso", seed=seed)] for seed in (1, 2)}
+    assert drawn[1] != drawn[2]
+
+
+def test_one_speaker_at_a_time_where_there_are_few_or_it_is_asked_for():
+    few = small(clips=700, speakers=100, texts=2)
+    found = folds.split(few, "loso")
+    assert len(found) == 100 and not any("groups" in text for text in leakage.audit(few, found).sentences())
+    many = folds.split(small(clips=700, speakers=101, texts=2), "loso-all")
+    assert len(many) == 101

@@ -3,10 +3,8 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -153,30 +151,88 @@ def test_the_first_format_is_converted_on_request(first: EmbeddingStore) -> None
     assert (kind["formats"], kind["rows"], kind["clips"], kind["parts"]) == ([2], 12, 12, 1)
 
 
-_CONVERT = """
-import sys
+_KILLED = """
+import hashlib, os, random, shutil, signal, sys, time
+from pathlib import Path
 from serfuse.store import EmbeddingStore, maintenance
-store = EmbeddingStore(sys.argv[1])
-print("ready", flush=True)
-maintenance.convert(store, "synthetic") if sys.argv[2] == "convert" else store.compact("c", store.find("c", "hubert"))
+
+begin, folder, what, corpus, encoder = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]
+
+def work(store):
+    if what == "convert":
+        maintenance.convert(store, corpus)
+    else:
+        store.compact(corpus, store.find(corpus, encoder))
+
+def rows(store):
+    clips, matrices = store.join(corpus, [store.find(corpus, encoder)])
+    found = hashlib.sha256(clips.to_csv().encode())
+    found.update(matrices[encoder].tobytes())
+    return found.hexdigest()
+
+def child(store):
+    number = os.fork()
+    if not number:
+        work(store)
+        os._exit(0)
+    return number
+
+# As long as one takes in a process of its own.
+shutil.copytree(begin, folder / "timed")
+since = time.monotonic()
+os.waitpid(child(EmbeddingStore(folder / "timed")), 0)
+seconds, expected = time.monotonic() - since, rows(EmbeddingStore(begin))
+chance, cut = random.Random(5), 0
+for attempt in range(20):
+    store = EmbeddingStore(shutil.copytree(begin, folder / str(attempt)))
+    for _ in range(1 + attempt % 2):  # also one that takes up what another left
+        number = child(store)
+        time.sleep(chance.uniform(0, seconds))
+        os.kill(number, signal.SIGKILL)
+        cut += os.WIFSIGNALED(os.waitpid(number, 0)[1])
+        assert rows(store) == expected, attempt
+    work(store)
+    assert rows(store) == expected, attempt
+    assert len(list(store.root.glob(f"{corpus}/{encoder}-*/part-*.parquet"))) == 1
+    shutil.rmtree(store.root)
+print(cut)
 """
 
 
-def _killed(store: EmbeddingStore, what: str, seconds: float) -> None:
-    arguments = [sys.executable, "-P", "-c", _CONVERT, str(store.root), what]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE)
-    process.stdout.readline()
-    time.sleep(seconds)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-
-
 @pytest.mark.slow
-def test_a_killed_compaction_loses_nothing(store: EmbeddingStore) -> None:
-    matrix = fill(store, 20_000, 256, parts=5)
-    for attempt in range(4):
-        _killed(store, "compact", 0.02 + 0.05 * attempt)
-        assert store.load("c", KEY)[1].tobytes() == matrix.tobytes()
+@pytest.mark.parametrize("what", ["compact", "convert"])
+def test_killed_at_twenty_random_moments_no_row_is_lost(
+    store: EmbeddingStore, first: EmbeddingStore, tmp_path: Path, what: str
+) -> None:
+    begin, corpus, encoder = first.root, "synthetic", "prosody"
+    if what == "compact":
+        fill(store, 3000, 256, parts=5)
+        begin, corpus, encoder = store.root, "c", "hubert"
+    (tmp_path / "killed").mkdir()
+    arguments = [str(begin), str(tmp_path / "killed"), what, corpus, encoder]
+    done = subprocess.run([sys.executable, "-P", "-c", _KILLED, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 10
+
+
+@pytest.mark.parametrize("largest", [0, 100_000])
+@pytest.mark.parametrize("what", ["compact", "out.parquet", "out.npz", "out"])
+def test_a_full_disk_leaves_the_rows_as_they_were(
+    store: EmbeddingStore, tmp_path: Path, what: str, largest: int
+) -> None:
+    """Of 390 kB of vectors, which go into one file."""
+    import resource
+
+    matrix = fill(store, 1500, 65, parts=3)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, hard))
+    try:
+        with pytest.raises(StoreError, match=r"no space left|File too large"):
+            store.compact("c", KEY) if what == "compact" else exchange.export(store, "c", KEY, tmp_path / what)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(parts_of(store)) == 3 and store.load("c", KEY)[1].tobytes() == matrix.tobytes()
+    assert not list(tmp_path.rglob(".tmp-*")) and not [path for path in tmp_path.glob("out*") if path.is_file()]
     store.compact("c", KEY)
     assert len(parts_of(store)) == 1 and store.load("c", KEY)[1].tobytes() == matrix.tobytes()
 

@@ -64,6 +64,14 @@ def test_many_rows_are_mapped_in_order_and_read_in_any_other(store: EmbeddingSto
     assert str(part) in str(caught.value) and caught.value.path == part
     with pytest.raises(DamageError):
         store.look_up("c", KEY, ["k000017"])
+    for row in (11_000, 24_999):  # of other row groups, also where it is no whole block
+        wrong = bytearray(data)
+        wrong[place + 100] ^= 1
+        wrong[wrong.rfind(matrix[row].tobytes()) + 3071] ^= 128
+        part.write_bytes(wrong)
+        with pytest.raises(DamageError, match="bytes between"):
+            store.load("c", KEY)
+    part.write_bytes(data)
     far = [f"k{n:06d}" for n in range(17 + blocks.BYTES // 3072, 25_000, 500)]
     np.testing.assert_array_equal(store.look_up("c", KEY, far), matrix[[int(name[1:]) for name in far]])
 

@@ -9,13 +9,14 @@ import time
 
 import pytest
 
-from serfuse.sweep import claims, driver, history
+from serfuse import claims
+from serfuse.sweep import driver, history
 from serfuse.sweep.ledger import Ledger
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from serfuse.sweep.claims import Claims
+from serfuse.claims import Claims
 claims = Claims(Path(sys.argv[1]))
 print(claims.take(sys.argv[2]), flush=True)
 time.sleep(600)

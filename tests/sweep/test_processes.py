@@ -15,9 +15,9 @@ import psutil
 import pytest
 import yaml
 
+from serfuse import machine
 from serfuse.store import EmbeddingStore
 from serfuse.sweep import driver, memory, render, table
-from serfuse.sweep import engine as engines
 from serfuse.sweep.ledger import Ledger
 from serfuse.sweep.processes import ProcessEngine
 
@@ -167,7 +167,7 @@ def test_a_worker_that_dies_is_replaced_and_its_unit_run_again(
 )
 def test_gpus_are_those_that_cuda_would_show(shown: str, names: list[str], monkeypatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
-    assert engines.gpus() == names
+    assert machine.gpus() == names
 
 
 @pytest.mark.slow

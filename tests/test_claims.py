@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from serfuse.errors import RunError
-from serfuse.sweep.claims import Claims, held
+from serfuse.claims import Claims, held
+from serfuse.errors import WriteError
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from serfuse.sweep.claims import Claims
+from serfuse.claims import Claims
 claims = Claims(Path(sys.argv[1]))
 print(claims.take("a"), claims.take("b"), flush=True)
 claims.release("b")
@@ -44,5 +44,5 @@ def test_a_claim_ends_with_its_process_even_by_sigkill(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_in_plain_words(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="Cannot write"):
+    with pytest.raises(WriteError, match="Cannot write"):
         Claims(tmp_path / "absent" / "claims")

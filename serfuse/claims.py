@@ -1,24 +1,26 @@
-"""Who works on what, when several sweeps share a folder.
+"""Who works on what, when several processes share a folder.
 
-One file, of which each unit owns one byte: a sweep that works on the unit holds the operating system's lock on that
-byte. The system lets go of it when the process ends, however it ends, so a claim can never be left behind.
+One file, of which each unit owns one byte: whoever works on the unit holds the operating system's lock on that byte.
+The system lets go of it when the process ends, however it ends, so a claim can never be left behind.
 """
 
 import errno
 import hashlib
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..errors import RunError
+from .atomic_io import write_error
 
 try:
     import fcntl
-except ImportError:  # Windows: one sweep at a time per folder; finished units are safe all the same
+except ImportError:  # Windows: units may be run twice; finished ones are safe all the same
     fcntl = None
 
 _TAKEN = (errno.EACCES, errno.EAGAIN)
+_PAUSE = 0.05
 
 
 class Claims:
@@ -28,14 +30,15 @@ class Claims:
         path: the file, created if need be.
 
     Raises:
-        RunError: it cannot be created.
+        WriteError: it cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise RunError(f"Cannot write {path}: {error.strerror}. Give a folder that you may write to.") from None
+            raise write_error(path, error) from None
+        self._path = path
         self._held: set[str] = set()
 
     def take(self, unit: str) -> bool:
@@ -49,8 +52,8 @@ class Claims:
                 if error.errno in _TAKEN:
                     return False
                 if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
-                    raise RunError(f"Cannot lock the claims of this sweep: {error.strerror}.") from None
-                # A file system without locks: units may be run twice by two sweeps, but are written once.
+                    raise write_error(self._path, error) from None
+                # A file system without locks: units may be run twice by two processes, and either result is right.
         self._held.add(unit)
         return True
 
@@ -61,6 +64,16 @@ class Claims:
             if fcntl is not None:
                 with suppress(OSError):
                     fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _place(unit))
+
+    @contextmanager
+    def holding(self, unit: str) -> Iterator[None]:
+        """Hold a unit for the block, once whoever has it has let go of it."""
+        while not self.take(unit):
+            time.sleep(_PAUSE)
+        try:
+            yield
+        finally:
+            self.release(unit)
 
     def close(self) -> None:
         """Let go of everything."""
@@ -73,7 +86,7 @@ class Claims:
 def held(path: Path, units: Iterable[str]) -> set[str] | None:
     """Those of `units` that some process has claimed, on whichever machine; `None` where locks cannot tell.
 
-    Each lock is tried for an instant. A sweep that asks for the unit in that instant comes back to it later. Not for a
+    Each lock is tried for an instant. Who asks for the unit in that instant comes back to it later. Not for a
     process that has claims itself: the system gives up all its locks on a file when it closes any descriptor of it.
     """
     if fcntl is None:
@@ -99,5 +112,5 @@ def held(path: Path, units: Iterable[str]) -> set[str] | None:
 
 
 def _place(unit: str) -> int:
-    """A byte of its own for each unit: 47 bits of a hash, so that two of a million units meet once in 280 sweeps."""
+    """A byte of its own for each unit: 47 bits of a hash, so that two of a million units meet once in 280 times."""
     return int.from_bytes(hashlib.sha256(unit.encode()).digest()[:6], "big") >> 1

@@ -1,0 +1,73 @@
+"""Which clips go through the encoders together."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from ..corpora.base import Clip
+from ..store import AudioFacts
+from .job import Job
+
+CPU_BATCH_SECONDS = 30.0
+"""Audio that goes through an encoder at once on a CPU."""
+
+GPU_BATCH_SECONDS = 240.0
+"""The same on a GPU."""
+
+
+def cost(facts: AudioFacts) -> float:
+    """Seconds of audio, 0 where they are not known: such a clip fails before it is decoded."""
+    return 0.0 if math.isnan(facts.seconds) else facts.seconds
+
+
+def limit(job: Job, batch_seconds: float | None) -> float:
+    """Seconds of audio that a job takes at once, where nothing else is asked for (`None`)."""
+    return batch_seconds or (GPU_BATCH_SECONDS if job.on_gpu else CPU_BATCH_SECONDS)
+
+
+def batches(
+    clips: Sequence[Clip], facts: Mapping[str, AudioFacts], jobs: Sequence[Job], batch_seconds: float | None
+) -> list[list[Clip]]:
+    """Clips of equal length, as far as their headers tell, in corpus order.
+
+    Args:
+        clips: those that at least one job wants.
+        facts: what each clip's audio is, by clip id.
+        jobs: that will get them. A clip has as many lengths as there are rates among those that run batches; where
+            none does, each clip is alone.
+        batch_seconds: see `limit`.
+    """
+    together = [job for job in jobs if job.encoder.batches]
+    if not together:
+        return [[clip] for clip in clips]
+    seconds_at_once = max(limit(job, batch_seconds) for job in together)
+    rates = sorted({job.sample_rate for job in together})
+    pad = together[0].pad
+    groups: list[list[Clip]] = []
+    open_groups: dict[tuple[int, ...], list[Clip]] = {}
+    for clip in clips:
+        seconds = facts[clip.id].seconds
+        if math.isnan(seconds):
+            groups.append([clip])
+            continue
+        samples = tuple(pad.samples(round(seconds * rate), rate) for rate in rates)
+        most = max(1, int(seconds_at_once * rates[0] // max(samples[0], 1)))
+        if samples not in open_groups or len(open_groups[samples]) >= most:
+            open_groups[samples] = []
+            groups.append(open_groups[samples])
+        open_groups[samples].append(clip)
+    return groups
+
+
+def steps(job: Job, clips: Sequence[Clip], facts: Mapping[str, AudioFacts], batch_seconds: float | None) -> Iterator:
+    """The part of a batch that one job wants, in pieces that it takes at once.
+
+    Yields:
+        slices of `clips`.
+    """
+    size = 1
+    if job.encoder.batches:
+        seconds = max((cost(facts[clip.id]) for clip in clips), default=0.0)
+        seconds = job.pad.samples(round(seconds * job.sample_rate), job.sample_rate) / job.sample_rate
+        size = len(clips) if seconds <= 0 else max(1, int(limit(job, batch_seconds) // seconds))
+    for start in range(0, len(clips), size):
+        yield slice(start, start + size)

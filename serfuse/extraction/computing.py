@@ -1,0 +1,202 @@
+"""One process' part of an extraction: encoders loaded, grouped, run."""
+
+import gc
+import logging
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .. import encoders
+from ..audio.padding import PadPolicy
+from ..corpora.base import Corpus
+from ..encoders.base import Encoder, LoadRequest
+from ..errors import StoreError
+from ..progress import Observer
+from ..store import AudioFacts, EmbeddingStore
+from . import batching, grouping
+from .commit import FLUSH_SECONDS
+from .hearing import Hearing
+from .job import Job
+from .pipeline import Pipeline, Running, said
+from .report import ExtractReport, Interrupted
+from .tally import Tally
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known before the first encoder is loaded, in values that go from process to process.
+
+    Attributes:
+        corpus: the clips that are wanted, surveyed and recorded in the store.
+        store: where the rows go.
+        facts: what each clip's audio is, by clip id.
+        pooling: see `serfuse.encoders.pooling`.
+        pad: resolved.
+        skip_bad: clips that fail are recorded as skipped.
+        batch_seconds: audio that goes through an encoder at once; `None` for the defaults of `batching`.
+        flush_seconds: between two writes.
+        processes: on this machine, which share its memory.
+    """
+
+    corpus: Corpus
+    store: EmbeddingStore
+    facts: Mapping[str, AudioFacts]
+    pooling: str
+    pad: PadPolicy
+    skip_bad: bool = False
+    batch_seconds: float | None = None
+    flush_seconds: float = FLUSH_SECONDS
+    processes: int = 1
+
+
+class Computing:
+    """Computes what a prepared extraction lacks, beside other processes that do the same.
+
+    Args:
+        prepared: what to do.
+        observer: hears of encoders that are loaded.
+
+    Attributes:
+        prepared: as given.
+        claims: of the processes on this store.
+        heard: what decoding noticed.
+    """
+
+    def __init__(self, prepared: Prepared, observer: Observer) -> None:
+        self.prepared, self._observer = prepared, observer
+        self.claims = prepared.store.claims(prepared.corpus.name)
+        self.heard = Hearing(prepared.store, prepared.corpus.name, prepared.facts)
+        self._pipeline = self._make_pipeline()
+
+    def _make_pipeline(self) -> Pipeline:
+        return Pipeline(
+            self.prepared.corpus,
+            self.prepared.store,
+            self.prepared.facts,
+            self.heard,
+            self.claims,
+            batch_seconds=self.prepared.batch_seconds,
+            flush_seconds=self.prepared.flush_seconds,
+        )
+
+    def one(self, encoder: str | Encoder, request: LoadRequest | None, tally: Tally) -> list[ExtractReport]:
+        """Run one encoder, whose errors are raised.
+
+        Raises:
+            SerfuseError: what is wrong with the encoder, the settings or the store.
+            Interrupted: Ctrl-C; what was finished is stored.
+        """
+        running = self._pipeline.start(self._job(encoder, request))
+        tally.expect(*self._pipeline.lacking(running))
+        self._run([running], tally)
+        if running.error is not None:
+            raise running.error
+        return self._pipeline.report(running, self.prepared.skip_bad)
+
+    def compute(self, asked: Mapping[Any, LoadRequest | None], tally: Tally) -> Iterator[ExtractReport]:
+        """Run several encoders, those that fit into memory together side by side.
+
+        Args:
+            asked: names or loaded encoders, and what to ask of each.
+            tally: the call's line of progress.
+
+        Yields:
+            a report for each; its `key` is `None` where the encoder could not be loaded.
+
+        Raises:
+            StoreError: a full disk or a damaged store.
+            Interrupted: Ctrl-C; what was finished is stored.
+        """
+        groups = grouping.groups(
+            asked, longest=self._longest(), batch_seconds=self.prepared.batch_seconds, processes=self.prepared.processes
+        )
+        clips = len(self.prepared.corpus.clips)
+        seconds = sum(batching.cost(self.prepared.facts[clip.id]) for clip in self.prepared.corpus.clips)
+        behind = sum(len(group) for group in groups[1:])
+        tally.expect(behind * clips, behind * seconds)
+        for number, group in enumerate(groups):
+            failed: dict[Any, ExtractReport] = {}
+            started: dict[Any, Running] = {}
+            for name in group:
+                try:
+                    running = self._pipeline.start(self._job(name, asked[name]))
+                except StoreError:
+                    raise
+                except Exception as error:  # whatever a library raises, the other encoders can still run
+                    _log.debug("encoder %s", name, exc_info=True)
+                    failed[name] = ExtractReport(name_of(name), skip_bad=self.prepared.skip_bad, error=said(error))
+                    continue
+                started[name] = running
+                lacking = self._pipeline.lacking(running)
+                if number == 0:
+                    tally.expect(*lacking)
+                else:
+                    tally.spare(clips - lacking[0], seconds - lacking[1])
+            if started:
+                self._run(list(started.values()), tally)
+            for name in group:
+                if name in failed:
+                    yield failed[name]
+                else:
+                    yield from self._pipeline.report(started[name], self.prepared.skip_bad)
+            started.clear()
+            _free_memory()
+
+    def _run(self, group: Sequence[Running], tally: Tally) -> None:
+        """Run a group.
+
+        Raises:
+            StoreError: a full disk or a damaged store.
+            Interrupted: Ctrl-C.
+        """
+        try:
+            tally.begin()
+            self._pipeline.run(group, tally)
+        except KeyboardInterrupt:
+            reports = [report for running in group for report in self._pipeline.report(running, self.prepared.skip_bad)]
+            begun = [report for report in reports if report.done or report.failed]
+            raise Interrupted(*(begun or reports[:1])) from None
+
+    def _job(self, encoder: str | Encoder, request: LoadRequest | None) -> Job:
+        loaded = self._load(encoder, request or LoadRequest()) if isinstance(encoder, str) else encoder
+        return Job.of(loaded, self.prepared.pooling, self.prepared.pad)
+
+    def _load(self, name: str, request: LoadRequest) -> Encoder:
+        if encoders.preset(name).needs_weights:
+            drawn = request.weights == "random"
+            self._observer.say(f"{name}: {'drawing random weights' if drawn else 'loading the weights'} ...")
+        return load_encoder(name, request, self.prepared.pooling)
+
+    def _longest(self) -> float:
+        """Seconds of the longest clip as it is padded."""
+        lengths = [self.prepared.facts[clip.id].seconds for clip in self.prepared.corpus.clips]
+        longest = max((seconds for seconds in lengths if not math.isnan(seconds)), default=0.0)
+        return self.prepared.pad.samples(round(longest * 1000), 1000) / 1000
+
+
+def load_encoder(name: str, request: LoadRequest, pooling: str) -> Encoder:
+    """An encoder as it is asked for, with the papers' options where their pooling is and no others are given.
+
+    Raises:
+        SerfuseError: as for `serfuse.encoders.load`.
+    """
+    if pooling == "paper":
+        request = replace(request, options={**encoders.preset(name).paper_options, **request.options})
+    return encoders.load(name, request)
+
+
+def name_of(encoder: str | Encoder) -> str:
+    """The name of an encoder that was given by name or loaded."""
+    return encoder if isinstance(encoder, str) else encoder.name
+
+
+def _free_memory() -> None:
+    """Give a large model's memory back before the next one is loaded."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

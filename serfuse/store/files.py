@@ -1,0 +1,226 @@
+"""The files of a store, on a disk or in a storage of objects: what the rest of this package does to a path.
+
+A store's root is a `Path` or an `ObjectPath`. On a disk everything is as `serfuse.atomic_io` does it: temporary names,
+renames, flushes, advisory locks. A storage of objects has none of these, and needs few of them:
+
+- An object is put whole or not at all, so no temporary name is needed. Parts have unique names and never change.
+- What is moved is copied first and removed then.
+- `local` gives the file to open and map: the path itself, or a copy on this machine.
+- `locked` creates an object `.lock` in one step with looking for it. It is a lease: its owner renews it, and one that
+  was not renewed for a minute is taken over. It only keeps two writers of a small file (`corpus.json`, the table of
+  clips, `heard.json`) from undoing each other; rows never depend on it, since parts are only removed after one that
+  holds their rows is there.
+"""
+
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from .. import atomic_io
+from ..errors import StoreError, WriteError
+from . import object_cache
+from .objects import ObjectPath, is_url, local_path
+
+StorePath = Path | ObjectPath
+"""Where a store, or a file of it, is."""
+
+LEASE_SECONDS = 60.0
+"""After so long without a sign of its owner, the lock of a folder in a storage of objects is taken over."""
+_LOOK_SECONDS = 0.2
+
+
+def place(root: "str | os.PathLike[str] | ObjectPath") -> StorePath:
+    """The root of a store.
+
+    Args:
+        root: a folder, or an address that fsspec knows (`s3://bucket/prefix`, `memory://name`, `file:///folder`).
+
+    Raises:
+        StoreError: the address cannot be used, or a `Path` was made of one, which loses a slash.
+    """
+    if isinstance(root, ObjectPath):
+        return root
+    text = os.fspath(root)
+    if isinstance(root, str) and is_url(text):
+        return local_path(text) or ObjectPath(text)
+    first = Path(text).parts[:1]
+    if not isinstance(root, str) and first and len(first[0]) > 2 and first[0].endswith(":"):
+        raise StoreError(f"{text!r} was an address before it became a Path. Give it as text: {first[0]}//...")
+    return Path(text)
+
+
+def local(path: StorePath) -> Path:
+    """The file to open: the path itself, or the object's copy on this machine.
+
+    Raises:
+        FileNotFoundError: there is no such object.
+        StoreError: the storage cannot be reached, or does not allow it.
+    """
+    return path.copy() if isinstance(path, ObjectPath) else path
+
+
+def distrust(path: StorePath) -> None:
+    """Read the file from where it is kept the next time, not from a copy."""
+    if isinstance(path, ObjectPath):
+        object_cache.forget(str(path))
+
+
+def write_atomic(path: StorePath, write: Callable[[BinaryIO], object]) -> None:
+    """Create or replace a file, whole or not at all, and durably; see `serfuse.atomic_io.write_atomic`.
+
+    Raises:
+        WriteError: it cannot be written. Nothing under `path` has changed.
+    """
+    if isinstance(path, ObjectPath):
+        path.put(write)
+    else:
+        atomic_io.write_atomic(path, write)
+
+
+def write_text(path: StorePath, text: str) -> None:
+    """`write_atomic` of text in UTF-8."""
+    write_atomic(path, lambda file: file.write(atomic_io.encoded(text)))
+
+
+def make_folder(folder: StorePath) -> None:
+    """Create a folder if need be, durably, and prove that it can be written.
+
+    Raises:
+        WriteError: it cannot.
+    """
+    if isinstance(folder, ObjectPath):
+        probe = folder / f".tmp-{os.getpid()}-{secrets.token_hex(4)}-probe"
+        try:
+            probe.put_bytes(b"")
+            probe.unlink(missing_ok=True)
+        except WriteError as error:
+            raise WriteError(folder, error.reason) from error
+        return
+    atomic_io.make_folder(folder)
+
+
+def sync(folder: StorePath) -> None:
+    """Wait until the list of names in a folder is on the disk; what a storage has taken is there already."""
+    if isinstance(folder, Path):
+        atomic_io.sync(folder)
+
+
+def remove_stale(folder: StorePath) -> None:
+    """Remove what a killed process left; in a storage it leaves nothing with a name."""
+    if isinstance(folder, Path):
+        atomic_io.remove_stale(folder)
+
+
+def move(path: StorePath, target: StorePath) -> None:
+    """Give a file another name within its store.
+
+    Raises:
+        OSError: it cannot be renamed.
+        WriteError: the storage does not allow it.
+    """
+    if isinstance(path, ObjectPath):
+        path.move_to(target)
+        return
+    os.replace(path, target)
+    sync(target.parent)
+    sync(path.parent)
+
+
+def there(path: StorePath) -> bool:
+    """Whether a name is taken, be it by a link that leads nowhere."""
+    return os.path.lexists(path) if isinstance(path, Path) else path.exists()
+
+
+def remove_tree(folder: StorePath) -> None:
+    """Remove a folder with all that it holds."""
+    folder.remove_all() if isinstance(folder, ObjectPath) else shutil.rmtree(folder)
+
+
+def remove_empty(folder: StorePath) -> None:
+    """Remove a folder if it holds nothing; in a storage such a folder does not exist."""
+    if isinstance(folder, Path):
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def beside(folder: StorePath) -> Path:
+    """A folder of this machine for what its processes tell each other of a folder: itself, where it is on a disk.
+
+    Raises:
+        WriteError: it cannot be created.
+    """
+    if isinstance(folder, Path):
+        return folder
+    place = object_cache.folder() / f"on-{object_cache.digest(str(folder))}"
+    make_folder(place)
+    return place
+
+
+def check_shared(path: StorePath) -> None:
+    """Refuse what other processes do not see.
+
+    Raises:
+        StoreError: it is in the memory of this process.
+    """
+    if isinstance(path, ObjectPath) and str(path).startswith("memory://"):
+        raise StoreError(f"The store {path} is in the memory of this process, and other processes do not see it.")
+
+
+@contextmanager
+def locked(folder: StorePath, lease: float = LEASE_SECONDS) -> Iterator[None]:
+    """Keep other processes from changing the same small files of a folder meanwhile.
+
+    Args:
+        folder: which.
+        lease: seconds; all that lock a folder of objects must agree on it.
+
+    Raises:
+        WriteError: the folder cannot be written.
+    """
+    if isinstance(folder, Path):
+        with atomic_io.locked(folder):
+            yield
+        return
+    lock = folder / atomic_io.LOCK
+    token = f"{os.getpid()}-{secrets.token_hex(8)}"
+    _take(lock, token, lease)
+    over = threading.Event()
+    renewing = threading.Thread(target=_renew, args=(lock, token, over, lease / 4), daemon=True)
+    renewing.start()
+    try:
+        yield
+    finally:
+        over.set()
+        renewing.join()
+        with suppress(StoreError, OSError):  # left behind it only makes the next one wait
+            if lock.read_text().startswith(token):  # not when it was taken over
+                lock.unlink(missing_ok=True)
+
+
+def _take(lock: ObjectPath, token: str, lease: float) -> None:
+    seen, since = "", time.monotonic()
+    while not lock.create(f"{token} 0".encode()):
+        try:
+            held = lock.read_text()
+        except FileNotFoundError:
+            continue
+        if held != seen:
+            seen, since = held, time.monotonic()
+        elif time.monotonic() - since > lease:  # by this machine's clock alone
+            lock.unlink(missing_ok=True)
+        else:
+            time.sleep(_LOOK_SECONDS)
+
+
+def _renew(lock: ObjectPath, token: str, over: threading.Event, seconds: float) -> None:
+    count = 0
+    while not over.wait(seconds):
+        count += 1
+        with suppress(StoreError, OSError):
+            lock.put_bytes(f"{token} {count}".encode())

@@ -1,0 +1,162 @@
+"""Several encoders of a call: each file is decoded once, and each encoder gets what it would get alone."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import counting_encoder
+import numpy as np
+import pytest
+import soundfile
+
+from serfuse import audio, encoders
+from serfuse.corpora.base import Clip, Corpus
+from serfuse.encoders.base import LoadRequest
+from serfuse.errors import AudioError, ConfigError
+from serfuse.extraction import extract, grouping
+from serfuse.progress import Observer
+from serfuse.store import EmbeddingStore
+
+
+@pytest.fixture(autouse=True)
+def counting() -> Iterator[None]:
+    counting_encoder.install()
+    counting_encoder.HEARD.clear()
+    yield
+    counting_encoder.uninstall()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> EmbeddingStore:
+    return EmbeddingStore(tmp_path / "store")
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    """Nine clips at 22050 Hz, in three lengths."""
+    clips = []
+    for number in range(9):
+        path = tmp_path / f"c{number}.wav"
+        noise = np.random.default_rng(number).normal(0, 0.1, round(22050 * (0.3 + 0.05 * (number % 3))))
+        soundfile.write(path, noise, 22050, subtype="FLOAT")
+        clips.append(Clip(path.stem, path, "anger"))
+    return Corpus("tiny", tuple(clips))
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each file was decoded, and at which rates."""
+    found: Counter[str] = Counter()
+    right = audio.read_recordings
+
+    def counted(path: Path, rates: list[int], **settings: Any) -> Any:
+        found[path.stem] += 1
+        return right(path, rates, **settings)
+
+    monkeypatch.setattr(audio, "read_recordings", counted)
+    return found
+
+
+class Lines(Observer):
+    def __init__(self) -> None:
+        self.begun: list[tuple[str, int, str]] = []
+        self.last: tuple[int | None, float | None] = (0, 0.0)
+
+    def begin(self, what: str, total: int, unit: str = "clip") -> None:
+        self.begun.append((what, total, unit))
+
+    def advance(self, done: int | None = None, *, note: str | None = None, fraction: float | None = None) -> None:
+        self.last = (done, fraction)
+
+
+def other_rate(name: str, rate: int) -> Any:
+    encoder = encoders.load(name)
+    encoder.preset = replace(encoder.preset, sample_rate=rate)
+    return encoder
+
+
+def test_each_file_is_decoded_once_for_encoders_of_different_rates(
+    corpus: Corpus, store: EmbeddingStore, decoded: Counter[str], tmp_path: Path
+) -> None:
+    several = [encoders.load("counting"), other_rate("counting-batch", 16000), encoders.load("logmel")]
+    reports = extract.extract(corpus, several, store)
+    assert decoded == {clip.id: 1 for clip in corpus.clips}
+    alone = EmbeddingStore(tmp_path / "alone")
+    for encoder, report in zip(several, reports, strict=True):
+        expected = extract.extract(corpus, encoder, alone)
+        assert report.key == expected.key and (report.done, report.vector_size) == (9, expected.vector_size)
+        assert store.load("tiny", report.key)[1].tobytes() == alone.load("tiny", report.key)[1].tobytes()
+        assert report.remarks.keys() == expected.remarks.keys()
+
+
+def test_what_one_encoder_has_is_decoded_only_for_the_others(
+    corpus: Corpus, store: EmbeddingStore, decoded: Counter[str]
+) -> None:
+    extract.extract(replace(corpus, clips=corpus.clips[:5]), "counting", store)
+    extract.extract(corpus, ["counting-batch"], store)
+    decoded.clear()
+    one, other = extract.extract(corpus, ["counting", "counting-batch"], store)
+    assert (one.done, one.reused, other.done, other.reused) == (4, 5, 0, 9)
+    assert decoded == {clip.id: 1 for clip in corpus.clips[5:]}
+
+
+def test_there_is_one_line_of_progress(corpus: Corpus, store: EmbeddingStore) -> None:
+    lines = Lines()
+    extract.extract(replace(corpus, clips=corpus.clips[:2]), "counting", store)
+    extract.extract(corpus, ["counting", "counting-batch"], store, observer=lines)
+    assert lines.begun[1:] == [("counting, counting-batch", 16, "embedding")] and lines.last[0] == 16
+    assert lines.last[1] == pytest.approx(1.0)
+
+
+def test_an_encoder_that_fails_half_way_keeps_its_rows_and_the_others_go_on(
+    corpus: Corpus, store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = counting_encoder.Counting.frames
+    calls: list[int] = []
+
+    def changes(self: Any, waveform: np.ndarray) -> np.ndarray:
+        found = right(self, waveform)
+        if self.name != "counting":
+            return found
+        calls.append(1)
+        return found if len(calls) < 4 else found[:, :2]
+
+    monkeypatch.setattr(counting_encoder.Counting, "frames", changes)
+    failed, good = extract.extract(corpus, ["counting", "counting-batch"], store)
+    assert "Vectors of one length" in failed.error and not failed.complete and good.complete and good.done == 9
+    assert len(calls) == 4 and failed.done == 3 and len(store.load("tiny", failed.key)[0]) == 3
+    with pytest.raises(ConfigError, match="Vectors of one length"):
+        calls[:] = []
+        extract.extract(corpus, "counting", EmbeddingStore(store.root / "other"))
+
+
+def test_encoders_that_do_not_fit_into_memory_together_run_in_turns() -> None:
+    asked = {name: LoadRequest() for name in ("hubert", "xvector", "wav2vec2", "nobody", "logmel")}
+    sizes = [grouping.weight_bytes(encoders.preset(name)) for name in ("hubert", "xvector", "wav2vec2")]
+    forward = grouping.forward_bytes(encoders.preset("hubert"), 30.0)
+
+    def groups(room: int) -> list[list[str]]:
+        return grouping.groups(asked, longest=5.0, room=room)
+
+    assert groups(sum(sizes) + forward) == [list(asked)]
+    assert groups(sum(sizes) + forward - 1) == [["hubert", "xvector"], ["wav2vec2", "nobody", "logmel"]]
+    assert groups(0) == [[name] for name in asked]
+    half = {name: replace(request, dtype="float16") for name, request in asked.items()}
+    assert grouping.groups(half, longest=5.0, room=sum(sizes) // 2 + 3 + forward) == [list(asked)]
+    # A clip longer than a batch decides what a forward takes.
+    assert len(grouping.groups(asked, longest=600.0, room=sum(sizes) + forward)) > 1
+
+
+def test_a_recording_at_several_rates_is_that_of_each_rate_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, (200_000, 2)), 44100)
+    found = audio.read_recordings(path, [8000, 44100, 16000], start=0.5, end=4.0)
+    for rate, recording in found.items():
+        alone = audio.read_recording(path, rate, start=0.5, end=4.0)
+        assert isinstance(recording, audio.Recording) and recording.sample_rate == rate
+        assert recording.waveform.tobytes() == alone.waveform.tobytes() and recording.sound == alone.sound
+    soundfile.write(path, [0.1, -0.1], 96000)
+    short = audio.read_recordings(path, [96000, 1])
+    assert isinstance(short[96000], audio.Recording) and isinstance(short[1], AudioError)

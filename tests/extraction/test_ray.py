@@ -1,0 +1,155 @@
+"""Extraction on a Ray cluster: the same rows as on one machine, whoever is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from serfuse.cli import main
+from serfuse.corpora.base import Corpus
+from serfuse.errors import ConfigError
+from serfuse.extraction.extract import Extraction
+from serfuse.store import EmbeddingStore
+
+ray = pytest.importorskip("ray")
+
+pytestmark = [
+    pytest.mark.slow,
+    # Ray 2.60's own start-up.
+    pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address of a cluster that this process is connected to."""
+    from serfuse import ray_cluster
+
+    module, _ = ray_cluster.connect(None, 4)
+    yield module.get_runtime_context().gcs_address
+    module.shutdown()
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """The rows of an extraction that nothing disturbed."""
+    store = EmbeddingStore(tmp_path_factory.mktemp("whole"))
+    return rows(store, Extraction(tiny_corpus, store).run("logmel"))
+
+
+def rows(store: EmbeddingStore, report: Any) -> np.ndarray:
+    return store.load(store.corpora()[0], report.key)[1]
+
+
+def test_a_cluster_goes_on_where_a_machine_ended_and_a_lost_actor_loses_its_batch(
+    cluster: str, tiny_corpus: Corpus, whole: np.ndarray, tmp_path: Path
+) -> None:
+    from serfuse.extraction.ray_engine import Embedding, RayExtraction
+
+    store, log = EmbeddingStore(tmp_path / "store"), tmp_path / "log"
+    first = Extraction(tiny_corpus, store, shard="1/2").run("logmel")
+    here = set(store.load(store.corpora()[0], first.key)[0])
+    poison = min({clip.id for clip in tiny_corpus.clips} - here)
+    text, begun = str(log), str(tmp_path / "begun")
+
+    class Deadly(Embedding):
+        """Ends with the first batch that it gets, and with one clip always."""
+
+        def __call__(self, batch: dict) -> dict:
+            import json
+            import os
+
+            clips = [item["id"] for item in json.loads(batch["batch"][0])["clips"]]
+            with open(text, "a") as file:
+                file.write("".join(f"{clip}\n" for clip in clips))
+            if poison in clips or not os.path.exists(begun):
+                open(begun, "w").close()
+                os._exit(1)
+            return super().__call__(batch)
+
+    with RayExtraction(tiny_corpus, store, batch_seconds=0.1, jobs=1, actor=Deadly) as extraction:
+        report = extraction.run("logmel")
+    assert (report.done, report.reused) == (23, 24) and report.remarks == first.remarks
+    assert [clip for clip, _ in report.failed] == [poison] and "was lost 4 times" in report.failed[0][1]
+    times = Counter(log.read_text().splitlines())
+    assert not here & set(times), "what the store has is not computed again"
+    assert times.pop(poison) in (4, 5)  # the first batch of all may be its own
+    assert sorted(times.values())[:-1] == [1] * 22 and max(times.values()) <= 2, "only the lost batch is repeated"
+    last = Extraction(tiny_corpus, store).run("logmel")
+    assert (last.done, last.reused) == (1, 47)
+    np.testing.assert_array_equal(rows(store, last), whole)
+
+
+_DRIVER = """
+import sys
+from pathlib import Path
+from serfuse.corpora import synthetic
+from serfuse.extraction.ray_engine import Embedding, RayExtraction
+from serfuse.store import EmbeddingStore
+
+class Slow(Embedding):
+    def __call__(self, batch):
+        import time
+        time.sleep(0.1)
+        return super().__call__(batch)
+
+corpus = synthetic.read(Path(sys.argv[2]))
+extraction = RayExtraction(corpus, EmbeddingStore(sys.argv[3]), address=sys.argv[1], batch_seconds=0.1,
+                           flush_seconds=0, jobs=1, actor=Slow)
+extraction.run("logmel")
+"""
+
+
+def test_a_killed_driver_leaves_what_arrived_and_the_next_call_computes_the_rest(
+    cluster: str, tiny_corpus: Corpus, tiny_corpus_dir: Path, whole: np.ndarray, tmp_path: Path
+) -> None:
+    store = EmbeddingStore(tmp_path / "store")
+    words = [sys.executable, "-P", "-c", _DRIVER, cluster, str(tiny_corpus_dir), str(store.root)]
+    driver = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    until = time.monotonic() + 120
+    while len(list(store.root.glob("*/*/part-*.parquet"))) < 3:
+        assert driver.poll() is None, driver.stderr.read().decode()
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    time.sleep(np.random.default_rng().uniform(0, 0.5))
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.communicate()
+    corpus = store.corpora()[0]
+    (key,) = store.keys(corpus)
+    there = set(store.load(corpus, key)[0])
+    assert 3 <= len(there) < 48
+    words = ["extract", "--corpus", "synthetic", "--data", str(tiny_corpus_dir), "--encoder", "logmel", "--json"]
+    found = CliRunner().invoke(main, [*words, "--engine", "ray", "--store", str(store.root)])
+    assert found.exit_code == 0, found.output
+    (report,) = json.loads(found.stdout)["encoders"]
+    assert (report["done"], report["reused"]) == (48 - len(there), len(there))
+    ids, matrix = store.load(corpus, key)
+    assert len(set(ids)) == len(ids) == 48
+    np.testing.assert_array_equal(matrix, whole)
+
+
+def test_what_a_cluster_cannot_do_is_said(cluster: str, tiny_corpus: Corpus, tmp_path: Path) -> None:
+    from serfuse.encoders import load
+    from serfuse.extraction.ray_engine import RayExtraction
+
+    with RayExtraction(tiny_corpus, EmbeddingStore(tmp_path)) as extraction:
+        (report,) = extraction.each([load("logmel")])
+        assert "load encoders by name" in report.error
+    with pytest.raises(ConfigError, match="jobs must be at least 1"):
+        RayExtraction(tiny_corpus, EmbeddingStore(tmp_path), jobs=0)
+    found = CliRunner().invoke(
+        main, ["extract", "--corpus", "synthetic", "--data", ".", "--encoder", "logmel", "--address", "auto"]
+    )
+    assert found.exit_code == 2 and "--engine ray" in found.output
