@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     import pyarrow
     import pyarrow.parquet
 
-MAX_ROWS = 1_000_000
+MAX_ROWS = 5_000_000
 """Most rows that are read unless told otherwise."""
 
-MAX_BYTES = 1 << 29
+MAX_BYTES = 1 << 30
 """Most bytes of a text table that are read, or of text in a Parquet table."""
 
 # A Parquet table of some bytes can stand for thousands of times as many, where all rows are alike.
