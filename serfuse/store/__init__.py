@@ -1,6 +1,7 @@
 """The embedding store: what was extracted once is never computed again, and never mixed up."""
 
 from .damage import DamageError
+from .encoder_notes import encoder_notes
 from .key import EXTRACTION_VERSION, EmbeddingKey
 from .records import AudioFacts, FileStamp, Skipped
 from .store import Chosen, EmbeddingStore, default_root
@@ -15,4 +16,5 @@ __all__ = [
     "FileStamp",
     "Skipped",
     "default_root",
+    "encoder_notes",
 ]
