@@ -274,7 +274,7 @@ def _scoped(
 
     own, common = [], []
     for value in values:
-        head, found, rest = value.partition(mark)
+        head, found, _ = value.partition(mark)
         # A name such as hf:microsoft/wavlm-base-plus holds the mark itself.
         if meant := [name for name in encoders if value.startswith(name + mark)]:
             longest = max(meant, key=len)

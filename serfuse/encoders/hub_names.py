@@ -34,7 +34,7 @@ _FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "unispeech-sat": _SPEECH,
     "data2vec-audio": _SPEECH,
     "wav2vec2-conformer": _SPEECH,
-    "wav2vec2-bert": ("wav2vec2_bert", {"sample_rate": 16000, "hop": 320, "min_samples": 720}),
+    "wav2vec2-bert": ("wav2vec2_bert", {"sample_rate": 16000, "hop": 320, "min_samples": 560}),
     "whisper": ("whisper", {"sample_rate": 16000, "hop": 320, "min_samples": 400}),
     "mimi": ("mimi", {"sample_rate": 24000, "family": "codec"}),
 }

@@ -167,7 +167,7 @@ IGNORED = frozenset(
         # heads, adapters that are not added, decoders, quantisers (a codec's are read off its tensors)
         *("num_codevectors_per_group", "num_codevector_groups", "codevector_dim", "proj_codevector_dim"),
         *("use_weighted_layer_sum", "classifier_proj_size", "tdnn_dim", "tdnn_kernel", "tdnn_dilation"),
-        *("xvector_output_dim", "num_ctc_classes", "num_clusters", "output_hidden_size"),
+        *("xvector_output_dim", "num_ctc_classes", "replace_prob", "num_clusters", "output_hidden_size"),
         *("adapter_kernel_size", "adapter_stride", "num_adapter_layers"),
         *("decoder_hidden_size", "n_codebooks", "codebook_size", "codebook_dim", "sampling_rate"),
         *("target_bandwidths", "upsampling_ratios", "trim_right_ratio", "upsample_groups"),
