@@ -1,5 +1,6 @@
 """The interface of every encoder: a waveform in, a matrix of frames out."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 TRANSFORMERS_WEIGHTS = "model.safetensors|model.safetensors.index.json|pytorch_model.bin|pytorch_model.bin.index.json"
 """An entry of `EncoderPreset.files`: in the order in which transformers looks for them."""
@@ -116,6 +119,11 @@ class EncoderPreset:
     def file_sets(self) -> tuple[tuple[str, ...], ...]:
         """The sets of files, each of which is enough, best first."""
         return (self.files, *self.other_files)
+
+    @property
+    def home(self) -> str:
+        """Where the weights are from, for a message: an address of the hub, a page, or a folder."""
+        return f"https://huggingface.co/{self.source}" if _HUB_NAME.fullmatch(self.source) else self.source
 
     @property
     def frame_rate(self) -> float | None:

@@ -159,7 +159,7 @@ def _do_normalize(preset: EncoderPreset, settings: dict[str, Any], folder: Path)
     if not isinstance(settings.get("do_normalize"), bool):
         raise WeightsError(
             f"{folder / 'preprocessor_config.json'} does not say do_normalize (true or false), and it "
-            f"changes every embedding. Take the file from https://huggingface.co/{preset.source}."
+            f"changes every embedding. Take the file from {preset.home}."
         )
     return settings["do_normalize"]
 

@@ -57,7 +57,7 @@ def open_model(
         if name in said and said[name] != value:
             raise WeightsError(
                 f"{path} says {name} {shown(repr(said[name]))}, {preset.name} computes with {value!r} only. Take the "
-                f"file from https://huggingface.co/{preset.source}."
+                f"file from {preset.home}."
             )
 
     def renamed(state: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":

@@ -234,4 +234,4 @@ def _told(value: Any) -> str:
 
 
 def _cure(preset: EncoderPreset) -> str:
-    return f"Take the file from https://huggingface.co/{preset.source}."
+    return f"Take the file from {preset.home}."

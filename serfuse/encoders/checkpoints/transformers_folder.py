@@ -209,7 +209,7 @@ def _check_size(preset: EncoderPreset, weights: Weights, path: Path, config: Any
     if 2 * described > held:  # in half precision
         raise WeightsError(
             f"{path} describes at least {described:,} parameters, and the weights beside it have {held:,} bytes: they "
-            f"do not belong together, or are damaged. Get both from https://huggingface.co/{preset.source}."
+            f"do not belong together, or are damaged. Get both from {preset.home}."
         )
 
 
