@@ -236,11 +236,10 @@ def _show_encoders(rows: list[dict[str, Any]]) -> None:
             "kHz": right,
             "rate": right,
             "params": right,
-            "MB": right,
             "weights": left,
         }
     )
-    terms = _table({"encoder": left, "parameters": right, "(papers)": right, "licence": left})
+    terms = _table({"encoder": left, "parameters": right, "(papers)": right, "MB": right, "licence": left})
     for row in rows:
         here = "none" if row["where"] == "needs none" else "here" if row["weights_here"] else "absent"
         sizes.add_row(
@@ -250,19 +249,19 @@ def _show_encoders(rows: list[dict[str, Any]]) -> None:
             f"{row['sample_rate'] / 1000:g}",
             "" if row["frame_rate"] is None else f"{row['frame_rate']:g}",
             "" if row["parameters"] is None else f"{row['parameters'] / 1e6:.1f} M",
-            "" if row["megabytes"] is None else f"{row['megabytes']:,}",
             here,
         )
         terms.add_row(
             row["name"],
             "" if row["parameters"] is None else f"{row['parameters']:,}",
             row["paper_parameters"] or "",
+            "" if row["megabytes"] is None else f"{row['megabytes']:,}",
             row["licence"],
         )
     notes = [
         "",
         "time, paper, mean-std: length of a vector under each --pool (paper: of 5.000 s clips)",
-        "rate: frames per second; MB: of the published files; weights: here, absent, or none needed",
+        "rate: frames per second; weights: here, absent, or none needed; MB: of the published files",
         "Any other checkpoint of a known architecture: hf:OWNER/NAME of the hub, or hf:./FOLDER",
         "",
     ]

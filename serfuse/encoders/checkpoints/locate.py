@@ -160,8 +160,9 @@ def on_hub(preset: EncoderPreset) -> bool:
 
 def missing_weights(preset: EncoderPreset, reason: str) -> WeightsError:
     """The error for weights that are not here: why, where to get them, where to put them."""
-    compiled = all(entry.endswith(".tflite") for entry in preset.files)  # nothing to draw random weights for
-    other = "" if compiled else ", or try the architecture without training with --weights random"
+    # Nothing to draw random weights for: a compiled network, or an architecture that only a checkpoint tells.
+    fixed = all(entry.endswith(".tflite") for entry in preset.files) or not preset.vector_size
+    other = "" if fixed else ", or try the architecture without training with --weights random"
     return WeightsError(
         f"The weights of {preset.name} are not here. {reason} {_advice(preset)} Or point --weights at them{other}."
     )
