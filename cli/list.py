@@ -248,7 +248,7 @@ def _show_encoders(rows: list[dict[str, Any]]) -> None:
             *("" if row[name] is None else str(row[name]) for name in ("time", "paper", "mean-std")),
             f"{row['sample_rate'] / 1000:g}",
             "" if row["frame_rate"] is None else f"{row['frame_rate']:g}",
-            "" if row["parameters"] is None else f"{row['parameters'] / 1e6:.1f} M",
+            _millions(row["parameters"]),
             here,
         )
         terms.add_row(
@@ -278,6 +278,12 @@ def _show_encoders(rows: list[dict[str, Any]]) -> None:
         if row["corpora_seen"]:
             trained.append(f"{row['name']}: has heard {' and '.join(row['corpora_seen'])}, without emotion labels")
     _print(sizes, *notes, terms, *places, *trained, *citations)
+
+
+def _millions(count: int | None) -> str:
+    if count is None:
+        return ""
+    return f"{count / 1e6:.1f} M" if count < 1e9 else f"{count / 1e9:.2f} B"
 
 
 def _show_corpora(rows: list[dict[str, Any]]) -> None:

@@ -36,7 +36,7 @@ ENCODERS: Registry[EncoderEntry] = Registry(
         ("hubert-large", "serfuse.encoders.speech_ssl:ENTRIES.hubert-large"),
         ("hubert-xlarge", "serfuse.encoders.speech_ssl:ENTRIES.hubert-xlarge"),
         ("wav2vec2-large", "serfuse.encoders.speech_ssl:ENTRIES.wav2vec2-large"),
-        ("wav2vec2-large-robust", "serfuse.encoders.speech_ssl:ENTRIES.wav2vec2-large-robust"),
+        ("wav2vec2-robust", "serfuse.encoders.speech_ssl:ENTRIES.wav2vec2-robust"),
         ("xls-r-300m", "serfuse.encoders.speech_ssl:ENTRIES.xls-r-300m"),
         ("xls-r-1b", "serfuse.encoders.speech_ssl:ENTRIES.xls-r-1b"),
         ("xls-r-2b", "serfuse.encoders.speech_ssl:ENTRIES.xls-r-2b"),

@@ -190,7 +190,7 @@ _WIDER = (
         trained_on=_LS960,
     ),
     _preset(
-        "wav2vec2-large-robust",
+        "wav2vec2-robust",
         "wav2vec2",
         normalize=True,
         architecture={**_LARGE, **_LARGE_KIND},
@@ -284,7 +284,7 @@ _WIDER = (
         source="audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim",
         citation="Wagner et al., Dawn of the Transformer Era in Speech Emotion Recognition, IEEE TPAMI 45(9), 2023, "
         "arXiv:2203.07378",
-        trained_on="twelve layers of wav2vec2-large-robust (Libri-Light, Common Voice, Switchboard, Fisher), tuned on "
+        trained_on="twelve layers of wav2vec2-robust (Libri-Light, Common Voice, Switchboard, Fisher), tuned on "
         "arousal, dominance and valence of MSP-Podcast 1.7, English",
         emotion_labels=("msp-podcast",),
     ),

@@ -29,7 +29,7 @@ THIRTEEN = [
 
 
 WIDER = [
-    *("wavlm-base-plus", "wavlm-large", "hubert-large", "hubert-xlarge", "wav2vec2-large", "wav2vec2-large-robust"),
+    *("wavlm-base-plus", "wavlm-large", "hubert-large", "hubert-xlarge", "wav2vec2-large", "wav2vec2-robust"),
     *("xls-r-300m", "xls-r-1b", "xls-r-2b", "mms-300m", "data2vec-base", "data2vec-large", "audeering-dim"),
     *("w2v-bert-2.0", "whisper-tiny", "whisper-base", "whisper-small", "whisper-medium", "whisper-large-v1"),
     *("whisper-large-v2", "whisper-large-v3", "mimi"),

@@ -80,7 +80,7 @@ PUBLISHED = {
     "hubert-large": _published("HubertModel", {**SMALL, **LARGE_KIND}),
     "hubert-xlarge": _published("HubertModel", {**SMALL, **LARGE_KIND}),
     "wav2vec2-large": _published("Wav2Vec2ForPreTraining", SMALL, said={"num_feat_extract_layers": 7}),
-    "wav2vec2-large-robust": _published("Wav2Vec2ForPreTraining", {**SMALL, **LARGE_KIND}),
+    "wav2vec2-robust": _published("Wav2Vec2ForPreTraining", {**SMALL, **LARGE_KIND}),
     "xls-r-300m": _published("Wav2Vec2ForPreTraining", {**SMALL, **LARGE_KIND}),
     "xls-r-1b": _published("Wav2Vec2ForPreTraining", {**SMALL, **LARGE_KIND}),
     "xls-r-2b": _published("Wav2Vec2ForPreTraining", {**SMALL, **LARGE_KIND}),
