@@ -267,6 +267,7 @@ def check_model(preset: EncoderPreset, path: Path, expected: dict[str, Any], def
     settings = read_json(preset, path)
     got = {name: settings.get(name, defaults.get(name)) for name in expected}
     if got != expected:
+        other = f", or take this one as it is: --encoder hf:{path.parent}" if preset.family == "attention" else ""
         listed = [
             f"{name} is {shown(repr(got[name]))}, expected {value!r}"
             for name, value in expected.items()
@@ -274,7 +275,7 @@ def check_model(preset: EncoderPreset, path: Path, expected: dict[str, Any], def
         ]
         raise WeightsError(
             f"{path.parent} holds another model than {preset.name}: {', '.join(listed)}. Point --weights at a "
-            f"checkpoint of {preset.source}."
+            f"checkpoint of {preset.source}{other}."
         )
 
 
