@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +64,16 @@ def test_presets_hold_what_the_list_shows(name) -> None:
     assert (row["name"], row["time"], row["mean-std"]) == (name, preset.vector_size, 2 * preset.vector_size)
     assert row["frame_rate"] == (preset.sample_rate / preset.hop if preset.hop else None)
     assert isinstance(row["weights_here"], bool) and row["where"]
+
+
+@pytest.mark.parametrize("name", WIDER)
+def test_the_page_says_what_the_preset_does(name) -> None:
+    preset = encoders.preset(name)
+    page = (Path(__file__).parents[2] / "docs" / "encoders.md").read_text("utf-8")
+    cells = [name, preset.source, f"{preset.parameters:,}", f"{preset.megabytes:,}"]
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+    for cell in [*cells, preset.licence, preset.trained_on, preset.citation]:
+        assert cell in row
 
 
 def test_hub_revisions_are_whole_commits() -> None:
