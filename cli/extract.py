@@ -273,7 +273,7 @@ def load_requests(
         chosen[name]["weights"] = value
 
     own, common = _scoped("--layer", layers, "=", encoders)
-    layered = [name for name, data in presets.items() if data.layers] or list(encoders)
+    layered = [name for name, data in presets.items() if data.layers or not data.vector_size] or list(encoders)
     for value in common:
         for name in layered:
             chosen[name]["layer"] = value
@@ -306,9 +306,11 @@ def _scoped(
 
     own, common = [], []
     for value in values:
-        head, found, rest = value.partition(mark)
-        if found and head in encoders:
-            own.append((head, rest))
+        head, found, _ = value.partition(mark)
+        # A name such as hf:microsoft/wavlm-base-plus holds the mark itself.
+        if meant := [name for name in encoders if value.startswith(name + mark)]:
+            longest = max(meant, key=len)
+            own.append((longest, value.removeprefix(longest + mark)))
         elif found and head in names():
             raise click.UsageError(f"{flag} {value}: {head} is not among the encoders: {', '.join(encoders)}.")
         else:

@@ -25,7 +25,8 @@ def command(what: str, names: tuple[str, ...], store: str | Path | None, as_json
     """Show encoders, corpora, models, splits, metrics, or what the store holds.
 
     \b
-    serfuse list encoders     family, vector sizes, rate, parameters, licence, whether the weights are here, citation
+    serfuse list encoders     family, vector sizes, rate, parameters, licence, whether the weights are here, citation,
+                              what each was trained on, and whether it has seen emotion labels
     serfuse list corpora      what can be read, and how much of it was published
     serfuse list models       classifiers and fusions for `serfuse cv`
     serfuse list splits       how `serfuse cv --split` divides the clips, and what each keeps apart
@@ -225,7 +226,7 @@ def _print(*items: Any) -> None:
 
 
 def _show_encoders(rows: list[dict[str, Any]]) -> None:
-    """Two tables, because eleven columns are not readable on a terminal of 80."""
+    """Two tables, because twelve columns are not readable on a terminal of 80."""
     left, right = "left", "right"
     sizes = _table(
         {
@@ -240,28 +241,30 @@ def _show_encoders(rows: list[dict[str, Any]]) -> None:
             "weights": left,
         }
     )
-    terms = _table({"encoder": left, "parameters": right, "(papers)": right, "licence": left})
+    terms = _table({"encoder": left, "parameters": right, "(papers)": right, "MB": right, "licence": left})
     for row in rows:
         here = "none" if row["where"] == "needs none" else "here" if row["weights_here"] else "absent"
         sizes.add_row(
             row["name"],
             row["family"],
-            *(str(row[name]) for name in ("time", "paper", "mean-std")),
+            *("" if row[name] is None else str(row[name]) for name in ("time", "paper", "mean-std")),
             f"{row['sample_rate'] / 1000:g}",
             "" if row["frame_rate"] is None else f"{row['frame_rate']:g}",
-            "" if row["parameters"] is None else f"{row['parameters'] / 1e6:.1f} M",
+            _millions(row["parameters"]),
             here,
         )
         terms.add_row(
             row["name"],
             "" if row["parameters"] is None else f"{row['parameters']:,}",
             row["paper_parameters"] or "",
+            "" if row["megabytes"] is None else f"{row['megabytes']:,}",
             row["licence"],
         )
     notes = [
         "",
         "time, paper, mean-std: length of a vector under each --pool (paper: of 5.000 s clips)",
-        "rate: frames per second; weights: here, absent, or none needed",
+        "rate: frames per second; weights: here, absent, or none needed; MB: of the published files",
+        "Any other checkpoint of a known architecture: hf:OWNER/NAME of the hub, or hf:./FOLDER",
         "",
     ]
     places = [""]
@@ -269,7 +272,20 @@ def _show_encoders(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         if row["where"] != "needs none":
             places.append(f"{row['name']}: {'weights in ' if row['weights_here'] else ''}{row['where']}")
-    _print(sizes, *notes, terms, *places, *citations)
+    trained = ["", *(f"{row['name']}: trained on {row['trained_on']}" for row in rows if row["trained_on"])]
+    for row in rows:
+        if row["emotion_labels"]:
+            seen = " and ".join(row["emotion_labels"])
+            trained.append(f"{row['name']}: HAS SEEN EMOTION LABELS of {seen}: tested on them, its figures leak")
+        if row["corpora_seen"]:
+            trained.append(f"{row['name']}: has heard {' and '.join(row['corpora_seen'])}, without emotion labels")
+    _print(sizes, *notes, terms, *places, *trained, *citations)
+
+
+def _millions(count: int | None) -> str:
+    if count is None:
+        return ""
+    return f"{count / 1e6:.1f} M" if count < 1e9 else f"{count / 1e9:.2f} B"
 
 
 def _show_corpora(rows: list[dict[str, Any]]) -> None:

@@ -97,12 +97,14 @@ def _files(audio: tuple[Path, ...]) -> list[Path]:
 
 def _weights(values: tuple[str, ...], card: "Card") -> dict[str, str]:
     """`--weights` by encoder."""
+    from serfuse.encoders import canonical
+
     encoders = list(dict.fromkeys(key.encoder for key in card.keys().values()))
     found = {}
     for value in values:
         name, equals, path = value.partition("=")
-        if equals and name in encoders:
-            found[name] = path
+        if equals and (name in encoders or name.startswith("hf:")):
+            found[canonical(name)] = path
         elif len(encoders) == 1:
             found[encoders[0]] = value
         else:

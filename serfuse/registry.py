@@ -12,7 +12,7 @@ serfuse's own, and one that is broken is an error only for whoever asks for it.
 
 import importlib
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Generic, Literal, TypeVar
@@ -105,6 +105,7 @@ class Registry(Generic[T]):
         expects: type that every object has; anything that can be called by default. Where it has a `name`, that must
             be the name in the table.
         reserved: names that can never be given.
+        made: gives the object of a name that stands in no table and says itself what it means, or `None`.
 
     Raises:
         ExtensionError: a name stands in the table twice.
@@ -118,9 +119,11 @@ class Registry(Generic[T]):
         group: str | None = None,
         expects: type[T] | None = None,
         reserved: Collection[str] = (),
+        made: Callable[[str], T | None] = lambda _name: None,
     ) -> None:
         self.kind, self.group, self.expects = kind, group, expects
         self._reserved = frozenset(reserved)
+        self._made = made
         self._entries: dict[str, _Entry] = {}
         self._found: dict[str, _Entry] | None = None
         self._problems: list[str] = []
@@ -145,7 +148,7 @@ class Registry(Generic[T]):
         return [name for name, entry in self._entries.items() if entry.origin == OWN]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries or name in self._foreign()
+        return name in self._entries or self._self_made(name) is not None or name in self._foreign()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
@@ -156,7 +159,7 @@ class Registry(Generic[T]):
         Raises:
             UnknownNameError: no such name.
         """
-        return self._entry(name).origin
+        return OWN if self._self_made(name) is not None else self._entry(name).origin
 
     def problems(self) -> list[str]:
         """A sentence for each entry point that adds nothing, because its name is taken or cannot be one."""
@@ -170,6 +173,8 @@ class Registry(Generic[T]):
             UnknownNameError: no such name; the message lists the choices.
             ExtensionError: it comes from another package and cannot be imported, or is not what the kind needs.
         """
+        if (made := self._self_made(name)) is not None:
+            return made
         entry = self._entry(name)
         if entry.origin == OWN:
             return _imported(entry.target)
@@ -205,6 +210,9 @@ class Registry(Generic[T]):
         self._checked.pop(name, None)
 
     # --- inside
+
+    def _self_made(self, name: object) -> T | None:
+        return self._made(name) if isinstance(name, str) and name not in self._entries else None
 
     def _entry(self, name: str) -> _Entry:
         entry = self._entries.get(name) or self._foreign().get(name)
@@ -280,5 +288,5 @@ def _imported(target: str) -> Any:
     module, _, attribute = target.partition(":")
     found: Any = importlib.import_module(module)
     for part in attribute.split("."):
-        found = getattr(found, part)
+        found = found[part] if isinstance(found, Mapping) else getattr(found, part)
     return found

@@ -10,18 +10,19 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..registry import Registry
-from . import pooling
+from . import hub_names, pooling
 from .base import Encoder, EncoderEntry, EncoderPreset, LoadRequest
 from .checkpoints.locate import find_weights
+from .hub_names import canonical
 
 ENCODERS: Registry[EncoderEntry] = Registry(
     "encoder",
     [
-        ("wavlm", "serfuse.encoders.speech_ssl:WAVLM"),
-        ("wav2vec2", "serfuse.encoders.speech_ssl:WAV2VEC2"),
-        ("hubert", "serfuse.encoders.speech_ssl:HUBERT"),
-        ("unispeech-sat", "serfuse.encoders.speech_ssl:UNISPEECH_SAT"),
-        ("mms-1b", "serfuse.encoders.speech_ssl:MMS_1B"),
+        ("wavlm", "serfuse.encoders.speech_ssl:ENTRIES.wavlm"),
+        ("wav2vec2", "serfuse.encoders.speech_ssl:ENTRIES.wav2vec2"),
+        ("hubert", "serfuse.encoders.speech_ssl:ENTRIES.hubert"),
+        ("unispeech-sat", "serfuse.encoders.speech_ssl:ENTRIES.unispeech-sat"),
+        ("mms-1b", "serfuse.encoders.speech_ssl:ENTRIES.mms-1b"),
         ("xvector", "serfuse.encoders.xvector:XVECTOR"),
         ("audiomamba-tiny", "serfuse.encoders.audiomamba:TINY"),
         ("audiomamba-small", "serfuse.encoders.audiomamba:SMALL"),
@@ -30,6 +31,28 @@ ENCODERS: Registry[EncoderEntry] = Registry(
         ("dac", "serfuse.encoders.dac:DAC"),
         ("speechtokenizer", "serfuse.encoders.speechtokenizer:SPEECHTOKENIZER"),
         ("soundstream", "serfuse.encoders.soundstream:SOUNDSTREAM"),
+        ("wavlm-base-plus", "serfuse.encoders.speech_ssl:ENTRIES.wavlm-base-plus"),
+        ("wavlm-large", "serfuse.encoders.speech_ssl:ENTRIES.wavlm-large"),
+        ("hubert-large", "serfuse.encoders.speech_ssl:ENTRIES.hubert-large"),
+        ("hubert-xlarge", "serfuse.encoders.speech_ssl:ENTRIES.hubert-xlarge"),
+        ("wav2vec2-large", "serfuse.encoders.speech_ssl:ENTRIES.wav2vec2-large"),
+        ("wav2vec2-robust", "serfuse.encoders.speech_ssl:ENTRIES.wav2vec2-robust"),
+        ("xls-r-300m", "serfuse.encoders.speech_ssl:ENTRIES.xls-r-300m"),
+        ("xls-r-1b", "serfuse.encoders.speech_ssl:ENTRIES.xls-r-1b"),
+        ("xls-r-2b", "serfuse.encoders.speech_ssl:ENTRIES.xls-r-2b"),
+        ("mms-300m", "serfuse.encoders.speech_ssl:ENTRIES.mms-300m"),
+        ("data2vec-base", "serfuse.encoders.speech_ssl:ENTRIES.data2vec-base"),
+        ("data2vec-large", "serfuse.encoders.speech_ssl:ENTRIES.data2vec-large"),
+        ("audeering-dim", "serfuse.encoders.speech_ssl:ENTRIES.audeering-dim"),
+        ("w2v-bert-2.0", "serfuse.encoders.wav2vec2_bert:W2V_BERT"),
+        ("whisper-tiny", "serfuse.encoders.whisper:ENTRIES.whisper-tiny"),
+        ("whisper-base", "serfuse.encoders.whisper:ENTRIES.whisper-base"),
+        ("whisper-small", "serfuse.encoders.whisper:ENTRIES.whisper-small"),
+        ("whisper-medium", "serfuse.encoders.whisper:ENTRIES.whisper-medium"),
+        ("whisper-large-v1", "serfuse.encoders.whisper:ENTRIES.whisper-large-v1"),
+        ("whisper-large-v2", "serfuse.encoders.whisper:ENTRIES.whisper-large-v2"),
+        ("whisper-large-v3", "serfuse.encoders.whisper:ENTRIES.whisper-large-v3"),
+        ("mimi", "serfuse.encoders.mimi:MIMI"),
         ("soundstream-lyra", "serfuse.encoders.lyra:LYRA"),
         ("ge2e", "serfuse.encoders.ge2e:GE2E_ENTRY"),
         ("speech-embedding", "serfuse.encoders.speech_embedding:SPEECH_EMBEDDING"),
@@ -38,6 +61,7 @@ ENCODERS: Registry[EncoderEntry] = Registry(
     ],
     group="serfuse.encoders",
     expects=EncoderEntry,
+    made=hub_names.entry,
 )
 
 __all__ = [
@@ -46,6 +70,7 @@ __all__ = [
     "EncoderEntry",
     "EncoderPreset",
     "LoadRequest",
+    "canonical",
     "libraries",
     "load",
     "names",
@@ -110,22 +135,31 @@ def table_row(name: str) -> dict[str, Any]:
 
     Returns:
         name, family, vector size per pooling (`time`, `paper`, `mean-std`), sample_rate (Hz), frame_rate
-        (frames per second or None), parameters, paper_parameters, licence, citation, weights_here, where.
+        (frames per second or None), parameters, paper_parameters, megabytes, licence, citation, trained_on,
+        emotion_labels, corpora_seen, layers, source, revision, weights_here, where. A size is None where only a
+        checkpoint that is not here would tell.
     """
     data = preset(name)
-    here, where = weights_status(name)
+    here, where = find_weights(data)
     return {
         "name": data.name,
         "family": data.family,
-        "time": pooling.vector_size(data, "time"),
-        "paper": pooling.vector_size(data, "paper"),
-        "mean-std": pooling.vector_size(data, "mean-std"),
+        "time": pooling.vector_size(data, "time") or None,
+        "paper": pooling.vector_size(data, "paper") or None,
+        "mean-std": pooling.vector_size(data, "mean-std") or None,
         "sample_rate": data.sample_rate,
         "frame_rate": data.frame_rate,
         "parameters": data.parameters,
         "paper_parameters": data.paper_parameters,
+        "megabytes": data.megabytes,
+        "layers": data.layers,
         "licence": data.licence,
         "citation": data.citation,
+        "trained_on": data.trained_on,
+        "emotion_labels": list(data.emotion_labels),
+        "corpora_seen": list(data.corpora_seen),
+        "source": data.source,
+        "revision": data.revision,
         "weights_here": here,
         "where": where,
     }

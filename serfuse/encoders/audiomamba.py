@@ -147,6 +147,7 @@ def _entry(size: str, *, dim: int, parameters: int, paper_parameters: str) -> En
             f"take {folder}, or the checkpoint-N.pth with the largest N from {folder}/checkpoints."
         ),
         citation="Yadav and Tan, Audio Mamba, Interspeech 2024, arXiv:2406.02178",
+        trained_on="sounds of AudioSet, 5,000 h from the web, without labels",
         options={"layout": "official"},
         config={"dim": dim, "depth": 12, "state": 24, "conv": 4, "expand": 3},
     )

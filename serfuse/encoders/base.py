@@ -1,5 +1,6 @@
 """The interface of every encoder: a waveform in, a matrix of frames out."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -7,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ..errors import ConfigError
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 TRANSFORMERS_WEIGHTS = "model.safetensors|model.safetensors.index.json|pytorch_model.bin|pytorch_model.bin.index.json"
 """An entry of `EncoderPreset.files`: in the order in which transformers looks for them."""
@@ -70,6 +75,12 @@ class EncoderPreset:
             leave such a value out, as those versions' keys do.
         paper_options: options whose default is another one under the pooling "paper".
         config: the family's own architecture settings.
+        megabytes: of the published files of weights, about; `None` when unknown or without any.
+        trained_on: the speech (corpora, hours, languages) and labels that the weights were trained on; "" when unknown.
+        emotion_labels: corpora whose emotion labels it was trained on, by the names of `serfuse list corpora`. Tested
+            on one of them its figures leak, and the audit of a cross-validation says so.
+        corpora_seen: corpora of emotional speech whose recordings it has heard without their emotion labels.
+        folder: where the weights are by default, in the place of their folder in the weights folder.
     """
 
     name: str
@@ -98,11 +109,21 @@ class EncoderPreset:
     options_before: dict[str, Any] = field(default_factory=dict)
     paper_options: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
+    megabytes: int | None = None
+    trained_on: str = ""
+    emotion_labels: tuple[str, ...] = ()
+    corpora_seen: tuple[str, ...] = ()
+    folder: str = ""
 
     @property
     def file_sets(self) -> tuple[tuple[str, ...], ...]:
         """The sets of files, each of which is enough, best first."""
         return (self.files, *self.other_files)
+
+    @property
+    def home(self) -> str:
+        """Where the weights are from, for a message: an address of the hub, a page, or a folder."""
+        return f"https://huggingface.co/{self.source}" if _HUB_NAME.fullmatch(self.source) else self.source
 
     @property
     def frame_rate(self) -> float | None:
@@ -161,6 +182,23 @@ class Encoder(ABC):
         Encoders that gain from batching override this. The result equals `frames` clip by clip to 1e-5.
         """
         return [self.frames(waveform) for waveform in waveforms]
+
+    def frames_of_layers(self, waveforms: Sequence[np.ndarray], layers: Sequence[str]) -> dict[str, list[np.ndarray]]:
+        """Frames of several layers from one pass over clips *of exactly equal length*.
+
+        Args:
+            waveforms: as for `frames_batch`.
+            layers: "last" or numbers as text; what `frames` of an encoder loaded for that layer would give.
+
+        Returns:
+            layer -> frames of each clip.
+
+        Raises:
+            ConfigError: a layer that this encoder does not have, or that was dropped when it was loaded for another.
+        """
+        if other := [layer for layer in layers if str(layer) != self.layer]:
+            raise ConfigError(f"{self.name} gives frames of its layer {self.layer} only, asked for {', '.join(other)}.")
+        return {self.layer: self.frames_batch(waveforms)}
 
     @property
     def batches(self) -> bool:

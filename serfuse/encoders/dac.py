@@ -217,6 +217,8 @@ DAC = EncoderEntry(
         hop=320,
         paper_pooling="channels",
         citation="Kumar et al., High-Fidelity Audio Compression with Improved RVQGAN, NeurIPS 2023, arXiv:2306.06546",
+        trained_on="speech and sounds of DAPS, DNS Challenge 4, Common Voice, VCTK, MUSDB, Jamendo and AudioSet, "
+        "without labels",
         where=(
             "Get them from https://huggingface.co/descript/dac_16khz, or weights_16khz.pth (release 0.0.5) from "
             "https://github.com/descriptinc/descript-audio-codec."

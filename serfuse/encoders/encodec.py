@@ -160,6 +160,7 @@ ENCODEC = EncoderEntry(
             f"https://dl.fbaipublicfiles.com/encodec/v0/{_FILE} (93 MB)."
         ),
         citation="Defossez et al., High Fidelity Neural Audio Compression, TMLR 2023, arXiv:2210.13438",
+        trained_on="speech and sounds of DNS Challenge 4, Common Voice, AudioSet, FSD50K and Jamendo, without labels",
         options={"codebooks": 0},
         options_before={"codebooks": 0},
         config={

@@ -168,6 +168,7 @@ GE2E_ENTRY = EncoderEntry(
         where="Take resemblyzer/pretrained.pt (17 MB) out of the wheel https://pypi.org/project/Resemblyzer/0.1.4/.",
         citation="Wan et al., Generalized End-to-End Loss for Speaker Verification, ICASSP 2018, arXiv:1710.10467; "
         "Resemblyzer's weights",
+        trained_on="speakers of LibriSpeech (other) and VoxCeleb 1 and 2, mostly English",
         options={"output": "frames"},
         config={"bands": 40, "hidden": 256, "layers": 3, "embedding": 256},
     ),

@@ -143,6 +143,7 @@ LYRA = EncoderEntry(
         min_samples=320,
         where="Take soundstream_encoder.tflite (1.8 MB) from lyra/model_coeffs of github.com/google/lyra.",
         citation="Zeghidour et al., SoundStream, IEEE/ACM TASLP 2022, arXiv:2107.03312; Lyra v2's weights",
+        trained_on="speech; which recordings Google does not say",
         config={"sha256": "237da0b16226fb0a68d49551c81bebf614e42142af72764448359f68581e88f1"},
     ),
     load,

@@ -85,6 +85,7 @@ SOUNDSTREAM = EncoderEntry(
         min_samples=2200,
         where="Get soundstream_variant_naturalspeech2.pt from https://huggingface.co/haydenshively/SoundStream.",
         citation="Zeghidour et al., SoundStream, IEEE/ACM TASLP 30, 2022, arXiv:2107.03312; Shively's weights",
+        trained_on="speech; which recordings its publisher does not say",
         options={"codebooks": 0},
         options_before={"codebooks": 0},
         config={

@@ -93,6 +93,7 @@ SPEECHTOKENIZER = EncoderEntry(
         paper_pooling="channels",
         where="Get speechtokenizer_hubert_avg/SpeechTokenizer.pt from https://huggingface.co/fnlp/SpeechTokenizer.",
         citation="Zhang et al., SpeechTokenizer, ICLR 2024, arXiv:2308.16692",
+        trained_on="speech of LibriSpeech, 960 h of read English, towards frames of HuBERT",
         options={"codebooks": 0},
         options_before={"codebooks": 0},
         config={

@@ -74,9 +74,9 @@ def status(name: str) -> WeightsStatus:
     """
     data = _with_weights(name)
     here, where = find_weights(data)
-    folder = Path(where) if here else weights_root() / name
+    folder = Path(where) if here else weights_root() / data.name
     size = sum(file.stat().st_size for file in _files(data)) if here else 0
-    return WeightsStatus(name, here, folder, data.licence, _source(data), size, "" if here else _how(data, where))
+    return WeightsStatus(data.name, here, folder, data.licence, _source(data), size, "" if here else _how(data, where))
 
 
 def get(name: str) -> WeightsStatus:

@@ -102,6 +102,8 @@ XVECTOR = EncoderEntry(
         min_samples=480,
         where="Get embedding_model.ckpt from https://huggingface.co/speechbrain/spkrec-xvect-voxceleb.",
         citation="Snyder et al., X-vectors, ICASSP 2018; Ravanelli et al., SpeechBrain, arXiv:2106.04624",
+        megabytes=17,
+        trained_on="speakers of VoxCeleb 1 and 2, interviews, mostly English",
         config={
             "in_channels": 24,
             "tdnn_blocks": 5,

@@ -14,6 +14,7 @@ from ..errors import SplitError
 from ..progress import Observer
 from ..splits import folds, leakage
 from ..splits.folds import Fold
+from ..store import encoder_notes
 from . import fitting
 from . import threads as processors
 from .config import Config
@@ -207,7 +208,7 @@ def cross_validate(
         parts,
         speaker_kind=dataset.speaker_kind,
         fitted=_fitted(config, dataset, parts),
-        notes=_padding(dataset),
+        notes=[*encoder_notes(dataset.corpus, dataset.keys.values()), *_padding(dataset)],
     )
     known = [recall(fold) if recall else None for fold in parts]
     observer.audit_known(audit, parts, sum(result is not None for result in known))

@@ -422,7 +422,7 @@ def _check_key(key: EmbeddingKey, where: str) -> None:
     Raises:
         ValueError: naming the field.
     """
-    if key.encoder not in encoders.names():
+    if key.encoder not in encoders.ENCODERS:
         raise ValueError(f"{where}: this serfuse has no encoder {key.encoder!r}.")
     try:
         pad = PadPolicy.parse(key.pad)

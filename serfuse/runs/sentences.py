@@ -54,6 +54,8 @@ def warnings(
     found = [synthetic_speech()] if synthetic else []
     if random:
         found.append(random_weights(random))
+    notes = metrics.get("audit", {}).get("notes", [])
+    found += [note for note in notes if isinstance(note, str) and note.startswith("LEAKAGE: ")]
     for side, figures in metrics.get("sensitivity", {}).items():
         if figures["changed"] < IGNORED:
             found.append(

@@ -1,6 +1,7 @@
 """The embedding store: what was extracted once is never computed again, and never mixed up."""
 
 from .damage import DamageError
+from .encoder_notes import encoder_notes
 from .files import StorePath
 from .key import EXTRACTION_VERSION, EmbeddingKey
 from .records import AudioFacts, FileStamp, Skipped
@@ -17,4 +18,5 @@ __all__ = [
     "Skipped",
     "StorePath",
     "default_root",
+    "encoder_notes",
 ]

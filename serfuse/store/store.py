@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 
 from ..claims import Claims
 from ..corpora.base import Corpus
-from ..encoders import ENCODERS
+from ..encoders import ENCODERS, canonical
 from ..errors import StoreError, StoreWriteError, WriteError
 from ..progress import Observer
 from ..registry import unknown_name
@@ -319,6 +319,7 @@ class EmbeddingStore:
                 f"{', '.join(EmbeddingKey.__dataclass_fields__)}."
             )
         keys = self.keys(corpus)
+        encoder = canonical(encoder)
         named = [key for key in keys if key.folder == encoder]
         keys = named or [key for key in keys if key.encoder == encoder]
         fitting = [key for key in keys if all(selection.fits(key, name, value) for name, value in wanted.items())]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..encoders import ENCODERS
+from ..encoders import ENCODERS, canonical
 from ..errors import SerfuseError, SplitError, StoreError, UnknownNameError
 from ..experiment import cross_validation
 from ..experiment.config import Config, DataConfig
@@ -279,7 +279,11 @@ def _problem(store: EmbeddingStore, corpus: str, text: str) -> Missing | None:
     except UnknownNameError:
         return unknown
     except StoreError as error:
-        fitting = [key for key in store.keys(corpus) if key.encoder == encoder and _fits(store, corpus, key, selectors)]
+        fitting = [
+            key
+            for key in store.keys(corpus)
+            if key.encoder == canonical(encoder) and _fits(store, corpus, key, selectors)
+        ]
         if len(fitting) > 1:
             return Missing(corpus, (text,), str(error), "")
         return Missing(corpus, (text,), "not extracted", store.command(corpus, encoder, selectors))

@@ -26,6 +26,10 @@ def test_encoders_as_json_hold_all_that_is_known() -> None:
     assert (hubert["time"], hubert["mean-std"], hubert["sample_rate"], hubert["frame_rate"]) == (768, 1536, 16000, 50)
     assert "HuBERT" in hubert["citation"]
     assert hubert["licence"] and hubert["parameters"] > 90e6 and hubert["family"] == "attention"
+    dimensional = rows["audeering-dim"]
+    assert dimensional["emotion_labels"] == ["msp-podcast"] and "MSP-Podcast 1.7" in dimensional["trained_on"]
+    assert hubert["emotion_labels"] == hubert["corpora_seen"] == [] and "LibriSpeech" in hubert["trained_on"]
+    assert (dimensional["megabytes"], dimensional["layers"], dimensional["revision"]) == (661, 12, None)
     assert rows["encodec"]["paper"] == 375 and rows["encodec"]["time"] == 128
     assert rows["logmel"]["weights_here"] is True and rows["logmel"]["where"] == "needs none"
 
@@ -36,6 +40,7 @@ def test_encoders_say_whether_the_weights_are_here_and_else_where_to_get_them(
     monkeypatch.setenv("SERFUSE_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     text = run("encoders")
+    assert "audeering-dim: HAS SEEN EMOTION LABELS of msp-podcast" in text
     assert "github.com/SarthakYadav/audio-mamba-official" in text, "weights on no hub come with the way to them"
     assert str(tmp_path / "audiomamba-base") in text
     assert "ge2e: Get them with: serfuse weights get ge2e." in text

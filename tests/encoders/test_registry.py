@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -28,8 +29,17 @@ THIRTEEN = [
 ]
 
 
-def test_the_thirteen_and_five_more() -> None:
-    assert encoders.names() == [*THIRTEEN, "soundstream-lyra", "ge2e", "speech-embedding", "logmel", "prosody"]
+WIDER = [
+    *("wavlm-base-plus", "wavlm-large", "hubert-large", "hubert-xlarge", "wav2vec2-large", "wav2vec2-robust"),
+    *("xls-r-300m", "xls-r-1b", "xls-r-2b", "mms-300m", "data2vec-base", "data2vec-large", "audeering-dim"),
+    *("w2v-bert-2.0", "whisper-tiny", "whisper-base", "whisper-small", "whisper-medium", "whisper-large-v1"),
+    *("whisper-large-v2", "whisper-large-v3", "mimi"),
+]
+
+
+def test_the_papers_thirteen_those_people_use_and_small_ones() -> None:
+    small = ["soundstream-lyra", "ge2e", "speech-embedding", "logmel", "prosody"]
+    assert encoders.names() == [*THIRTEEN, *WIDER, *small]
 
 
 @pytest.mark.parametrize("name", encoders.names())
@@ -45,13 +55,25 @@ def test_presets_hold_what_the_list_shows(name) -> None:
     assert preset.licence and preset.citation and preset.vector_size > 0 and preset.min_samples >= 1
     assert preset.paper_pooling in ("time", "channels")
     if preset.needs_weights:
-        assert preset.files and preset.source
+        assert preset.files and preset.source and preset.trained_on
+    if name in WIDER:
+        assert preset.parameters and preset.megabytes and preset.paper_vector_size is None
     if name in THIRTEEN:
         assert preset.parameters and preset.paper_vector_size
     row = table_row(name)
     assert (row["name"], row["time"], row["mean-std"]) == (name, preset.vector_size, 2 * preset.vector_size)
     assert row["frame_rate"] == (preset.sample_rate / preset.hop if preset.hop else None)
     assert isinstance(row["weights_here"], bool) and row["where"]
+
+
+@pytest.mark.parametrize("name", WIDER)
+def test_the_page_says_what_the_preset_does(name) -> None:
+    preset = encoders.preset(name)
+    page = (Path(__file__).parents[2] / "docs" / "encoders.md").read_text("utf-8")
+    cells = [name, preset.source, f"{preset.parameters:,}", f"{preset.megabytes:,}"]
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+    for cell in [*cells, preset.licence, preset.trained_on, preset.citation]:
+        assert cell in row
 
 
 def test_hub_revisions_are_whole_commits() -> None:

@@ -1,4 +1,4 @@
-"""The five transformers encoders on small checkpoints in transformers' own format."""
+"""The papers' five transformers encoders on small checkpoints in transformers' own format."""
 
 import dataclasses
 import json
@@ -17,6 +17,7 @@ import torch
 import transformers
 from checkpoints import CLASSES, NORMALIZED, small_checkpoint, small_model, speechlike
 from safetensors.torch import load_file, save_file
+from wider_checkpoints import PUBLISHED, published_checkpoint
 
 from serfuse import encoders
 from serfuse.encoders import LoadRequest, speech_ssl
@@ -357,6 +358,8 @@ def test_what_every_field_of_transformers_does_is_known(name) -> None:
 def test_checkpoints_of_another_model(folders) -> None:
     with pytest.raises(WeightsError, match="another model than hubert: model_type is 'wav2vec2', expected 'hubert'"):
         load("hubert", folders["wav2vec2"])
+    with pytest.raises(WeightsError, match=r"or take this one as it is: --encoder hf:/.*wav2vec2\."):
+        load("hubert", folders["wav2vec2"])
     with pytest.raises(WeightsError, match="another model than mms-1b: feat_extract_norm is 'group'"):
         load("mms-1b", folders["wav2vec2"])
     with pytest.raises(WeightsError, match=r"another model than wav2vec2: .*do_stable_layer_norm is True"):
@@ -406,10 +409,10 @@ _OTHER_PROCESS = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from checkpoints import CLASSES, speechlike
+from checkpoints import speechlike
 from serfuse import encoders
 from serfuse.encoders import LoadRequest
-for name in CLASSES:
+for name in sys.argv[3:]:
     encoder = encoders.load(name, LoadRequest(weights=Path(sys.argv[2]) / name, device="cpu"))
     print(name, encoder.weights_id, encoder.frames(speechlike(5000)).tobytes().hex())
 """
@@ -419,15 +422,17 @@ for name in CLASSES:
 def test_another_process_gives_the_same(folders, loaded) -> None:
     here = Path(__file__).parent
     root = folders["wavlm"].parent
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", _OTHER_PROCESS, str(here), str(root)], capture_output=True, text=True, timeout=500
-    )
+    wider = ["wavlm-large", "data2vec-base", "w2v-bert-2.0", "whisper-tiny", "mimi"]
+    more = {name: load(name, published_checkpoint(PUBLISHED[name], root / name)) for name in wider}
+    command = [sys.executable, "-P", "-c", _OTHER_PROCESS, str(here), str(root), *NAMES, *wider]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert [line[0] for line in lines] == NAMES
+    assert [line[0] for line in lines] == [*NAMES, *wider]
     for name, weights_id, content in lines:
-        frames = loaded[name].frames(speechlike(5000))
-        assert weights_id == loaded[name].weights_id and weights_id.startswith("sha256:")
+        encoder = more.get(name) or loaded[name]
+        frames = encoder.frames(speechlike(5000))
+        assert weights_id == encoder.weights_id and weights_id.startswith("sha256:")
         other = np.frombuffer(bytes.fromhex(content), dtype=np.float32).reshape(frames.shape)
         # Not bit by bit: another process may have another number of threads.
         np.testing.assert_allclose(other, frames, atol=1e-6)

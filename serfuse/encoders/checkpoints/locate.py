@@ -93,6 +93,11 @@ def weights_root() -> Path:
     return Path(root).expanduser() if root else user_home() / ".cache" / "serfuse" / "weights"
 
 
+def weights_folder(preset: EncoderPreset) -> Path:
+    """Where the weights of an encoder are looked for first: its folder in `weights_root`, unless it has its own."""
+    return Path(preset.folder) if preset.folder else weights_root() / preset.name
+
+
 def resolve(preset: EncoderPreset, request: LoadRequest) -> Weights:
     """Find the weights that `request` asks for.
 
@@ -114,7 +119,7 @@ def resolve(preset: EncoderPreset, request: LoadRequest) -> Weights:
             return _from_hub(preset, hub["name"], hub["revision"], request.download)
         return _from_path(preset, Path(request.weights).expanduser())
 
-    folder = weights_root() / preset.name
+    folder = weights_folder(preset)
     files, _ = _match(preset, folder)
     if files is not None:
         return _local(files)
@@ -137,7 +142,7 @@ def find_weights(preset: EncoderPreset, path: str | Path | None = None) -> tuple
         except WeightsError as error:
             return False, str(error)
         return True, str(next(iter(files.values())).parent)
-    folder = weights_root() / preset.name
+    folder = weights_folder(preset)
     files, _ = _match(preset, folder)
     if files is None and _HUB_NAME.fullmatch(preset.source):
         files, _ = _cached(preset, preset.source, preset.revision)
@@ -155,8 +160,9 @@ def on_hub(preset: EncoderPreset) -> bool:
 
 def missing_weights(preset: EncoderPreset, reason: str) -> WeightsError:
     """The error for weights that are not here: why, where to get them, where to put them."""
-    compiled = all(entry.endswith(".tflite") for entry in preset.files)  # nothing to draw random weights for
-    other = "" if compiled else ", or try the architecture without training with --weights random"
+    # Nothing to draw random weights for: a compiled network, or an architecture that only a checkpoint tells.
+    fixed = all(entry.endswith(".tflite") for entry in preset.files) or not preset.vector_size
+    other = "" if fixed else ", or try the architecture without training with --weights random"
     return WeightsError(
         f"The weights of {preset.name} are not here. {reason} {_advice(preset)} Or point --weights at them{other}."
     )

@@ -76,7 +76,7 @@ def reading(preset: EncoderPreset, path: Path) -> Iterator[None]:
 
 def again(preset: EncoderPreset) -> str:
     """Where to get the weights of an encoder, as a sentence."""
-    return preset.where or f"Get it again from https://huggingface.co/{preset.source}."
+    return preset.where or f"Get it again from {preset.home}."
 
 
 def is_safetensors(path: Path) -> bool:

@@ -64,8 +64,70 @@ _SPEECH = {
     "adapter_attn_dim": (lambda value: value is None or _whole(_WIDTH)[0](value), f"null or 1 to {_WIDTH}"),
     "add_adapter": _one_of(False),  # with it the frames are other ones, three times fewer
 }
+_POSITIONS = {
+    "position_embeddings_type": _one_of("relative", "rotary", None),
+    "rotary_embedding_base": _whole(1 << 30),
+    "max_source_positions": _whole(1 << 16),
+    "conv_depthwise_kernel_size": _whole(_TAPS),
+}
+_ROTATION = {"rope_type": "default", "rope_theta": 10000.0}
 FIELDS: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
-    **dict.fromkeys(("wavlm", "wav2vec2", "hubert", "unispeech-sat"), _SPEECH),
+    **dict.fromkeys(("wavlm", "wav2vec2", "hubert", "unispeech", "unispeech-sat"), _SPEECH),
+    "data2vec-audio": {**_SPEECH, "conv_pos_kernel_size": _whole(_TAPS)},
+    "wav2vec2-conformer": {**_SPEECH, **_POSITIONS},
+    "wav2vec2-bert": {
+        **{name: _SPEECH[name] for name in ("hidden_size", "num_hidden_layers", "num_attention_heads")},
+        **{name: _SPEECH[name] for name in ("intermediate_size", "hidden_act", "layer_norm_eps", "add_adapter")},
+        **_POSITIONS,
+        "position_embeddings_type": _one_of("relative_key", "relative", "rotary", None),
+        "feature_projection_input_dim": _one_of(160),
+        "left_max_position_embeddings": _whole(_TAPS, 0),
+        "right_max_position_embeddings": _whole(_TAPS, 0),
+        "use_intermediate_ffn_before_adapter": _one_of(False),
+    },
+    "whisper": {
+        "d_model": _whole(_WIDTH),
+        "encoder_layers": _whole(_LAYERS),
+        "encoder_attention_heads": _whole(1024),
+        "encoder_ffn_dim": _whole(_WIDTH),
+        "activation_function": _one_of(*_ACTIVATIONS),
+        "num_mel_bins": _whole(1024),
+        "scale_embedding": _FLAG,
+        "max_source_positions": _one_of(1500),  # 30 s, the length that clips are filled to
+    },
+    "mimi": {
+        "sampling_rate": _one_of(24000),
+        "audio_channels": _one_of(1),
+        "hidden_size": _whole(_WIDTH),
+        "num_filters": _whole(_WIDTH),
+        "num_residual_layers": _one_of(1),
+        "upsampling_ratios": _wholes(64),
+        "kernel_size": _whole(_TAPS),
+        "last_kernel_size": _whole(_TAPS),
+        "residual_kernel_size": _whole(_TAPS),
+        "dilation_growth_rate": _whole(64),
+        "use_causal_conv": _one_of(True),
+        "pad_mode": _one_of("constant"),
+        "compress": _whole(64),
+        "codebook_size": _whole(1 << 20),
+        "codebook_dim": _whole(_WIDTH),
+        "num_quantizers": _whole(1024, 2),
+        "use_conv_shortcut": _FLAG,
+        "vector_quantization_hidden_dimension": _whole(_WIDTH),
+        "num_semantic_quantizers": _whole(1024),
+        "num_hidden_layers": _whole(_LAYERS),
+        "intermediate_size": _whole(_WIDTH),
+        "num_attention_heads": _whole(1024),
+        "num_key_value_heads": _whole(1024),
+        "head_dim": (lambda value: value is None or _whole(_WIDTH)[0](value), f"null or 1 to {_WIDTH}"),
+        "hidden_act": _one_of(*_ACTIVATIONS),
+        "norm_eps": _SMALL,
+        "max_position_embeddings": _whole(1 << 20),
+        "rope_theta": _one_of(10000.0, 10000),  # of earlier versions
+        "rope_parameters": (lambda value: value in (None, _ROTATION), f"null or {_ROTATION}"),
+        "sliding_window": _whole(1 << 20),
+        "attention_bias": _one_of(False),
+    },
     "dac": {"encoder_hidden_size": _whole(_WIDTH), "downsampling_ratios": _wholes(64)},
     "encodec": {
         "audio_channels": _one_of(1),
@@ -105,10 +167,15 @@ IGNORED = frozenset(
         # heads, adapters that are not added, decoders, quantisers (a codec's are read off its tensors)
         *("num_codevectors_per_group", "num_codevector_groups", "codevector_dim", "proj_codevector_dim"),
         *("use_weighted_layer_sum", "classifier_proj_size", "tdnn_dim", "tdnn_kernel", "tdnn_dilation"),
-        *("xvector_output_dim", "num_ctc_classes", "num_clusters", "output_hidden_size"),
+        *("xvector_output_dim", "num_ctc_classes", "replace_prob", "num_clusters", "output_hidden_size"),
         *("adapter_kernel_size", "adapter_stride", "num_adapter_layers"),
         *("decoder_hidden_size", "n_codebooks", "codebook_size", "codebook_dim", "sampling_rate"),
-        *("target_bandwidths", "upsampling_ratios", "trim_right_ratio"),
+        *("target_bandwidths", "upsampling_ratios", "trim_right_ratio", "upsample_groups"),
+        *("decoder_layers", "decoder_attention_heads", "decoder_ffn_dim", "decoder_layerdrop", "max_target_positions"),
+        *("decoder_start_token_id", "suppress_tokens", "begin_suppress_tokens", "median_filter_width", "adapter_act"),
+        *("tie_word_embeddings", "use_cache", "use_streaming"),
+        # training
+        *("dropout", "encoder_layerdrop", "init_std", "conformer_conv_dropout", "layer_scale_initial_scale"),
     }
 )
 """Fields that transformers knows and that decide no frame (or are compared with the preset elsewhere)."""
@@ -167,4 +234,4 @@ def _told(value: Any) -> str:
 
 
 def _cure(preset: EncoderPreset) -> str:
-    return f"Take the file from https://huggingface.co/{preset.source}."
+    return f"Take the file from {preset.home}."

@@ -53,8 +53,36 @@ def load_model(
     # Some of transformers' modules draw numbers even on the meta device.
     with quiet(), seeded(0), reading(preset, weights.folder), torch.device("meta"):
         model = build(settings)
+    if preset.config.get("any_size"):
+        _check_left_over(preset, weights, model, state)
     fill(preset, weights.folder, model, state, may_miss)
     return model
+
+
+_HEADS = (
+    *("quantizer.", "project_hid.", "project_q.", "lm_head.", "classifier.", "projector.", "layer_weights"),
+    *("final_proj.", "label_embs_concat", "speaker_proj.", "ctc_proj.", "tdnn.", "decoder.", "decoder_transformer."),
+    *("upsample.", "encoder.encoder_transformer.rotary_emb.", "feature_extractor.weight", "feature_extractor.bias"),
+)
+"""Heads, decoders and quantisers, which may stand beside an encoder that has no prefix."""
+
+
+def _check_left_over(
+    preset: EncoderPreset, weights: Weights, model: torch.nn.Module, state: dict[str, torch.Tensor]
+) -> None:
+    """Refuse a checkpoint of anybody's with tensors inside the encoder that its config.json does not describe."""
+    expected = model.state_dict()
+    strange = {
+        name
+        for name in state
+        if name not in expected and not name.startswith(_HEADS) and not name.endswith((".inv_freq", ".pe"))
+    }
+    if strange:
+        raise WeightsError(
+            f"{weights.folder} cannot be run exactly: {len(strange)} tensors ({some(strange)}) are of no part that its "
+            f"config.json describes as a {preset.config['model_type']} encoder; adapters that are added to a model are "
+            "such. Merge them into the model and save it, or take another checkpoint."
+        )
 
 
 def read_all(preset: EncoderPreset, weights: Weights) -> dict[str, torch.Tensor]:
@@ -93,12 +121,25 @@ def without_weight_norm(state: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
     return plain
 
 
+_BASES = ("wav2vec2.", "hubert.", "wavlm.", "unispeech.", "unispeech_sat.", "data2vec_audio.", "wav2vec2_conformer.")
+"""What a checkpoint with a head calls the encoder in it."""
+
+
+def part_of(state: dict[str, torch.Tensor], prefixes: Collection[str]) -> dict[str, torch.Tensor]:
+    """The tensors under the first prefix that any name begins with, by their names without it.
+
+    What stands beside them is the head that the checkpoint was trained with: of a recogniser, a classifier, a decoder.
+    """
+    for prefix in prefixes:
+        if part := {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}:
+            return part
+    return {}
+
+
 def present_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Names as present transformers and torch give them: without the head's prefix, weight norm parametrised."""
-    prefixes = ("wav2vec2.", "hubert.", "wavlm.", "unispeech_sat.")
     renamed = {}
-    for name, tensor in state.items():
-        name = name.partition(".")[2] if name.startswith(prefixes) else name
+    for name, tensor in part_of(state, (*_BASES, "")).items():
         for old, new in (("weight_g", "original0"), ("weight_v", "original1")):
             if name.endswith(f".{old}"):
                 name = f"{name.removesuffix(old)}parametrizations.weight.{new}"
@@ -168,7 +209,7 @@ def _check_size(preset: EncoderPreset, weights: Weights, path: Path, config: Any
     if 2 * described > held:  # in half precision
         raise WeightsError(
             f"{path} describes at least {described:,} parameters, and the weights beside it have {held:,} bytes: they "
-            f"do not belong together, or are damaged. Get both from https://huggingface.co/{preset.source}."
+            f"do not belong together, or are damaged. Get both from {preset.home}."
         )
 
 
@@ -179,11 +220,34 @@ def _described(config: Any) -> int:
         units = sum(3 * (7 + 1) * width**2 for width in widths[:-1])
         strides = zip(widths, config.downsampling_ratios, strict=False)
         return units + sum(2 * stride * 2 * width**2 for width, stride in strides) + 3 * widths[-1] ** 2
-    hidden, channels = config.hidden_size, [1, *config.conv_dim]
+    if config.model_type == "whisper":
+        width = config.d_model
+        layer = 4 * width**2 + 2 * width * config.encoder_ffn_dim
+        front = 3 * width * (config.num_mel_bins + width) + config.max_source_positions * width
+        return front + config.encoder_layers * layer
+    if config.model_type == "mimi":
+        widths = [config.num_filters << number for number in range(len(config.upsampling_ratios) + 1)]
+        strides = zip(widths, reversed(config.upsampling_ratios), strict=False)
+        front = sum(2 * stride * 2 * width**2 for width, stride in strides)
+        books = config.num_quantizers * config.codebook_size * config.codebook_dim
+        attention = 2 * config.hidden_size * config.head_dim * (config.num_attention_heads + config.num_key_value_heads)
+        layer = attention + 2 * config.hidden_size * config.intermediate_size
+        return front + books + config.num_hidden_layers * layer
+    hidden = config.hidden_size
+    layer = 4 * hidden**2 + 2 * hidden * config.intermediate_size
+    if config.model_type.endswith(("-conformer", "-bert")):
+        layer += 2 * hidden * config.intermediate_size + (3 * hidden + config.conv_depthwise_kernel_size) * hidden
+    if config.model_type == "wav2vec2-bert":
+        return config.feature_projection_input_dim * hidden + config.num_hidden_layers * layer
+    channels = [1, *config.conv_dim]
     taps = zip(channels, channels[1:], config.conv_kernel, strict=False)
     front = sum(inputs * outputs * kernel for inputs, outputs, kernel in taps) + channels[-1] * hidden
-    positions = hidden * (hidden // config.num_conv_pos_embedding_groups) * config.num_conv_pos_embeddings
-    layer = 4 * hidden**2 + 2 * hidden * config.intermediate_size
+    kernel, count = config.num_conv_pos_embeddings, 1
+    if config.model_type == "data2vec-audio":
+        kernel, count = config.conv_pos_kernel_size, config.num_conv_pos_embeddings
+    positions = count * hidden * (hidden // config.num_conv_pos_embedding_groups) * kernel
+    if config.model_type == "wav2vec2-conformer":
+        positions = 0
     buckets = getattr(config, "num_buckets", 0) * config.num_attention_heads
     return front + positions + buckets + config.num_hidden_layers * layer
 
@@ -203,6 +267,7 @@ def check_model(preset: EncoderPreset, path: Path, expected: dict[str, Any], def
     settings = read_json(preset, path)
     got = {name: settings.get(name, defaults.get(name)) for name in expected}
     if got != expected:
+        other = f", or take this one as it is: --encoder hf:{path.parent}" if preset.family == "attention" else ""
         listed = [
             f"{name} is {shown(repr(got[name]))}, expected {value!r}"
             for name, value in expected.items()
@@ -210,7 +275,7 @@ def check_model(preset: EncoderPreset, path: Path, expected: dict[str, Any], def
         ]
         raise WeightsError(
             f"{path.parent} holds another model than {preset.name}: {', '.join(listed)}. Point --weights at a "
-            f"checkpoint of {preset.source}."
+            f"checkpoint of {preset.source}{other}."
         )
 
 
