@@ -113,7 +113,7 @@ class Loop:
         longest = max(len(wave) for wave in waves)
         waves = [(wave - wave.mean()) / np.sqrt(wave.var() + 1e-7) if self._normalize else wave for wave in waves]
         batch = np.stack([np.pad(wave, (0, longest - len(wave))) for wave in waves])
-        with torch.inference_mode():
+        with torch.no_grad():
             given = torch.from_numpy(batch).to(self.device)
             if self._normalize:
                 return self.model(given).last_hidden_state.mean(dim=1).float().cpu().numpy()
