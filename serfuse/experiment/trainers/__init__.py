@@ -17,6 +17,7 @@ AUTO = "auto"
 TRAINERS: Registry[Trainer] = Registry(
     "trainer",
     [
+        ("tensorflow", "serfuse.experiment.trainers.tensorflow_graph:TENSORFLOW"),
         ("keras", "serfuse.experiment.trainers.keras_fit:KERAS"),
     ],
     expects=Trainer,
