@@ -67,7 +67,7 @@ def test_twenty_steps_are_those_of_plain_fit(model: str, changes: dict) -> None:
 @pytest.mark.slow
 def test_early_stopping_ends_where_plain_fit_ends_with_the_same_weights() -> None:
     training, validation = (clips(48, 1).only("a"), clips(24, 2).only("a"))
-    changes = {"training.patience": 3, "training.learning_rate": 0.02}
+    changes = {"training.patience": 3, "training.learning_rate": 0.003}
     plain, fast = (trained(name, "fcn", training, validation, changes, 60) for name in ("keras", "tensorflow"))
     assert 4 < len(fast.history) == len(plain.history) < 60
     losses = [row["val_loss"] for row in fast.history]
