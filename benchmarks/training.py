@@ -98,7 +98,7 @@ def compared(model: str, sizes: tuple[int, ...], rounds: int, rate: float) -> di
     return {
         "model": model,
         "sizes": " + ".join(map(str, sizes)),
-        **{name: statistics.median(values) for name, values in found.items()},
+        **{name: float(statistics.median(values)) for name, values in found.items()},
         "limit": 1000 * operations(model, sizes) / rate,
     }
 
