@@ -64,6 +64,7 @@ def _input_options(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--epochs", type=int, help="At most this many epochs.  [50]")
 @click.option("--seed", type=int, help="Decides folds, initial weights, shuffling.  [0]")
 @click.option("--metric", "further", multiple=True, metavar="NAME", help="Also measure this metric of another package.")
+@click.option("--trainer", metavar="NAME", help="What trains networks: keras is plain Keras.  [auto: the fastest]")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any other key: options.kappa=1.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder [runs/<corpus>-<model>-...].")
 @click.option("--overwrite", is_flag=True, help="Replace a finished run in --out.")
@@ -83,6 +84,7 @@ def command(
     epochs: int | None,
     seed: int | None,
     further: tuple[str, ...],
+    trainer: str | None,
     assignments: tuple[str, ...],
     out: Path | None,
     overwrite: bool,
@@ -118,6 +120,7 @@ def command(
         epochs=epochs,
         seed=seed,
         metrics=list(further) or None,
+        trainer=trainer,
     )
     _check_count(models.get(config.model), len(config.data.inputs), fusion is not None, head is not None)
     if fitting.trained_with(config) == "keras":

@@ -27,6 +27,7 @@ from .. import models
 from ..errors import ConfigError
 from ..metrics import METRICS
 from ..registry import OWN
+from . import trainers
 
 MAX_CONFIG_BYTES = 1 << 16
 _MAX_DEPTH = 20  # of sections in sections; the deepest that serfuse writes are four
@@ -167,7 +168,17 @@ class TrainingConfig(_Section):
     leaves out those that stand at their default.
     """
 
-    later = ("weight_decay", "schedule", "loss", "focal_gamma", "label_smoothing", "class_weights", "mixup", "search")
+    later = (
+        "weight_decay",
+        "schedule",
+        "loss",
+        "focal_gamma",
+        "label_smoothing",
+        "class_weights",
+        "mixup",
+        "search",
+        "trainer",
+    )
 
     optimizer: Literal["adam"] = "adam"
     learning_rate: float = Field(1e-3, gt=0, le=10)
@@ -206,6 +217,12 @@ class TrainingConfig(_Section):
         "embeddings and labels alike; 0: not at all",
     )
     search: SearchConfig | None = Field(None, description="settings that are chosen within each training part")
+    trainer: str = Field(
+        trainers.AUTO,
+        max_length=64,
+        description="of networks: one of `serfuse.experiment.trainers`, which differ in time and in the last digits; "
+        "'auto' takes the fastest that can train them here, 'keras' is plain `keras.Model.fit`",
+    )
 
     @field_validator("search", mode="before")
     @classmethod
@@ -270,7 +287,7 @@ def from_dict(values: dict[str, Any], where: str = "") -> Config:
 
     Raises:
         ConfigError: listing every unknown key and bad value.
-        UnknownNameError: no such model or metric.
+        UnknownNameError: no such model, metric or trainer.
         ExtensionError: a model or metric of another package, which is broken.
     """
     try:
@@ -282,6 +299,8 @@ def from_dict(values: dict[str, Any], where: str = "") -> Config:
     # What other packages add and the user names is imported here, so that a broken one ends nothing that has begun.
     for name in config.metrics:
         METRICS.get(name)
+    if config.training.trainer != trainers.AUTO:
+        trainers.get(config.training.trainer)
     return config
 
 
@@ -388,6 +407,7 @@ SHORT = {
     "epochs": "training.epochs",
     "seed": "seed",
     "metrics": "metrics",
+    "trainer": "training.trainer",
 }
 """The keys that `configure` and `serfuse cv` know by a short name."""
 

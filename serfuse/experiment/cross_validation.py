@@ -1,7 +1,7 @@
 """Cross-validation of one configuration: join, split, audit, train, predict, measure."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ..store import encoder_notes
 from . import fitting
 from . import threads as processors
 from .config import Config
-from .dataset import Dataset
+from .dataset import Dataset, Part
 from .permutation_importance import batch_dependence, permutation_importance
 
 
@@ -132,13 +132,40 @@ def run_fold(config: Config, dataset: Dataset, fold: Fold, observer: Observer | 
     """Train on one fold's training part and predict its test clips."""
     start = time.perf_counter()
     observer = observer or Observer()
-    classes = dataset.classes
-    training, validation = (dataset.part(ids, fold.apart) for ids in learned_from(config, fold))
-    test = dataset.part(fold.test)
-    seed = fold_seed(config, fold)
+    training, validation, seed = _lesson(config, dataset, fold)
     observer.fold_begun(fold)
-    fitted = fitting.fit(config, training, validation, len(classes), seed, observer=observer)
+    fitted = fitting.fit(config, training, validation, len(dataset.classes), seed, observer=observer)
+    return _tested(config, dataset, fold, fitted, start)
 
+
+def run_folds(
+    config: Config, dataset: Dataset, parts: Sequence[Fold], observer: Observer | None = None
+) -> Iterator[FoldResult]:
+    """Train on the training parts of several folds at once, see `fitting.together`, and predict the test clips of each.
+
+    The time of training is shared out evenly among the folds.
+    """
+    begun = time.perf_counter()
+    observer = observer or Observer()
+    lessons = []
+    for fold in parts:
+        lessons.append(_lesson(config, dataset, fold))
+        observer.fold_begun(fold)
+    found = fitting.fit_together(config, lessons, len(dataset.classes), observer=observer)
+    share = (time.perf_counter() - begun) / max(1, len(parts))
+    for fold, fitted in zip(parts, found, strict=True):
+        yield _tested(config, dataset, fold, fitted, time.perf_counter() - share)
+
+
+def _lesson(config: Config, dataset: Dataset, fold: Fold) -> tuple[Part, Part, int]:
+    """What is learned from, what early stopping looks at, and the seed."""
+    training, validation = (dataset.part(ids, fold.apart) for ids in learned_from(config, fold))
+    return training, validation, fold_seed(config, fold)
+
+
+def _tested(config: Config, dataset: Dataset, fold: Fold, fitted: fitting.Fitted, start: float) -> FoldResult:
+    """Predict the test clips of a fold; `start` is when its training began."""
+    classes, seed, test = dataset.classes, fold_seed(config, fold), dataset.part(fold.test)
     depends = models.get(config.model).batch_dependent(config.model_options())
     batch_size = config.training.batch_size if depends else None
     probabilities = fitted.probabilities(test.arrays, batch_size)
@@ -216,8 +243,14 @@ def cross_validate(
     items = fitting.epochs(config) if unit == "epoch" else 1
     finished: list[FoldResult] = []
     with observer.working(f"{unit}s", items * len(parts), unit):
-        for fold, before in zip(parts, known, strict=True):
-            result = before or run_fold(config, dataset, fold, observer)
+        missing = [fold for fold, before in zip(parts, known, strict=True) if before is None]
+        trained = (
+            run_folds(config, dataset, missing, observer)
+            if missing and fitting.together(config)
+            else (run_fold(config, dataset, fold, observer) for fold in missing)
+        )
+        for before in known:
+            result = before or next(trained)
             if before is None and keep:
                 keep(result)
             finished.append(result)

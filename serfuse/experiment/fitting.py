@@ -1,6 +1,5 @@
 """Fit one model to the training part of one fold, and ask it about other clips."""
 
-import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from .. import models
 from ..errors import RunError
 from ..models.task import Expert as Fitted
 from ..progress import Observer
-from . import search
+from . import search, trainers
 from .backend import backend_name, set_up_backend
 from .calibration import PairwiseCalibration
 from .config import Config
@@ -34,6 +33,45 @@ def library(config: Config) -> str:
     """What trains the model of a configuration: "scikit-learn", or the backend of Keras."""
     found = trained_with(config)
     return backend_name() if found == "keras" else found
+
+
+def trainer(config: Config) -> str:
+    """Name of what trains the networks of a configuration, see `trainers`; "" where there are none."""
+    tried = [one for _, one in search.candidates(config)]
+    networks = [one for one in tried if models.get(one.model).trained_with(one.model_options()) == "keras"]
+    found = {trainers.choose(one).name for one in networks}
+    return " and ".join(name for name in trainers.names() if name in found)
+
+
+def together(config: Config) -> bool:
+    """Whether the networks of several folds are to be trained at once, by `fit_together`."""
+    if config.training.search is not None or models.get(config.model).fit is not None:
+        return False
+    return trained_with(config) == "keras" and trainers.choose(config).together
+
+
+def fit_together(
+    config: Config,
+    parts: Sequence[tuple[Part, Part, int]],
+    classes: int,
+    *,
+    observer: Observer | None = None,
+) -> list[Fitted]:
+    """Train the network of `config` on several training parts at once; as `fit` of each, to rounding.
+
+    Args:
+        config: one for which `together` is true.
+        parts: training part, validation part and seed of each.
+        classes: number of classes of the corpus.
+        observer: hears of each epoch of each.
+
+    Raises:
+        ConfigError: settings that do not fit the number of inputs.
+        RunError: a loss is no longer finite.
+    """
+    set_up_backend()
+    lessons = [trainers.Lesson(config, training, validation, classes, seed) for training, validation, seed in parts]
+    return [_learned(one) for one in trainers.choose(config).train(lessons, observer or Observer())]
 
 
 def epochs(config: Config) -> int:
@@ -77,7 +115,9 @@ def fit(
             return model.fit(FitTask(one, learned, watched, classes, seed, fit_one))
         if model.library == "scikit-learn":
             return _fit_sklearn(model, one, learned, classes, seed)
-        return _fit_keras(one, learned, watched, classes, seed, observer)
+        set_up_backend()
+        lesson = trainers.Lesson(one, learned, watched, classes, seed)
+        return _learned(trainers.choose(one).train([lesson], observer)[0])
 
     if config.training.search is None:
         return fit_one(config, training, validation)
@@ -133,129 +173,9 @@ def _forward(network: Any, arrays: Arrays, batch_size: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _fit_keras(
-    config: Config, training: Part, validation: Part, classes: int, seed: int, observer: Observer
-) -> _KerasFitted:
-    set_up_backend()
-    import keras
-
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(seed)
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.experimental.enable_op_determinism()
-    network = models.get(config.model).build(training.arrays, classes, config.model_options(), seed)
-    settings = config.training
-    lesson = _lesson(network, config, training, validation, seed)
-    lesson.network.compile(
-        optimizer=_optimizer(config, len(training)),
-        loss=lesson.loss,
-        metrics=lesson.metrics,
-        # Compiling a fold's three functions with XLA takes longer than most folds train.
-        jit_compile=False,
-    )
-    # Variables that the first step made would have TensorFlow trace that step twice.
-    lesson.network.optimizer.build(lesson.network.trainable_variables)
-    history: list[dict[str, float]] = []
-
-    def remember(epoch: int, logs: Mapping[str, float] | None) -> None:
-        figures = {name: float(value) for name, value in (logs or {}).items()}
-        history.append({"epoch": epoch + 1, **figures})
-        if not np.isfinite(figures.get("loss", np.nan)):
-            raise RunError(
-                f"The training loss of {config.model!r} became {figures.get('loss')} in epoch {epoch + 1}. "
-                "Use a smaller training.learning_rate, or look for extreme values in the embeddings."
-            )
-        observer.epoch_done(epoch + 1, figures)
-        observer.advance()
-
-    callbacks: list[Any] = [keras.callbacks.LambdaCallback(on_epoch_end=remember)]
-    if len(validation) and settings.patience is not None:
-        callbacks.append(
-            keras.callbacks.EarlyStopping(
-                monitor="val_loss", patience=settings.patience, restore_best_weights=True, start_from_epoch=0
-            )
-        )
-    lesson.network.fit(
-        **lesson.data,
-        validation_data=lesson.validation if len(validation) else None,
-        epochs=settings.epochs,
-        callbacks=callbacks,
-        verbose=0,
-    )
-    trainable = int(sum(np.prod(weight.shape) for weight in network.trainable_weights))
-    return _KerasFitted(network, history, trainable)
-
-
-def _optimizer(config: Config, clips: int) -> Any:
-    """Adam, or AdamW where kernels decay."""
-    import keras
-
-    settings = config.training
-    rate: Any = settings.learning_rate
-    if settings.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, settings.epochs * math.ceil(clips / settings.batch_size))
-    if not settings.weight_decay:
-        return keras.optimizers.Adam(rate)
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["bias"])
-    return optimizer
-
-
-@dataclass
-class _Lesson:
-    """What `keras.Model.fit` is given: the network that is trained, its loss, and clips in the form this loss takes."""
-
-    network: Any
-    loss: Any
-    metrics: list[Any]
-    data: dict[str, Any]
-    validation: tuple[Any, ...]
-
-
-def _lesson(network: Any, config: Config, training: Part, validation: Part, seed: int) -> _Lesson:
-    """The papers' way to train, unless the settings or the model ask for more.
-
-    The two are one where the settings are at their defaults, but not to the last digit, and runs that were finished
-    before there was a choice are to be repeated to that.
-    """
-    import keras
-
-    settings, model, classes = config.training, models.get(config.model), network.output_shape[-1]
-    default = type(settings)()
-    if not model.supervised and all(
-        getattr(settings, name) == getattr(default, name)
-        for name in ("loss", "label_smoothing", "class_weights", "mixup")
-    ):
-        return _Lesson(
-            network,
-            keras.losses.SparseCategoricalCrossentropy(),
-            [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-            {"x": dict(training.arrays), "y": training.labels, "batch_size": settings.batch_size, "shuffle": True},
-            (dict(validation.arrays), validation.labels),
-        )
-    from . import objective
-
-    targets, watched = (np.eye(classes, dtype="float32")[part.labels] for part in (training, validation))
-    weights = objective.class_weights(training.labels, classes, settings.class_weights)
-    data = {
-        "x": dict(training.arrays),
-        "y": targets,
-        "sample_weight": weights[training.labels],
-        "batch_size": settings.batch_size,
-    }
-    if settings.mixup:
-        batches = objective.mixed(**data, alpha=settings.mixup, seed=seed)
-        data = {"x": batches, "steps_per_epoch": math.ceil(len(training) / settings.batch_size), "shuffle": False}
-    gamma = settings.focal_gamma if settings.loss == "focal" else 0.0
-    return _Lesson(
-        objective.supervised(network, model.supervised, classes),
-        objective.Objective(gamma, settings.label_smoothing),
-        [objective.accuracy()],
-        data,
-        (dict(validation.arrays), watched, weights[validation.labels]),
-    )
+def _learned(trained: trainers.Trained) -> _KerasFitted:
+    trainable = int(sum(np.prod(weight.shape) for weight in trained.network.trainable_weights))
+    return _KerasFitted(trained.network, trained.history, trainable)
 
 
 @dataclass

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_SECTIONS = ("options", "split", "training", "seed", "embeddings", "backend", "threads")
+_SECTIONS = ("options", "split", "training", "seed", "embeddings", "backend", "trainer", "threads")
 _SHOWN = 3
 
 

@@ -167,6 +167,8 @@ def _settings(run: ReportedRun) -> list[tuple[str, str]]:
         pairs.append(("trainable parameters", f"{run.metrics['parameters']:,}"))
     pairs.append(("time", run.seconds()))
     pairs.append(("backend", told.backend))
+    if told.trainer:
+        pairs.append(("trainer", told.trainer))
     pairs.append(("versions", _listed(told.versions)))
     return pairs
 

@@ -176,6 +176,7 @@ class _Data(Dataset):
             "speaker_kind": first.speaker_kind,
             "synthetic": any(run.synthetic for run in members),
             "backend": " + ".join(dict.fromkeys(run.description.backend for run in members)),
+            "trainer": " + ".join(dict.fromkeys(name for run in members if (name := run.description.trainer))),
             "made_of": [
                 {"run": run.name, "model": run.model, "inputs": run.encoders, "seed": run.description.seed}
                 for run in members

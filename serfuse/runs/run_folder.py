@@ -139,12 +139,18 @@ def description(
         },
         "versions": versions(),
         "backend": dataset.info.get("backend") or fitting.library(result_config),
+        **({"trainer": trainer} if (trainer := _trainer(result_config, dataset)) else {}),
         **({"threads": numbers[0] if len(numbers) == 1 else numbers} if numbers else {}),
         "digests": {**dataset.digests, **({"embeddings": embeddings} if embeddings else {})},
         **({"made_of": made_of} if (made_of := dataset.info.get("made_of")) else {}),
         **({"environment": switches} if (switches := backend.environment()) else {}),
     }
     return schema.check_description(values, "The run")
+
+
+def _trainer(result_config: config.Config, dataset: Dataset) -> str:
+    """What trained the networks, or is about to; of a fusion of finished runs, what trained theirs."""
+    return dataset.info["trainer"] if "trainer" in dataset.info else fitting.trainer(result_config)
 
 
 def clips_table(dataset: Dataset) -> pd.DataFrame:

@@ -218,6 +218,7 @@ class Description(_Part):
     corpus: Corpus
     versions: dict[str, Any]
     backend: str = "-"
+    trainer: str | None = None
     threads: Count | list[Count] | None = None
     digests: Digests = Digests()
     made_of: list[Member] = []
@@ -248,7 +249,7 @@ class Description(_Part):
         return self.model_dump(mode="json", exclude_unset=True)
 
 
-RECORDED = ("embeddings", "corpus", "versions", "backend", "threads", "digests", "made_of", "environment")
+RECORDED = ("embeddings", "corpus", "versions", "backend", "trainer", "threads", "digests", "made_of", "environment")
 """Keys of `Description` that are no settings."""
 
 

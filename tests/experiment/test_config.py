@@ -252,7 +252,7 @@ def test_settings_that_came_later_are_written_where_they_are_not_at_their_defaul
     """So that the file, and the fingerprint, of a run made before there was a choice stay what they were."""
     plain = yaml.safe_load(configs.dump(configs.configure("fcn")))
     assert not plain["training"].keys() & LATER.keys()
-    assert set(configs.TrainingConfig.later) == LATER.keys() | {"search"}
+    assert set(configs.TrainingConfig.later) == LATER.keys() | {"search", "trainer"}
     for name, value in LATER.items():
         changed = configs.configure("fcn", {f"training.{name}": value})
         written = yaml.safe_load(configs.dump(changed))

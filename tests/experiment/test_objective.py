@@ -6,6 +6,7 @@ import pytest
 from serfuse.experiment import backend, fitting
 from serfuse.experiment import config as configs
 from serfuse.experiment.dataset import Part
+from serfuse.experiment.trainers import keras_fit
 
 backend.set_up_backend()
 import keras  # noqa: E402 - the backend is chosen above
@@ -114,7 +115,7 @@ def test_a_step_of_weight_decay_takes_its_part_off_kernels_and_nothing_off_biase
 
 def test_the_cosine_brings_the_learning_rate_to_zero() -> None:
     settings = configs.configure("fcn", {"training.schedule": "cosine"}, epochs=4)
-    rate = fitting._optimizer(settings, 30)._learning_rate
+    rate = keras_fit.optimizer(settings, 30)._learning_rate
     found = [float(keras.ops.convert_to_numpy(rate(step))) for step in range(5)]
     np.testing.assert_allclose(found, 0.5e-3 * (1 + np.cos(np.pi * np.arange(5) / 4)), atol=1e-9)
 
