@@ -14,7 +14,7 @@ from .base import Encoder, EncoderEntry, EncoderPreset, LoadRequest
 from .checkpoints.locate import resolve
 from .checks import check_waveform, resolve_dtype, resolve_layer, resolve_options
 from .numba_cache import import_librosa
-from .pyin import F0_MAX, F0_MIN, pyin
+from .pyin import F0_MAX, F0_MIN, autocorrelation, pyin
 
 FRAME = 1024
 """Samples of one frame (64 ms at 16 kHz): four periods of the lowest voice."""
@@ -22,7 +22,7 @@ FRAME = 1024
 BLOCK = 3000
 """Most frames that are worked on at once: half a minute, a few hundred megabytes."""
 
-_PIECE = 256  # frames whose spectra are worked on at once: what fits in a processor's cache
+_PIECE = 64  # frames whose spectra are worked on at once: what fits in a processor's cache
 
 OFFSET_SHARE = 0.05
 """Share of a clip's effective value from which on a direct-current offset is taken out of it."""
@@ -150,14 +150,12 @@ def _block(padded: np.ndarray, start: int, stop: int, sample_rate: int, hop: int
 
 
 def _piece(framed: np.ndarray, f0: np.ndarray, voiced: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
-    """What frames `(T, FRAME)` say, each by itself, from one Fourier transform of each."""
-    window, of_window = _window()
-    # Twice as long as a frame: its autocorrelation needs that, and every second value is what the frame alone has.
-    spectrum = np.fft.rfft(framed * window, n=2 * FRAME, axis=1)
-    power = spectrum.real**2 + spectrum.imag**2
-    correlation = _normalised(np.fft.irfft(power, axis=1)[:, :FRAME]) / of_window
+    """What frames `(T, FRAME)` say, each by itself."""
+    window, of_window = _window(int(np.ceil(sample_rate / F0_MIN)) + 2)
+    windowed = framed * window
+    correlation = _normalised(autocorrelation(windowed, len(of_window))) / of_window
     # Scaled so that a full-scale sine has a peak of 0.25 in power, whatever the window.
-    power = power[:, ::2] / window.sum() ** 2
+    power = np.abs(np.fft.rfft(windowed, axis=1)) ** 2 / window.sum() ** 2
     return {
         **_pitch(f0, voiced, correlation, power, sample_rate),
         "peak": np.abs(framed).max(axis=1),
@@ -169,11 +167,10 @@ def _piece(framed: np.ndarray, f0: np.ndarray, voiced: np.ndarray, sample_rate: 
 
 
 @cache
-def _window() -> tuple[np.ndarray, np.ndarray]:
-    """Hann's window of a frame, and its autocorrelation, both `(FRAME,)`."""
+def _window(lags: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hann's window of a frame `(FRAME,)`, and its autocorrelation `(lags,)`."""
     window = np.hanning(FRAME + 1)[:-1]
-    spectrum = np.fft.rfft(window, n=2 * FRAME)
-    return window, _normalised(np.fft.irfft(np.abs(spectrum) ** 2)[None, :FRAME])[0]
+    return window, _normalised(autocorrelation(window[None], lags))[0]
 
 
 @cache
