@@ -2,7 +2,7 @@
 
 Mauch and Dixon, pYIN: A fundamental frequency estimator using probabilistic threshold distributions, ICASSP 2014. The
 figures are those of `librosa.pyin` with the same settings (the same path, frame by frame; probabilities to 1e-12),
-some seven times as fast: the thresholds of all frames are compared at once, and the hidden Markov model knows that a
+without its loops: the thresholds of all frames are compared at once, and the hidden Markov model knows that a
 voice moves to near pitches only, so that a state has 34 neighbours to come from and not 294.
 """
 
