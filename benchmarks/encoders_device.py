@@ -3,15 +3,19 @@
     python benchmarks/encoders_device.py                     # a GPU where there is one, else the CPU
     python benchmarks/encoders_device.py --device cuda:1 hubert wavlm
     python benchmarks/encoders_device.py --format safetensors mms-1b
+    python benchmarks/encoders_device.py --jobs 4 --cpu-clips 1      # the shortest that still compares
 
-writes benchmarks/encoders_device.md (or --out). Every encoder runs at full size with random weights, in a process of
-its own, so that memory is its own too. With `--format safetensors` or `bin` a checkpoint in transformers' format is
-written to a temporary folder first and loaded from there, as a published one would be. Ends with 1 where a device
-and a CPU differ by more than 1e-3, or a batch and its clips alone by more than 1e-5, of the frames' deviation (at
-least 1).
+writes benchmarks/encoders_device.md (or --out), anew after every row. Every encoder runs at full size with random
+weights, in a process of its own, so that memory is its own too. With `--jobs` several load and compare with the CPU at
+once; what is timed runs alone on the device, though beside their work on the processors. An encoder that fails, or
+takes longer than `--limit` seconds, has its reason in its row, and the others go on. With `--format safetensors` or
+`bin` a checkpoint in transformers' format is written to a temporary folder first and loaded from there, as a published
+one would be. Ends with 1 where one failed, a device and a CPU differ by more than 1e-3, or a batch and its clips alone
+by more than 1e-5, of the frames' deviation (at least 1).
 """
 
 import argparse
+import fcntl
 import json
 import os
 import platform
@@ -20,6 +24,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,21 +57,33 @@ def difference(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
     return max(float(np.abs(a - b).max()) / max(1.0, float(b.std())) for a, b in zip(ours, theirs, strict=True))
 
 
-def measure(name: str, device: str, weights: str, dtype: str, clips: int, seconds: float) -> dict[str, Any]:
+@contextmanager
+def alone_with(path: str | None) -> Iterator[None]:
+    """Wait until no other process is inside with the same file."""
+    with open(path or os.devnull) as file:
+        if path:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def measure(name: str, device: str, weights: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """One encoder in this process."""
+    dtype, clips, seconds = arguments.dtype, arguments.clips, arguments.seconds
     begun = time.perf_counter()
     encoder = encoders.load(name, LoadRequest(weights=weights, device=device, dtype=dtype))
     loaded = time.perf_counter() - begun
     waves = [
         speechlike(round(seconds * encoder.sample_rate), encoder.sample_rate, seed % clips) for seed in range(clips)
     ]
-    encoder.frames(waves[0])  # what a first call sets up is not its speed
-    begun = time.perf_counter()
-    alone = [encoder.frames(wave) for wave in waves]
-    one = time.perf_counter() - begun
-    begun = time.perf_counter()
-    together = encoder.frames_batch(waves)
-    batch = time.perf_counter() - begun
+    with alone_with(arguments.turn):
+        encoder.frames(waves[0])  # what a first call sets up is not its speed, nor what a first batch does
+        encoder.frames_batch(waves)
+        begun = time.perf_counter()
+        alone = [encoder.frames(wave) for wave in waves]
+        one = time.perf_counter() - begun
+        begun = time.perf_counter()
+        together = encoder.frames_batch(waves)
+        batch = time.perf_counter() - begun
     found = {
         "load": loaded,
         "alone": clips * seconds / one,
@@ -81,7 +100,8 @@ def measure(name: str, device: str, weights: str, dtype: str, clips: int, second
         del encoder
         torch.cuda.empty_cache()
         cpu = encoders.load(name, LoadRequest(weights=weights, device="cpu", dtype=dtype))
-        found["device_cpu"] = difference(together, [cpu.frames(wave) for wave in waves])
+        compared = slice(arguments.cpu_clips)
+        found["device_cpu"] = difference(together[compared], [cpu.frames(wave) for wave in waves[compared]])
     return found
 
 
@@ -103,24 +123,37 @@ def save(name: str, form: str, folder: str) -> None:
     (Path(folder) / "preprocessor_config.json").write_text(json.dumps(settings), "utf-8")
 
 
-def apart(*arguments: str) -> str:
-    """What this file prints in a process of its own."""
-    done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True)
+def apart(limit: float, *arguments: str) -> str:
+    """What this file prints in a process of its own.
+
+    Raises:
+        RuntimeError: it failed, or took longer than `limit` seconds; the last line says why.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, __file__, *arguments], capture_output=True, text=True, timeout=limit, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"longer than {limit:g} s") from None
     if done.returncode:
-        sys.exit(f"{' '.join(arguments)}: {done.stderr.strip()}")
+        raise RuntimeError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
     return done.stdout
 
 
-def row(name: str, arguments: argparse.Namespace) -> tuple[str, bool]:
+def row(name: str, arguments: argparse.Namespace, turn: str) -> tuple[str, bool]:
     """A line of the table, and whether everything in it agrees."""
-    settings = [f"--device={arguments.device}", f"--dtype={arguments.dtype}"]
-    settings += [f"--clips={arguments.clips}", f"--seconds={arguments.seconds}"]
-    with tempfile.TemporaryDirectory() as folder:
-        weights = "random"
-        if arguments.format != "random":
-            apart(name, "--save", folder, f"--format={arguments.format}")
-            weights = folder
-        found = json.loads(apart(name, "--weights", weights, *settings).splitlines()[-1])
+    settings = [f"--device={arguments.device}", f"--dtype={arguments.dtype}", f"--cpu-clips={arguments.cpu_clips}"]
+    settings += [f"--clips={arguments.clips}", f"--seconds={arguments.seconds}", f"--turn={turn}"]
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            weights = "random"
+            if arguments.format != "random":
+                apart(arguments.limit, name, "--save", folder, f"--format={arguments.format}")
+                weights = folder
+            found = json.loads(apart(arguments.limit, name, "--weights", weights, *settings).splitlines()[-1])
+    except (RuntimeError, OSError, ValueError, IndexError) as error:
+        reason = " ".join(str(error).split()).replace("|", "/")[:200]
+        return f"| {name} | failed: {reason} |" + " |" * (len(HEADS) - 2), False
 
     def number(value: float | None, form: str) -> str:
         return "-" if value is None else format(value, form)
@@ -152,7 +185,11 @@ def main() -> None:
     parser.add_argument("--format", choices=["random", "safetensors", "bin"], default="random")
     parser.add_argument("--clips", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of a clip")
+    parser.add_argument("--cpu-clips", type=int, default=8, help="so many of them also on a CPU, to compare [8]")
+    parser.add_argument("--jobs", type=int, default=1, help="encoders at once; they take turns on the device [1]")
+    parser.add_argument("--limit", type=float, default=3600, help="seconds that one encoder may take [3600]")
     parser.add_argument("--out", type=Path, default=TARGET)
+    parser.add_argument("--turn", help=argparse.SUPPRESS)  # the file that whoever is on the device holds
     parser.add_argument("--weights", help=argparse.SUPPRESS)  # one encoder, in this process
     parser.add_argument("--save", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -160,30 +197,29 @@ def main() -> None:
         save(arguments.names[0], arguments.format, arguments.save)
         return
     if arguments.weights:
-        settings = (arguments.device, arguments.weights, arguments.dtype, arguments.clips, arguments.seconds)
-        print(json.dumps(measure(arguments.names[0], *settings)))
+        print(json.dumps(measure(arguments.names[0], arguments.device, arguments.weights, arguments)))
         return
     from serfuse.encoders.checks import resolve_device
 
     arguments.device = resolve_device(arguments.device)
-    lines, agree = ["| " + " | ".join(HEADS) + " |", "|" + " --- |" * len(HEADS)], True
-    print("\n".join(lines))
-    for name in arguments.names or THIRTEEN:
-        line, agrees = row(name, arguments)
-        agree &= agrees
-        lines.append(line)
-        print(line, flush=True)
     command = ["python", f"benchmarks/{Path(__file__).name}", *arguments.names]
-    for option in ("dtype", "format", "clips", "seconds"):
+    for option in ("dtype", "format", "clips", "seconds", "cpu_clips", "jobs"):
         if getattr(arguments, option) != parser.get_default(option):
-            command.append(f"--{option} {getattr(arguments, option)}")
+            command.append(f"--{option.replace('_', '-')} {getattr(arguments, option)}")
     text = (
         "# Speed, memory and agreement of the encoders\n\n"
         f"Made by `{' '.join(command)}`.\n"
         f"On {machine(arguments.device)}: {arguments.clips} clips of {arguments.seconds:g} s, {arguments.dtype}, "
         "random weights at full size.\n\n"
     )
-    arguments.out.write_text(text + "\n".join(lines) + "\n", encoding="utf-8")
+    lines, agree = ["| " + " | ".join(HEADS) + " |", "|" + " --- |" * len(HEADS)], True
+    print("\n".join(lines))
+    with tempfile.NamedTemporaryFile() as turn, ThreadPoolExecutor(arguments.jobs) as pool:
+        for line, agrees in pool.map(lambda name: row(name, arguments, turn.name), arguments.names or THIRTEEN):
+            agree &= agrees
+            lines.append(line)
+            print(line, flush=True)
+            arguments.out.write_text(text + "\n".join(lines) + "\n", encoding="utf-8")
     sys.exit(0 if agree else 1)
 
 

@@ -1,6 +1,7 @@
 """The Descript Audio Codec at 16 kHz: what goes into its quantiser, or comes out of it.
 
-transformers' implementation of the encoder, with weights in transformers' form or in Descript's own.
+transformers' implementation of the encoder (on a CPU in another order of memory, see `dac_cpu`), with weights in
+transformers' form or in Descript's own.
 """
 
 import re
@@ -49,6 +50,10 @@ def load(preset: EncoderPreset, request: LoadRequest) -> TorchCodec:
     quantiser, options["codebooks"] = _quantiser(preset, state, asked, place)
     shortest = 1 if options["pad_to"] >= _SHORTEST else _SHORTEST
     preset = resized(preset, vector_size=encoder.conv2.out_channels, min_samples=shortest)
+    if opening.device == "cpu":
+        from .dac_cpu import CpuDacEncoder
+
+        encoder = CpuDacEncoder(encoder)
     # The decoder and the quantiser are two thirds of the parameters; the first is never run.
     return TorchCodec(
         preset,

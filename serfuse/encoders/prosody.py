@@ -3,24 +3,26 @@
 Pooled with `mean-std` they are the classical statistics of prosody. No weights, no learning.
 """
 
+from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ..errors import ConfigError
 from .base import Encoder, EncoderEntry, EncoderPreset, LoadRequest
 from .checkpoints.locate import resolve
 from .checks import check_waveform, resolve_dtype, resolve_layer, resolve_options
 from .numba_cache import import_librosa
+from .pyin import F0_MAX, F0_MIN, autocorrelation, pyin
 
 FRAME = 1024
 """Samples of one frame (64 ms at 16 kHz): four periods of the lowest voice."""
 
-F0_MIN, F0_MAX = 60.0, 500.0
-"""Hz."""
-
 BLOCK = 3000
 """Most frames that are worked on at once: half a minute, a few hundred megabytes."""
+
+_PIECE = 64  # frames whose spectra are worked on at once: what fits in a processor's cache
 
 OFFSET_SHARE = 0.05
 """Share of a clip's effective value from which on a direct-current offset is taken out of it."""
@@ -134,24 +136,53 @@ def without_offset(signal: np.ndarray) -> np.ndarray:
 
 def _block(padded: np.ndarray, start: int, stop: int, sample_rate: int, hop: int) -> dict[str, np.ndarray]:
     """What frames `start` to `stop` say by themselves, by name: columns of `CONTOURS`, and what others are made of."""
-    librosa = import_librosa()
+    # pYIN decides over time, so a block is heard with some of what is around it.
+    first, last = max(0, start - _CONTEXT), min(stop + _CONTEXT, 1 + (len(padded) - FRAME) // hop)
+    framed = sliding_window_view(padded, FRAME)[first * hop : (last - 1) * hop + 1 : hop]
+    inside = slice(start - first, stop - first)
+    framed, f0, voiced, probability = (rows[inside] for rows in (framed, *pyin(framed, sample_rate, hop)))
+    pieces = [
+        _piece(framed[piece], f0[piece], voiced[piece], sample_rate)
+        for piece in (slice(begin, begin + _PIECE) for begin in range(0, stop - start, _PIECE))
+    ]
+    columns = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    return {"is_voiced": voiced, "voicing_probability": probability, **columns}
 
-    framed = librosa.util.frame(
-        padded[start * hop : (stop - 1) * hop + FRAME], frame_length=FRAME, hop_length=hop, axis=0
-    )
-    window = np.hanning(FRAME + 1)[:-1]
+
+def _piece(framed: np.ndarray, f0: np.ndarray, voiced: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
+    """What frames `(T, FRAME)` say, each by itself."""
+    window, of_window = _window(int(np.ceil(sample_rate / F0_MIN)) + 2)
     windowed = framed * window
+    correlation = _normalised(autocorrelation(windowed, len(of_window))) / of_window
     # Scaled so that a full-scale sine has a peak of 0.25 in power, whatever the window.
     power = np.abs(np.fft.rfft(windowed, axis=1)) ** 2 / window.sum() ** 2
-    frequencies = np.fft.rfftfreq(FRAME, 1 / sample_rate)
-    mel = librosa.feature.melspectrogram(S=power.T, sr=sample_rate, n_mels=40)
     return {
-        **_pitch(padded, (start, stop), windowed, power, window, sample_rate=sample_rate, hop=hop),
+        **_pitch(f0, voiced, correlation, power, sample_rate),
         "peak": np.abs(framed).max(axis=1),
         "level": _decibel((framed**2).mean(axis=1)),
-        **_spectrum(framed, power, frequencies, sample_rate),
-        "mel": _decibel(mel).T,
+        **_spectrum(power, sample_rate),
+        "zero_crossings": _zero_crossings(framed),
+        "mel": _decibel(power @ _mel_bands(sample_rate)),
     }
+
+
+@cache
+def _window(lags: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hann's window of a frame `(FRAME,)`, and its autocorrelation `(lags,)`."""
+    window = np.hanning(FRAME + 1)[:-1]
+    return window, _normalised(autocorrelation(window[None], lags))[0]
+
+
+@cache
+def _mel_bands(sample_rate: int) -> np.ndarray:
+    """Weights `(bins, 40)`."""
+    return import_librosa().filters.mel(sr=sample_rate, n_fft=FRAME, n_mels=40).T.astype(np.float64)
+
+
+def _zero_crossings(framed: np.ndarray) -> np.ndarray:
+    """The share of samples whose sign is another than that of the one before, the first apart; silence is positive."""
+    negative = framed < -1e-10
+    return np.count_nonzero(negative[:, 1:] != negative[:, :-1], axis=1) / framed.shape[1]
 
 
 def _decibel(power: np.ndarray) -> np.ndarray:
@@ -164,41 +195,13 @@ def _change(values: np.ndarray) -> np.ndarray:
 
 
 def _pitch(
-    padded: np.ndarray,
-    frames: tuple[int, int],
-    windowed: np.ndarray,
-    power: np.ndarray,
-    window: np.ndarray,
-    *,
-    sample_rate: int,
-    hop: int,
+    f0: np.ndarray, voiced: np.ndarray, correlation: np.ndarray, power: np.ndarray, sample_rate: int
 ) -> dict[str, np.ndarray]:
-    """Fundamental frequency by pYIN (Mauch and Dixon 2014) on a coarse grid, made fine on the autocorrelation.
+    """The fundamental frequency, of pYIN on a coarse grid, made fine on the autocorrelation; and what hangs on it.
 
     The harmonicity is Boersma's (1993): autocorrelation of the windowed frame over that of the window.
     """
-    start, stop = frames
-    librosa = import_librosa()
-
-    # pYIN decides over time, so a block is heard with some of what is around it.
-    first, last = max(0, start - _CONTEXT), min(stop + _CONTEXT, 1 + (len(padded) - FRAME) // hop)
-    inside = slice(start - first, stop - first)
-    f0, voiced, probability = (
-        row[inside]
-        for row in librosa.pyin(
-            padded[first * hop : (last - 1) * hop + FRAME],
-            fmin=F0_MIN,
-            fmax=F0_MAX,
-            sr=sample_rate,
-            frame_length=FRAME,
-            hop_length=hop,
-            resolution=0.25,
-            n_thresholds=50,
-            center=False,
-        )
-    )
     shortest, longest = int(sample_rate / F0_MAX), int(np.ceil(sample_rate / F0_MIN))
-    correlation = _autocorrelation(windowed) / _autocorrelation(window[None])[0]
     lag = np.clip(np.round(sample_rate / np.where(voiced, f0, F0_MAX)).astype(int), shortest, longest)
     # The best lag within 3 % of pYIN's in voiced frames, within the whole range in the others.
     lags = np.arange(shortest, longest + 1)
@@ -219,9 +222,7 @@ def _pitch(
         position = np.clip(np.round(number * sample_rate / period / spacing).astype(int), 1, power.shape[1] - 2)
         harmonics.append(_decibel(np.max([power[rows, position + step] for step in (-1, 0, 1)], axis=0)))
     return {
-        "is_voiced": voiced,
         "period": period,
-        "voicing_probability": probability,
         "hnr": 10 * np.log10(harmonicity / (1 - harmonicity)),
         "h1_h2": np.where(voiced, np.clip(harmonics[0] - harmonics[1], -40, 40), 0.0),
     }
@@ -247,10 +248,8 @@ def _pitch_and_voice(local: dict[str, np.ndarray], sample_rate: int, hop: int) -
     }
 
 
-def _autocorrelation(frames: np.ndarray) -> np.ndarray:
-    """Normalised to 1 at lag 0 (0 everywhere for a frame of zeros), shape of `frames`."""
-    spectrum = np.fft.rfft(frames, n=2 * frames.shape[1], axis=1)
-    correlation = np.fft.irfft(np.abs(spectrum) ** 2, axis=1)[:, : frames.shape[1]]
+def _normalised(correlation: np.ndarray) -> np.ndarray:
+    """Autocorrelations `(T, lags)` as 1 at lag 0, and 0 everywhere for a frame of zeros."""
     return correlation / np.maximum(correlation[:, :1], np.finfo(float).tiny)
 
 
@@ -267,16 +266,14 @@ def _level(level: np.ndarray) -> dict[str, np.ndarray]:
     return {"level_change": _change(level), "quiet": (level <= level.max() - 25).astype(float)}
 
 
-def _spectrum(
-    framed: np.ndarray, power: np.ndarray, frequencies: np.ndarray, sample_rate: int
-) -> dict[str, np.ndarray]:
-    librosa = import_librosa()
-
+def _spectrum(power: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
+    """Shape of the spectrum. Centroid, bandwidth, roll-off and flatness are as librosa defines them."""
+    frequencies = np.fft.rfftfreq(FRAME, 1 / sample_rate)
     decibel = _decibel(power)
-    magnitude = np.sqrt(power).T + 1e-12  # librosa divides by the sum
+    magnitude = np.sqrt(power) + 1e-12  # silence has a centroid too
 
-    def band(low: float, high: float) -> np.ndarray:
-        return (frequencies >= low) & (frequencies < high)
+    def band(low: float, high: float) -> slice:
+        return slice(*np.searchsorted(frequencies, (low, high)))
 
     def slope(low: float, high: float) -> np.ndarray:
         x = frequencies[band(low, high)] / 100
@@ -284,9 +281,12 @@ def _spectrum(
         return decibel[:, band(low, high)] @ x / (x @ x)
 
     def octaves(hertz: np.ndarray) -> np.ndarray:
-        return np.log2(np.maximum(hertz[0], _OCTAVES_FROM) / _OCTAVES_FROM)
+        return np.log2(np.maximum(hertz, _OCTAVES_FROM) / _OCTAVES_FROM)
 
-    centroid = librosa.feature.spectral_centroid(S=magnitude, sr=sample_rate)
+    total = magnitude.sum(axis=1)
+    centroid = magnitude @ frequencies / total
+    spread = np.einsum("tf,tf->t", magnitude, (frequencies - centroid[:, None]) ** 2) / total
+    summed = np.cumsum(magnitude, axis=1)
     return {
         "alpha_ratio": _decibel(power[:, band(50, 1000)].sum(axis=1))
         - _decibel(power[:, band(1000, 5000)].sum(axis=1)),
@@ -294,10 +294,9 @@ def _spectrum(
         "slope_low": slope(0, 500),
         "slope_mid": slope(500, 1500),
         "centroid": octaves(centroid),
-        "bandwidth": octaves(librosa.feature.spectral_bandwidth(S=magnitude, sr=sample_rate, centroid=centroid)),
-        "rolloff": octaves(librosa.feature.spectral_rolloff(S=magnitude, sr=sample_rate, roll_percent=0.85)),
-        "flatness": 10 * np.log10(librosa.feature.spectral_flatness(S=magnitude, amin=1e-10)[0]),
-        "zero_crossings": librosa.zero_crossings(framed, pad=False, axis=1).mean(axis=1),
+        "bandwidth": octaves(np.sqrt(spread)),
+        "rolloff": octaves(frequencies[(summed >= 0.85 * summed[:, -1:]).argmax(axis=1)]),
+        "flatness": decibel.mean(axis=1) - _decibel(np.maximum(power, _FLOOR).mean(axis=1)),
     }
 
 

@@ -280,3 +280,27 @@ def test_incomplete_files_of_descripts_form_are_refused(original, tmp_path):
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(WeightsError, match=r"1 weights are missing \(encoder\.block\.2\.conv1\.weight\)"):
         load(NAME, tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("samples", [320, 4480])
+def test_wide_layers_on_a_cpu_are_transformers_own(samples):
+    """The small checkpoint is narrow throughout; the published codec's later layers are products of matrices."""
+    from serfuse.encoders.dac_cpu import CpuDacEncoder
+
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        torch.manual_seed(0)
+        config = transformers.DacConfig(
+            encoder_hidden_size=20, downsampling_ratios=[2, 4, 5, 8], decoder_hidden_size=16, n_codebooks=1
+        )
+        theirs = transformers.DacModel(config).encoder.eval()
+        for name, parameter in theirs.named_parameters():
+            if name.endswith("alpha"):
+                parameter.copy_(0.05 + 3 * torch.rand_like(parameter))
+        clips = torch.randn(2, 1, samples)
+        given = clips.clone()
+        expected, ours = theirs(clips), CpuDacEncoder(theirs)
+        found = ours(clips)
+        assert torch.equal(clips, given)  # worked in place only on what is its own
+        assert found.shape == expected.shape == (2, 320, samples // 320)
+        torch.testing.assert_close(found, expected, rtol=0, atol=2e-5 * float(expected.std()))
+        torch.testing.assert_close(ours(clips[1:]), found[1:], rtol=0, atol=1e-5 * float(expected.std()))
