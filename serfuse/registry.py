@@ -12,7 +12,7 @@ serfuse's own, and one that is broken is an error only for whoever asks for it.
 
 import importlib
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Generic, Literal, TypeVar
@@ -105,6 +105,8 @@ class Registry(Generic[T]):
         expects: type that every object has; anything that can be called by default. Where it has a `name`, that must
             be the name in the table.
         reserved: names that can never be given.
+        offered: whether a member of serfuse's own table is listed; by default every one. It is found by its name all
+            the same.
 
     Raises:
         ExtensionError: a name stands in the table twice.
@@ -118,9 +120,10 @@ class Registry(Generic[T]):
         group: str | None = None,
         expects: type[T] | None = None,
         reserved: Collection[str] = (),
+        offered: Callable[[T], bool] | None = None,
     ) -> None:
         self.kind, self.group, self.expects = kind, group, expects
-        self._reserved = frozenset(reserved)
+        self._reserved, self._offered = frozenset(reserved), offered
         self._entries: dict[str, _Entry] = {}
         self._found: dict[str, _Entry] | None = None
         self._problems: list[str] = []
@@ -133,8 +136,12 @@ class Registry(Generic[T]):
     # --- what there is
 
     def names(self) -> list[str]:
-        """All names: serfuse's in table order, then those registered in this process, then those of packages."""
-        return [*self._entries, *(name for name in self._foreign() if name not in self._entries)]
+        """All names: serfuse's in table order, then those registered in this process, then those of packages.
+
+        What is not to be listed (`offered`) is left out.
+        """
+        own = [name for name, entry in self._entries.items() if self._is_offered(entry)]
+        return [*own, *(name for name in self._foreign() if name not in self._entries)]
 
     def own_names(self) -> list[str]:
         """The names that need no look at what is installed: serfuse's, and those registered in this process."""
@@ -205,6 +212,9 @@ class Registry(Generic[T]):
         self._checked.pop(name, None)
 
     # --- inside
+
+    def _is_offered(self, entry: _Entry) -> bool:
+        return self._offered is None or entry.origin != OWN or self._offered(_imported(entry.target))
 
     def _entry(self, name: str) -> _Entry:
         entry = self._entries.get(name) or self._foreign().get(name)

@@ -111,7 +111,7 @@ def test_a_choice_rests_on_nothing_of_what_it_is_judged_on(make_store: Callable[
         for number, pair in enumerate(inner.pairs(len(blocks))):
             fold = inner.between(blocks[pair[0]], blocks[pair[1]], number)
             assert not set(fold.test) & {*fold.train, *fold.validation}
-            found[pair] = inner.predict(config, data.select("a"), fold, number)
+            found[pair] = inner.predict(config, data.select("a"), fold)
         return choice.scores(serfuse.metrics.METRICS.get("accuracy"), data, blocks, found)
 
     before = scores(dataset)
