@@ -279,7 +279,7 @@ def test_loso_and_speaker_splits_name_no_leak(serfuse, store) -> None:
     done = serfuse("cv", "--head", "svm", "--a", "hubert", "--split", "loso")
     assert done.exit_code == 0, done.output
     assert "No test speaker is in training" in done.output or "0 of 4 test speakers" in done.output
-    again = serfuse("cv", "--head", "svm", "--a", "hubert", "--split", "loso")
+    again = serfuse("cv", "--head", "svm", "--a", "hubert", "--split", "loso", "--again")
     assert "runs/standin-svm-hubert-loso-seed0-2" in again.output, "a finished run is never overwritten unasked"
 
 
