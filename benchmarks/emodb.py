@@ -13,6 +13,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -95,8 +96,16 @@ def run(data: Path, lyra: Path, out: Path, jobs: int) -> None:
     run_all(commands(), store, out, jobs)
 
 
-def run_all(wanted: dict[str, str], store: Path, out: Path, jobs: int) -> None:
-    """Run each `serfuse cv` whose folder in `out` holds no finished run yet; `wanted`: folder name -> arguments."""
+def run_all(wanted: dict[str, str], store: Path, out: Path, jobs: int, flags: Sequence[str] = ()) -> None:
+    """Run each `serfuse cv` whose folder in `out` holds no finished run yet.
+
+    Args:
+        wanted: folder name -> arguments.
+        store: that holds all embeddings.
+        out: folder of the run folders.
+        jobs: processes at once.
+        flags: further arguments of each.
+    """
     environment = os.environ | dict.fromkeys(
         ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1"
     )
@@ -104,7 +113,8 @@ def run_all(wanted: dict[str, str], store: Path, out: Path, jobs: int) -> None:
     def one(item: tuple[str, str]) -> str:
         name, arguments = item
         if not (out / name / "metrics.json").exists():
-            command = ["serfuse", "cv", *shlex.split(arguments), "--store", str(store), "--out", str(out / name)]
+            command = [sys.executable, "-c", "from serfuse.cli import main; main()", "cv", *shlex.split(arguments)]
+            command += [*flags, "--store", str(store), "--out", str(out / name)]
             done = subprocess.run(command, env=environment, capture_output=True, text=True)
             (out / f"{name}.log").write_text(done.stdout + done.stderr, "utf-8")
             if done.returncode:

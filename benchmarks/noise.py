@@ -8,12 +8,14 @@ of the bootstrap over speakers alone. `--recommend` asks instead whether `serfus
     python benchmarks/noise.py --studies 200 --informative 0
     python benchmarks/noise.py --studies 100 --informative 0 --recommend
 
+A study is drawn from its number, so `--first 100` adds to what `--studies 100` found; `--minutes` ends after so many.
 What came out is in docs/fusion.md.
 """
 
 import argparse
 import json
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -110,6 +112,8 @@ def recommended(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=200)
+    parser.add_argument("--first", type=int, default=0, help="number of the first study")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no further study after so many")
     parser.add_argument("--model", action="append", help="[late, stacked, kernel]")
     parser.add_argument("--recommend", action="store_true")
     parser.add_argument("--inputs", type=int, default=3)
@@ -119,14 +123,23 @@ def main() -> None:
     given = parser.parse_args()
     models = ["recommend"] if given.recommend else given.model or ["late", "stacked", "kernel"]
     settings = {name: getattr(given, name) for name in ("inputs", "informative", "speakers", "clips")}
-    if given.recommend:
-        studies = [{"recommend": recommended(seed, **settings)} for seed in range(given.studies)]
-    else:
-        studies = [study(models, seed, **settings) for seed in range(given.studies)]
+    ends, studies = time.monotonic() + 60 * given.minutes, []
+    for seed in range(given.first, given.first + given.studies):
+        if time.monotonic() > ends:
+            break
+        found = {"recommend": recommended(seed, **settings)} if given.recommend else study(models, seed, **settings)
+        studies.append(found)
     for model in models:
         gains, above = ([one[model][name] for one in studies] for name in ("gain", "above"))
         differences = [one[model]["difference"] for one in studies]
-        told = {"model": model, **settings, "studies": len(studies), "above": sum(above), "gains": sum(gains)}
+        told = {
+            "model": model,
+            **settings,
+            "first": given.first,
+            "studies": len(studies),
+            "above": sum(above),
+            "gains": sum(gains),
+        }
         told |= {"share": round(float(np.mean(gains)), 4), "mean_points": round(100 * float(np.mean(differences)), 2)}
         print(json.dumps(told), flush=True)
 

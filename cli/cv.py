@@ -3,7 +3,7 @@
 import functools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,9 @@ def _input_options(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any other key: options.kappa=1.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder [runs/<corpus>-<model>-...].")
 @click.option("--overwrite", is_flag=True, help="Replace a finished run in --out.")
+@click.option("--again", is_flag=True, help="Run anew what is finished already, into a folder of its own.")
+@click.option("--no-models", is_flag=True, help="Keep no trained networks, which are most of a run folder.")
+@click.option("--no-pictures", is_flag=True, help="Draw no pictures; `report` needs none of them.")
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON and nothing else.")
 @click.option("--quiet", is_flag=True, help="No progress, only the result.")
 def command(
@@ -88,6 +91,9 @@ def command(
     assignments: tuple[str, ...],
     out: Path | None,
     overwrite: bool,
+    again: bool,
+    no_models: bool,
+    no_pictures: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -101,7 +107,7 @@ def command(
 
     The settings come from configs/<model>.yaml, or --config FILE; options given here go before the file's. The run
     folder keeps the configuration, folds, predictions, metrics, figures and models. An interrupted run goes on where
-    it stopped when the same command is given again.
+    it stopped when the same command is given again, and a finished one is shown again.
     """
     from serfuse import models
     from serfuse.errors import FolderInUseError
@@ -122,6 +128,7 @@ def command(
         metrics=list(further) or None,
         trainer=trainer,
     )
+    models.get(config.model).check_trainable()
     _check_count(models.get(config.model), len(config.data.inputs), fusion is not None, head is not None)
     if fitting.trained_with(config) == "keras":
         backend.set_up_backend()
@@ -133,13 +140,26 @@ def command(
     dataset = load_dataset(config, EmbeddingStore(store))
     if config_file is not None:
         _say_changes(config_file, dataset)
+    shown_again = out is None and not again and not _of_a_run(config_file)
+    if shown_again and (done := execution.finished_folder(Path("runs"), config, dataset)):
+        click.echo(f"{done} is this run, finished, and is shown again. To run it anew, add --again.", err=True)
+        _show(Run.read(done), as_json)
+        return
     given, out = out, out or execution.free_folder(Path("runs"), config, dataset)
     result = None
     try:
         with Progress(quiet=quiet or as_json) as progress:
             while result is None:
                 try:
-                    result = execution.execute(config, dataset, out, overwrite=overwrite, observer=progress)
+                    result = execution.execute(
+                        config,
+                        dataset,
+                        out,
+                        overwrite=overwrite,
+                        pictures=not no_pictures,
+                        keep_models=not no_models,
+                        observer=progress,
+                    )
                 except FolderInUseError:
                     if given:
                         raise
@@ -148,14 +168,23 @@ def command(
     except KeyboardInterrupt:
         click.echo(f"\nStopped. Finished folds are safe in {out}: the same command goes on from there.", err=True)
         raise click.exceptions.Exit(130) from None
-    finished = Run.read(out)
+    _show(Run.read(out), as_json, result.remarks)
+
+
+def _show(finished: "Run", as_json: bool, remarks: Sequence[str] = ()) -> None:
+    """Print a finished run for people, or as JSON."""
     if as_json:
-        click.echo(json.dumps({"run": str(out), **finished.metrics}))
+        click.echo(json.dumps({"run": str(finished.folder), **finished.metrics}))
         return
     show(finished)
-    for remark in result.remarks:
+    for remark in remarks:
         click.echo(remark, err=True)
-    click.echo(f"\nRun folder: {out}")
+    click.echo(f"\nRun folder: {finished.folder}")
+
+
+def _of_a_run(config_file: Path | None) -> bool:
+    """Whether a configuration is that of a finished run, which somebody then wants to see repeated."""
+    return config_file is not None and (config_file.parent / "metrics.json").exists()
 
 
 def _say_changes(config_file: Path, dataset: "Dataset") -> None:
@@ -188,6 +217,7 @@ def _start(fusion: str | None, head: str | None, config_file: Path | None) -> st
             f"Give --fusion or --head. Models: {', '.join(models.names())} (see `serfuse list models`)."
         )
     model = models.get(named)
+    model.check_trainable()
     if (fusion and model.most_inputs == 1) or (head and model.inputs > 1):
         right = "--head" if fusion else "--fusion"
         raise click.UsageError(f"{named!r} takes {model.inputs_wanted}: use {right} {named}.")

@@ -11,10 +11,10 @@ _RUNS: list[tuple[str, str, str | None, str, dict[str, float]]] = [
     ("svm", "prosody", None, "random", {}),
     ("svm", "logmel", None, "random", {}),
     ("late", "prosody", "logmel", "random", {}),
-    ("concat", "prosody", "logmel", "random", {"training.learning_rate": 1e-4}),
-    ("hyfuse-symmetric", "prosody", "logmel", "random", {"training.learning_rate": 1e-4}),
+    ("concat", "prosody", "logmel", "random", {"training.learning_rate": 3e-4}),
+    ("hyfuse-symmetric", "prosody", "logmel", "random", {"training.learning_rate": 3e-4}),
     ("parrot", "prosody", "logmel", "random", {}),
-    ("hyfuse-symmetric", "prosody", "logmel", "speaker", {"training.learning_rate": 1e-4}),
+    ("hyfuse-symmetric", "prosody", "logmel", "speaker", {"training.learning_rate": 3e-4}),
 ]
 
 # encoder -> pooling; vectors of 52 and 160 values, so that five folds of every model take a minute at most
@@ -23,11 +23,9 @@ _POOLING = {"prosody": "mean-std", "logmel": "time"}
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder to fill.")
-@click.option(
-    "--epochs", type=click.IntRange(min=1), default=15, show_default=True, help="Epochs of each neural model."
-)
+@click.option("--epochs", type=click.IntRange(min=1), default=6, show_default=True, help="Epochs of each neural model.")
 @click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Folds of each run.")
-@click.option("--speakers", type=click.IntRange(min=2), default=6, show_default=True, help="Voices to generate.")
+@click.option("--speakers", type=click.IntRange(min=2), default=5, show_default=True, help="Voices to generate.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 def command(out: Path, epochs: int, folds: int, speakers: int, seed: int) -> None:
     """See everything work: generate speech, extract, cross-validate, compare.

@@ -106,6 +106,8 @@ class Registry(Generic[T]):
             be the name in the table.
         reserved: names that can never be given.
         made: gives the object of a name that stands in no table and says itself what it means, or `None`.
+        offered: whether a member of serfuse's own table is listed; by default every one. It is found by its name all
+            the same.
 
     Raises:
         ExtensionError: a name stands in the table twice.
@@ -120,10 +122,10 @@ class Registry(Generic[T]):
         expects: type[T] | None = None,
         reserved: Collection[str] = (),
         made: Callable[[str], T | None] = lambda _name: None,
+        offered: Callable[[T], bool] | None = None,
     ) -> None:
         self.kind, self.group, self.expects = kind, group, expects
-        self._reserved = frozenset(reserved)
-        self._made = made
+        self._reserved, self._made, self._offered = frozenset(reserved), made, offered
         self._entries: dict[str, _Entry] = {}
         self._found: dict[str, _Entry] | None = None
         self._problems: list[str] = []
@@ -136,8 +138,12 @@ class Registry(Generic[T]):
     # --- what there is
 
     def names(self) -> list[str]:
-        """All names: serfuse's in table order, then those registered in this process, then those of packages."""
-        return [*self._entries, *(name for name in self._foreign() if name not in self._entries)]
+        """All names: serfuse's in table order, then those registered in this process, then those of packages.
+
+        What is not to be listed (`offered`) is left out.
+        """
+        own = [name for name, entry in self._entries.items() if self._is_offered(entry)]
+        return [*own, *(name for name in self._foreign() if name not in self._entries)]
 
     def own_names(self) -> list[str]:
         """The names that need no look at what is installed: serfuse's, and those registered in this process."""
@@ -213,6 +219,9 @@ class Registry(Generic[T]):
 
     def _self_made(self, name: object) -> T | None:
         return self._made(name) if isinstance(name, str) and name not in self._entries else None
+
+    def _is_offered(self, entry: _Entry) -> bool:
+        return self._offered is None or entry.origin != OWN or self._offered(_imported(entry.target))
 
     def _entry(self, name: str) -> _Entry:
         entry = self._entries.get(name) or self._foreign().get(name)

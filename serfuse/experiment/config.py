@@ -9,17 +9,13 @@ import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     ValidationError,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -34,27 +30,7 @@ _MAX_DEPTH = 20  # of sections in sections; the deepest that serfuse writes are 
 _SHOWN_PROBLEMS = 20
 
 
-class _Section(BaseModel):
-    """A part of a configuration.
-
-    Attributes:
-        later: keys that came after version 0.1. At their default they are left out where the values are written: files
-            stay as they were, and what is called by a hash of them, as the folders of a sweep, keeps its name.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    later: ClassVar[tuple[str, ...]] = ()
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values = handler(self)
-        for name in self.later:
-            if getattr(self, name) == type(self).model_fields[name].default:
-                values.pop(name, None)
-        return values
-
-
-class DataConfig(_Section):
+class DataConfig(models.Settings):
     """Which rows of the store are used.
 
     The inputs are called "a", "b", "c" ... in their order. A file may say them one by one, or as a list `inputs`.
@@ -99,7 +75,7 @@ class DataConfig(_Section):
         return {name: text for name in models.INPUTS if (text := getattr(self, name))}
 
 
-class SplitConfig(_Section):
+class SplitConfig(models.Settings):
     """How clips are split."""
 
     name: str = Field("random", description="see `serfuse.splits.folds`")
@@ -121,7 +97,7 @@ MAX_CANDIDATES = 64
 _SEARCHED = ("options.", "training.learning_rate", "training.batch_size", "training.epochs", "training.patience")
 
 
-class SearchConfig(_Section):
+class SearchConfig(models.Settings):
     """Settings that are chosen anew in each fold, on inner folds of its training part; never on its test part.
 
     The inner folds keep apart what the run's split does.
@@ -161,7 +137,7 @@ class SearchConfig(_Section):
         return math.prod(len(values) for values in self.values.values())
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(models.Settings):
     """How a neural model is trained. Both papers: Adam, cross-entropy, batch 32, 50 epochs, early stopping.
 
     The settings from `weight_decay` on are none of the papers'. Their defaults are the papers' training, and a file
@@ -236,7 +212,7 @@ class TrainingConfig(_Section):
 _SEARCH_KEYS = SearchConfig.model_fields.keys()
 
 
-class Config(_Section):
+class Config(models.Settings):
     """Everything that decides the result of a cross-validation, next to the stored embeddings themselves."""
 
     later = ("metrics",)
@@ -521,7 +497,4 @@ def dump(config: Config) -> str:
     """
     values = config.model_dump(mode="json")
     values["options"] = config.model_options().model_dump(mode="json")
-    for name in type(config.model_options()).later:
-        if values["options"][name] == type(config.model_options()).model_fields[name].default:
-            values["options"].pop(name, None)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

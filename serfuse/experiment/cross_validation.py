@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .. import metrics, models
-from ..errors import SplitError
+from ..errors import ConfigError, SplitError
 from ..progress import Observer
 from ..splits import folds, leakage
 from ..splits.folds import Fold
@@ -81,6 +81,31 @@ class Result:
     def predictions(self) -> pd.DataFrame:
         """All held-out predictions, every clip once per repeat."""
         return pd.concat([result.predictions for result in self.folds], ignore_index=True)
+
+
+def check(config: Config, dataset: Dataset) -> None:
+    """Refuse what cannot be trained, or is a fusion of nothing, before anything is begun.
+
+    One representation given twice adds nothing to what it says once. Other layers or poolings of an encoder are other
+    representations; and models of models may have another head for the second time.
+
+    Raises:
+        ConfigError: the model cannot be trained, or two inputs are the same in all that the model makes of them.
+    """
+    model = models.get(config.model)
+    model.check_trainable()
+    heads = getattr(config.model_options(), "heads", None)
+    made_of = heads(len(dataset.keys)) if heads else [None] * len(dataset.keys)
+    first: dict[str, Any] = {}
+    for (side, key), head in zip(dataset.keys.items(), made_of, strict=True):
+        if twin := next((other for other, like in first.items() if like == (key, head)), None):
+            advice = ", or another head for each (options.head)" if heads else ""
+            raise ConfigError(
+                f"The inputs {twin} and {side} of {config.model!r} are the same representation ({key.folder}), and a "
+                f"fusion of it with itself knows nothing more. Give another encoder, layer or pooling{advice}; or use "
+                "--head for one representation."
+            )
+        first[side] = (key, head)
 
 
 def plan(config: Config, dataset: Dataset) -> list[Fold]:

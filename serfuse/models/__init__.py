@@ -5,7 +5,7 @@ of the group `serfuse.models` (docs/extending.md).
 """
 
 from ..registry import Registry
-from .base import INPUTS, MAX_INPUTS, Model, Options
+from .base import EVERY_SETTING, INPUTS, MAX_INPUTS, Model, Options, Settings
 
 MODELS: Registry[Model] = Registry(
     "model",
@@ -27,6 +27,7 @@ MODELS: Registry[Model] = Registry(
     ],
     group="serfuse.models",
     expects=Model,
+    offered=lambda model: not model.instead,
 )
 get = MODELS.get
 names = MODELS.names
@@ -37,4 +38,15 @@ def describe(name: str) -> str:
     return get(name).summary
 
 
-__all__ = ["INPUTS", "MAX_INPUTS", "MODELS", "Model", "Options", "describe", "get", "names"]
+__all__ = [
+    "EVERY_SETTING",
+    "INPUTS",
+    "MAX_INPUTS",
+    "MODELS",
+    "Model",
+    "Options",
+    "Settings",
+    "describe",
+    "get",
+    "names",
+]

@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializationInfo, SerializerFunctionWrapHandler, model_serializer
+
+from ..errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,15 +18,35 @@ INPUTS = "abcdefgh"
 MAX_INPUTS = len(INPUTS)
 
 
-class Options(BaseModel):
-    """Base of a model's own settings: unknown keys are an error, values are checked.
+EVERY_SETTING = {"every setting": True}
+"""The context of `model_dump` in which nothing is left out."""
+
+
+class Settings(BaseModel):
+    """Settings that are written to files: unknown keys are an error.
 
     Attributes:
-        later: settings that files written before them lack, and that files leave out at their default.
+        later: settings that came after the first version which wrote files. At their default they are left out where
+            the values are written: files stay as they were, and what is called by a hash of them, as the folders of a
+            sweep, keeps its name.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     later: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        values = handler(self)
+        for name in () if info.context == EVERY_SETTING else self.later:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                values.pop(name, None)
+        return values
+
+
+class Options(Settings):
+    """Base of a model's own settings: values are checked, defaults as well."""
+
+    model_config = ConfigDict(validate_default=True)
 
 
 @dataclass(frozen=True)
@@ -50,6 +72,8 @@ class Model:
         fit: `fit(task)`, for what is neither one network nor one estimator: it is called in the place of `build` and
             gives a fitted model (`serfuse.models.task`).
         trainings: `trainings(options, inputs)`, how many models are trained for one; counts the epochs of a fold.
+        instead: of what runs are called by and nobody can train: why, and what to do instead, in sentences. It is
+            listed nowhere; its runs are read, reported and compared.
 
     `build` gets the *training part* of each input, `{"a": (N, D_a), ...}` in float32, because some models
     set constants from it (the scale of the exponential map, a reference set, the input statistics), the number of
@@ -71,10 +95,20 @@ class Model:
     supervised: tuple[str, ...] = ()
     fit: Callable[["Task"], "Expert"] | None = None
     trainings: Callable[[Any, int], int] = field(default=lambda options, inputs: 1)
+    instead: str = ""
 
     def trained_with(self, options: Any) -> str:
         """What trains it under these options: "keras" or "scikit-learn"."""
         return self.library(options) if callable(self.library) else self.library
+
+    def check_trainable(self) -> None:
+        """Refuse what cannot be trained, before anything is read or begun.
+
+        Raises:
+            ConfigError: it cannot; the message says what to do instead.
+        """
+        if self.instead:
+            raise ConfigError(f"The model {self.name!r} cannot be trained: {self.instead}")
 
     @property
     def most_inputs(self) -> int:

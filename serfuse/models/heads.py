@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from .base import Model, Options
+from .base import EVERY_SETTING, Model, Options
 
 _PER_INPUT = (list, tuple)
 
@@ -80,7 +80,7 @@ def _options(name: str, values: Mapping[str, Any]) -> Options:
 
 def _settings(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return _options(name, values).model_dump(mode="json")
+        return _options(name, values).model_dump(mode="json", context=EVERY_SETTING)
     except ValidationError as error:
         found = (f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
         raise ValueError(f"of the head {name!r}: {'; '.join(found)}") from None

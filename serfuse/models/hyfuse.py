@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping
 from functools import partial
 from itertools import permutations
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
 from ..errors import ConfigError
 from . import branch
@@ -64,6 +64,8 @@ _Weight = Annotated[float, Field(ge=1e-6, le=1e6)]  # what the layer takes
 class HyfuseSymmetricOptions(HyfuseOptions):
     """Settings of `hyfuse-symmetric`."""
 
+    later: ClassVar[tuple[str, ...]] = ("weights",)
+
     # With the printed 2, features come back about ten times smaller than they went in, and at the papers' learning
     # rate the dense layer behind them does not get far in 50 epochs.
     log_scale: float | Literal["inverse"] = Field("inverse", description="as for `hyfuse`")
@@ -82,13 +84,6 @@ class HyfuseSymmetricOptions(HyfuseOptions):
         super().model_post_init(context)
         if self.weights is not None and self.form != "midpoint":
             raise ValueError(f"weights are for form='midpoint', received weights={self.weights} with {self.form!r}")
-
-    @model_serializer(mode="wrap")
-    def _without_weights(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values = handler(self)
-        if self.weights is None:  # as in the files that were written before there was this key
-            values.pop("weights", None)
-        return values
 
 
 def _aligned(flat: dict[str, Any], options: HyfuseOptions) -> dict[str, Any]:

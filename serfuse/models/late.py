@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from ..errors import ConfigError, RunError
+from ..errors import ConfigError
 from . import heads
 from .base import MAX_INPUTS, Model, Options
 from .task import Expert, Task
@@ -157,13 +157,6 @@ class FusedOptions(Options):
     weights: Weights = Field(None, description="of the runs, in their order; by default all alike")
 
 
-def _refuse(task: Task) -> Expert:
-    raise RunError(
-        "'fused' is what `serfuse fuse` calls the late fusion of finished runs that no one configuration describes; it "
-        "cannot be trained. Fuse the runs again, or train the model 'late'."
-    )
-
-
 FUSED = Model(
     "fused",
     2,
@@ -172,5 +165,7 @@ FUSED = Model(
     None,
     library="scikit-learn",
     max_inputs=MAX_INPUTS,
-    fit=_refuse,
+    instead="it is what `serfuse fuse` calls the late fusion of finished runs that no one configuration describes "
+    "(models of several inputs, other seeds or training). Fuse such runs with `serfuse fuse RUN RUN ...`, or train "
+    "the model 'late'.",
 )

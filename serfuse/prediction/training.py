@@ -61,10 +61,11 @@ def of_run(run: Run | Path | str, store: EmbeddingStore) -> tuple[Config, Datase
 
     Raises:
         RunError: no finished run, or clips, labels, recordings or embeddings have changed since.
-        ConfigError: its config.yaml was edited into something that is no configuration.
+        ConfigError: its model cannot be trained, or its config.yaml was edited into something that is no configuration.
     """
     run = _finished(run)
     config = run.config
+    models.get(config.model).check_trainable()
     dataset = load_dataset(config, store)
     if changes := run.changes(dataset):
         raise RunError(
@@ -93,11 +94,7 @@ def fit_whole(run: Run | Path | str, config: Config, dataset: Dataset, observer:
     """
     run, model = _finished(run), models.get(config.model)
     plain = fitting.trained_with(config) == "scikit-learn"
-    if config.model == "fused":
-        raise RunError(
-            f"{run.folder} is a fusion of finished runs that no one configuration describes (models of several inputs, "
-            "other seeds or training), so there is none to train. Fuse runs of one representation each, or run 'late'."
-        )
+    model.check_trainable()
     if model.fit is not None and not plain:
         raise RunError(
             f"{run.folder} is a run of {config.model!r} with networks as heads, which has no file format yet. Use the "
@@ -165,7 +162,7 @@ def _card(run: Run, config: Config, dataset: Dataset, validation_clips: int, epo
     return Card(
         format=FORMAT,
         model=config.model,
-        options=config.model_options().model_dump(mode="json"),
+        options=config.model_options().model_dump(mode="json", context=models.EVERY_SETTING),
         training=config.training.model_dump(mode="json", exclude=None if config.training.search else {"search"}),
         seed=config.seed,
         classes=dataset.classes,

@@ -105,8 +105,9 @@ def candidates(inputs: Sequence[str], fusions: Sequence[str] = FUSIONS) -> list[
         return Candidate(model, tuple(subset), tuple(named[side] for side in subset))
 
     for model in fusions:
-        if models.get(model).most_inputs < 2 or model == "fused":
-            raise ConfigError(f"The model {model!r} is no fusion of two or more representations that can be trained.")
+        models.get(model).check_trainable()
+        if models.get(model).most_inputs < 2:
+            raise ConfigError(f"The model {model!r} is no fusion of two or more representations.")
     found = [candidate(HEAD, side) for side in sides]
     # Late fusion puts together what the single ones said, so all of its subsets cost next to nothing.
     found += [candidate(LATE, subset) for subset in _subsets(sides, every=True) if LATE in fusions]

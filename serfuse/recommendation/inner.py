@@ -16,11 +16,12 @@ import numpy as np
 from ..errors import SplitError
 from ..experiment import fitting
 from ..experiment.config import Config
-from ..experiment.cross_validation import learned_from
+from ..experiment.cross_validation import fold_seed, learned_from
 from ..experiment.dataset import Dataset
 from ..splits.folds import Fold
 
 MOST_BLOCKS = 10
+_REPEAT = 3  # which decides the seeds beside the number of the pair, and is none that the folds of a run have
 _LEAST_BLOCKS = 3  # with two, the training parts of both folds have no clip in common
 
 
@@ -112,10 +113,10 @@ def between(one: Block, other: Block, index: int) -> Fold:
     train = np.setdiff1d(learned, validation)
     if not len(train):
         train, validation = learned, learned[:0]
-    return Fold(0, index, train, validation, np.setdiff1d(tested, learned), one.apart)
+    return Fold(_REPEAT, index, train, validation, np.setdiff1d(tested, learned), one.apart)
 
 
-def predict(config: Config, dataset: Dataset, fold: Fold, seed: int) -> Predictions:
+def predict(config: Config, dataset: Dataset, fold: Fold) -> Predictions:
     """Train the model of a configuration on a fold and predict its test part.
 
     Raises:
@@ -123,7 +124,7 @@ def predict(config: Config, dataset: Dataset, fold: Fold, seed: int) -> Predicti
     """
     training, validation = (dataset.part(ids, fold.apart) for ids in learned_from(config, fold))
     test = dataset.part(fold.test)
-    fitted: Any = fitting.fit(config, training, validation, len(dataset.classes), seed)
+    fitted: Any = fitting.fit(config, training, validation, len(dataset.classes), fold_seed(config, fold))
     return Predictions(test.ids, fitted.predict(test.arrays), fitted.probabilities(test.arrays))
 
 

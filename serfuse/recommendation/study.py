@@ -114,9 +114,7 @@ class Study:
                 found = self._predicted(
                     candidate,
                     pair,
-                    lambda fold=fold, number=number: inner.predict(
-                        config, dataset, fold, _seed(self.settings["seed"], number)
-                    ),
+                    lambda fold=fold: inner.predict(config, dataset, fold),
                 )
                 _keep(file, found)
             inside[pair] = found
@@ -140,10 +138,6 @@ class Study:
         members = [self.inside[alone[side]][pair] for side in candidate.sides]
         fused = geometric_mean([member.probabilities for member in members])
         return inner.Predictions(members[0].clips, fused.argmax(axis=1), fused)
-
-
-def _seed(seed: int, number: int) -> int:
-    return int(np.random.SeedSequence([seed, 3, number]).generate_state(1)[0] % (2**31))
 
 
 def _keep(file: Path, found: inner.Predictions) -> None:

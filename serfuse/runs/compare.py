@@ -116,9 +116,19 @@ class Comparison:
     unit: str
     notes: tuple[str, ...]
 
-    def sentences(self) -> list[str]:
-        """One plain sentence per pair, the better run first."""
-        return [_sentence(pair, self) for pair in self.pairs]
+    @property
+    def best(self) -> str:
+        """The name of the run with the best figure, the first of equals."""
+        sign = 1 if metrics.METRICS.get(self.metric).higher_is_better else -1
+        return max(self.runs, key=lambda run: sign * run.value).name
+
+    def pairs_of(self, name: str) -> list[Pair]:
+        """The pairs that a run is in."""
+        return [pair for pair in self.pairs if name in (pair.a, pair.b)]
+
+    def sentences(self, pairs: Sequence[Pair] | None = None) -> list[str]:
+        """One plain sentence per pair (by default of all), the better run first."""
+        return [_sentence(pair, self) for pair in (self.pairs if pairs is None else pairs)]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, the sentences included, in types that JSON holds."""
@@ -135,7 +145,7 @@ def compare(
     metric: str = "accuracy",
     confidence: float = 0.95,
     names: Sequence[str] | None = None,
-    against: Sequence[str] | None = None,
+    against: Sequence[str | Path] | None = None,
     speaker_kind: str | None = None,
     draws: int = intervals.DRAWS,
     seed: int = 0,
@@ -148,7 +158,8 @@ def compare(
         metric: a name of `serfuse.metrics.METRICS`.
         confidence: nominal coverage of the intervals; 1 - confidence is the level of the verdicts.
         names: what to call the runs; by default their folders' names.
-        against: names of runs that the others are compared with; by default every run with every other.
+        against: runs that the others are compared with, by name or by their folder; by default every run with every
+            other.
         speaker_kind: what the speaker column holds; by default what the first run folder's configuration says.
         draws: bootstrap draws.
         seed: of the bootstrap.
@@ -165,9 +176,9 @@ def compare(
     if len(runs) < 2:
         raise RunError(f"{len(runs)} run given; a comparison needs at least two.")
     read = paired_runs.named([paired_runs.read(run, i) for i, run in enumerate(runs)], names)
-    _check_against(against, [run.name for run in read])
-    for other in read[1:]:
-        paired_runs.check(read[0], other)
+    others = None if against is None else {_named(one, read) for one in against}
+    for later in read[1:]:
+        paired_runs.check(read[0], later)
 
     first = read[0].table
     kind = speaker_kind or read[0].speaker_kind
@@ -186,7 +197,7 @@ def compare(
     pairs = []
     for i, j in combinations(range(len(read)), 2):
         a, b = read[i], read[j]
-        if against is not None and not {a.name, b.name} & set(against):
+        if others is not None and not {a.name, b.name} & others:
             continue
         low, high, p = _difference(figure, values[i] - values[j], drawn[i], drawn[j], clusters.number, confidence)
         only_a, only_b = _discordant(a.table, b.table)
@@ -224,9 +235,20 @@ def compare(
     )
 
 
-def _check_against(against: Sequence[str] | None, names: Sequence[str]) -> None:
-    if unknown := sorted(set(against or ()) - set(names)):
-        raise RunError(f"There is no run {unknown[0]!r} to compare with. The runs are: {', '.join(names)}.")
+def _named(wanted: str | Path, runs: Sequence[PairedRun]) -> str:
+    """The name of a run that is meant by its name or its folder.
+
+    Raises:
+        RunError: there is none.
+    """
+    names = [run.name for run in runs]
+    if str(wanted) in names:
+        return str(wanted)
+    place = Path(wanted).resolve()
+    for run in runs:
+        if run.run is not None and run.run.folder.resolve() == place:
+            return run.name
+    raise RunError(f"There is no run {str(wanted)!r} to compare with. The runs are: {', '.join(names)}.")
 
 
 def _tested(run: PairedRun, table: "pd.DataFrame", metric: metrics.Metric) -> metrics.Tested:

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import count
 from pathlib import Path
 
 from .. import models
@@ -54,7 +55,7 @@ def cross_validate(
         observer: hears of the audit before training, and of each epoch and fold.
 
     Raises:
-        ConfigError: the inputs do not fit the model.
+        ConfigError: the inputs do not fit the model, which cannot be trained or is to fuse one of them with itself.
         StoreError: the store does not hold what is asked for, or the disk is full.
         SplitError: the clips cannot be split as asked.
         RunError: `out` holds a finished run, or cannot be written; training diverges.
@@ -72,6 +73,7 @@ def execute(
     *,
     overwrite: bool = False,
     pictures: bool = True,
+    keep_models: bool = True,
     observer: Observer | None = None,
 ) -> Result:
     """Cross-validate and write the run folder.
@@ -85,15 +87,18 @@ def execute(
         out: the run folder, by default a free one in `runs/`; the result says which.
         overwrite: replace a finished run.
         pictures: also draw the confusion matrix and the penultimate layer, which takes longer than a small model.
+        keep_models: also keep the network of each fold.
         observer: hears of the audit before training, and of each epoch and fold. A fold that it hears of is written
             down.
 
     Raises:
+        ConfigError: the model cannot be trained, or is to fuse a representation with itself.
         RunError: `out` holds a finished run, or cannot be written.
         SplitError: the clips cannot be split as asked.
         FolderInUseError: another process is at work in `out`.
         StoreError: the disk is full.
     """
+    cross_validation.check(config, dataset)
     if fitting.trained_with(config) == "keras":
         backend.set_up_backend()
     parts = cross_validation.plan(config, dataset)
@@ -101,7 +106,7 @@ def execute(
     run_folder.prepare(out, overwrite)
     try:
         with locked(out, wait=False, remove=True):
-            return _execute(config, dataset, parts, out, pictures, observer)
+            return _execute(config, dataset, parts, out, observer, pictures=pictures, keep_models=keep_models)
     except OSError as error:
         raise RunError(
             f"Cannot write the run folder {out}: {error.strerror or error}. Finished folds are safe there; the same "
@@ -110,7 +115,14 @@ def execute(
 
 
 def _execute(
-    config: Config, dataset: Dataset, parts: list[Fold], out: Path, pictures: bool, observer: Observer | None
+    config: Config,
+    dataset: Dataset,
+    parts: list[Fold],
+    out: Path,
+    observer: Observer | None,
+    *,
+    pictures: bool,
+    keep_models: bool,
 ) -> Result:
     """`execute`, once the folder is there and nobody else works in it."""
     threads = [processors.threads(fitting.library(config))]
@@ -126,17 +138,17 @@ def _execute(
             continue
         if result.embeddings not in ({}, dataset.embedding_digests):
             before[name] = None  # the embeddings came out otherwise since
-        elif remark := _lost_model(config, kept, fold, out):
+        elif keep_models and (remark := _lost_model(config, kept, fold, out)):
             before[name] = None
             remarks.append(remark)
     done = sum(result is not None for result in before.values())
     if not done:
         shutil.rmtree(kept, ignore_errors=True)
-    run_folder.clear(out, keep_models=done > 0)
+    run_folder.clear(out, keep_models=keep_models and done > 0)
     run_folder.write_start(out, config, dataset, parts, threads)
 
     def keep(result: FoldResult) -> None:
-        digest = run_folder.write_fold(out, result, config.split.repeats)
+        digest = run_folder.write_fold(out, result, config.split.repeats) if keep_models else ""
         fold_files.write(kept, result, mark, {"model": digest} if digest else None)
         result.model = None  # on disk now; five of them in memory would be a waste
 
@@ -170,13 +182,38 @@ def free_folder(root: Path, config: Config, dataset: Dataset) -> Path:
     Taken is a folder with a finished run, with finished folds of a run of other settings that was interrupted, or in
     which another process is at work. One with finished folds of this very run is where it goes on.
     """
+    mark = fingerprint(config, dataset, [processors.threads(fitting.library(config))])
+    for candidate in _folders(root, config, dataset):
+        if not ((candidate / "metrics.json").exists() or _marks(candidate) - {mark} or in_use(candidate)):
+            return candidate
+    raise AssertionError  # there is no end of names
+
+
+def finished_folder(root: Path, config: Config, dataset: Dataset) -> Path | None:
+    """The run folder, among those that `free_folder` names, that holds this very run, finished.
+
+    The very run has the same settings, clips, labels, embeddings, versions and number of threads: made again it would
+    come out the same.
+    """
+    wanted = run_folder.description(config, dataset, [processors.threads(fitting.library(config))]).to_dict()
+    for candidate in _folders(root, config, dataset):
+        if not candidate.exists():
+            return None
+        try:
+            if Run.read(candidate).description.to_dict() == wanted:
+                return candidate
+        except RunError:  # one that is not finished, or damaged
+            continue
+    raise AssertionError
+
+
+def _folders(root: Path, config: Config, dataset: Dataset) -> Iterator[Path]:
+    """The names of an experiment's run folders, one after the other."""
     encoders = "-".join(key.encoder for key in dataset.keys.values())[:_MOST_NAMED]
     base = "-".join([dataset.corpus, config.model, encoders, config.split.name]) + f"-seed{config.seed}"
-    mark = fingerprint(config, dataset, [processors.threads(fitting.library(config))])
-    candidate, number = root / base, 2
-    while (candidate / "metrics.json").exists() or _marks(candidate) - {mark} or in_use(candidate):
-        candidate, number = root / f"{base}-{number}", number + 1
-    return candidate
+    yield root / base
+    for number in count(2):
+        yield root / f"{base}-{number}"
 
 
 def _marks(out: Path) -> set[str]:

@@ -241,6 +241,7 @@ def make(grid: Grid, store: EmbeddingStore, observer: Observer | None = None) ->
         if dataset is None:
             planned.append(Planned(experiment, problem=problem))
             continue
+        cross_validation.check(config, dataset)
         place = (dataset.corpus, config.split, config.seed, config.training.validation_fraction, dataset.digest)
         if place not in split:
             try:

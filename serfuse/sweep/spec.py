@@ -137,6 +137,8 @@ def validate(values: Mapping[str, Any], where: str) -> SweepFile:
             model = models.get(spec.model_name(key))
         except UnknownNameError as error:
             raise ConfigError(f"The sweep {where}, models.{key}: {error}") from None
+        if model.instead:
+            raise ConfigError(f"The sweep {where}: the model {key!r} cannot be trained: {model.instead}")
         for block in spec.blocks:
             for row in block.rows:
                 given = 1 if isinstance(row, str) else len(row)

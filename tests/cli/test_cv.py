@@ -86,6 +86,12 @@ def test_several_corpora_are_listed(serfuse, store, make_store) -> None:
         (["--head", "svm", "--a", "hubert", "--corpus", "nowhere"], "standin"),
         (["--head", "svm", "--a", "hubert", "--config", "missing.yaml"], "missing.yaml"),
         (["--head", "nonsense", "--a", "hubert"], "parrot"),
+        (["--fusion", "fused", "--a", "hubert", "--b", "soundstream"], "cannot be trained: it is what `serfuse fuse`"),
+        (["--fusion", "late", "--a", "hubert", "--b", "hubert"], "The inputs a and b of 'late' are the same"),
+        (
+            ["--fusion", "concat", "--a", "hubert", "--b", "soundstream", "--c", "hubert@pad=none"],
+            "a and c of 'concat'",
+        ),
     ],
 )
 def test_bad_input_is_an_error_in_words(serfuse, store, arguments: list[str], says: str) -> None:
@@ -156,6 +162,41 @@ def test_the_configuration_of_a_run_runs_it_again_whatever_the_store_holds_by_no
     Path("bad.yaml").write_text(text.replace("sample_rate", "sampel_rate"), "utf-8")
     done = serfuse("cv", "--config", "bad.yaml")
     assert done.exit_code == 1 and "cannot be read" in done.output and "Traceback" not in done.output
+
+
+@pytest.mark.slow
+def test_what_is_finished_is_shown_again_and_run_again_on_demand(serfuse, store) -> None:
+    arguments = ["cv", "--head", "svm", "--a", "hubert", "--folds", "2", "--json"]
+    one = serfuse(*arguments)
+    again = serfuse(*arguments)
+    assert again.exit_code == 0 and again.stdout == one.stdout
+    first = Path("runs/standin-svm-hubert-random-seed0")
+    assert f"{first} is this run, finished" in again.stderr and "--again" in again.stderr
+    assert list(Path("runs").iterdir()) == [first]
+    other = json.loads(serfuse(*arguments, "--set", "options.C=2").stdout)["run"]
+    assert other == f"{first}-2", "other settings are another run"
+    assert json.loads(serfuse(*arguments, "--set", "options.C=2").stdout)["run"] == other
+    assert json.loads(serfuse(*arguments, "--again").stdout)["run"] == f"{first}-3"
+    assert json.loads(serfuse("cv", "--config", str(first / "config.yaml"), "--json").stdout)["run"] == f"{first}-4"
+
+
+def test_the_configuration_of_fused_runs_is_refused_before_anything_is_read(serfuse) -> None:
+    Path("config.yaml").write_text("model: fused\ndata: {a: hubert, b: hubert}\n", "utf-8")
+    done = serfuse("cv", "--config", "config.yaml", "--store", "nowhere")
+    assert done.exit_code == 1 and "Fuse such runs with `serfuse fuse" in done.output
+    unknown = serfuse("cv", "--fusion", "fusde")
+    assert "Unknown model 'fusde'" in unknown.output and "fused" not in unknown.output, "nothing to choose"
+
+
+@pytest.mark.slow
+def test_a_run_can_leave_out_its_networks_and_pictures(serfuse, store) -> None:
+    arguments = ["cv", "--head", "fcn", "--a", "hubert", *FAST]
+    assert serfuse(*arguments, "--out", "whole").exit_code == 0
+    small = serfuse(*arguments, "--out", "small", "--no-models", "--no-pictures")
+    assert small.exit_code == 0, small.output
+    assert not [path for path in Path("small").iterdir() if path.suffix in (".keras", ".png")]
+    assert list(Path("whole").glob("fold_*.keras")) and (Path("whole") / "tsne.png").exists()
+    assert Path("small/predictions.csv").read_bytes() == Path("whole/predictions.csv").read_bytes()
 
 
 @pytest.mark.slow
@@ -238,7 +279,7 @@ def test_loso_and_speaker_splits_name_no_leak(serfuse, store) -> None:
     done = serfuse("cv", "--head", "svm", "--a", "hubert", "--split", "loso")
     assert done.exit_code == 0, done.output
     assert "No test speaker is in training" in done.output or "0 of 4 test speakers" in done.output
-    again = serfuse("cv", "--head", "svm", "--a", "hubert", "--split", "loso")
+    again = serfuse("cv", "--head", "svm", "--a", "hubert", "--split", "loso", "--again")
     assert "runs/standin-svm-hubert-loso-seed0-2" in again.output, "a finished run is never overwritten unasked"
 
 

@@ -75,7 +75,7 @@ def test_splits_say_what_they_need_and_keep_apart() -> None:
 
 def test_models_say_how_they_are_called() -> None:
     rows = {row["name"]: row for row in json.loads(run("models", "--json"))}
-    assert list(rows) == models.names()
+    assert list(rows) == models.names() and "fused" not in rows, "what nobody can train is not offered"
     assert rows["cnn"]["inputs"] == rows["cnn"]["max_inputs"] == 1
     assert (rows["parrot"]["inputs"], rows["parrot"]["max_inputs"]) == (2, 8)
     lines = run("models").splitlines()

@@ -107,6 +107,26 @@ def test_lists_must_fit_the_inputs(store: EmbeddingStore, options: dict) -> None
         run(store, "late", *ENCODERS[:2], **options)
 
 
+def test_a_representation_twice_needs_another_head(store: EmbeddingStore) -> None:
+    def check(model: str, **options: object) -> None:
+        config = serfuse.configure(model, {f"options.{name}": value for name, value in options.items()}, inputs=twice)
+        cross_validation.check(config, load_dataset(config, store))
+
+    twice = ["hubert", "soundstream", "hubert"]
+    check("late", head=["svm", "svm", "fcn"])
+    check("stacked", head=["svm"] * 3, head_options=[{}, {}, {"C": 3.0}])
+    for model in ("late", "stacked", "kernel", "svm", "experts", "parrot"):
+        with pytest.raises(ConfigError, match=f"The inputs a and c of '{model}' are the same representation"):
+            check(model)
+
+
+def test_heads_are_recorded_with_every_setting() -> None:
+    """Also with those that came after the first version, which a run of the head alone leaves out."""
+    options = serfuse.configure("late", inputs=["hubert", "soundstream"]).model_options()
+    assert options.head_options["class_weight"] == "none"
+    assert "class_weight" not in serfuse.configure("svm", a="hubert").model_options().model_dump()
+
+
 # --- stacked ---------------------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ import serfuse
 from serfuse.cli import main
 from serfuse.corpora.base import Clip, Corpus
 from serfuse.errors import ConfigError, RunError, SplitError
-from serfuse.experiment.cross_validation import plan
+from serfuse.experiment.cross_validation import fold_seed, plan
 from serfuse.experiment.dataset import load_dataset
 from serfuse.recommendation import candidates, choice, inner
 from serfuse.recommendation.candidates import Candidate
@@ -99,6 +99,18 @@ def test_the_command_says_the_same(recommended) -> None:
     assert json.loads(told.stdout)["winner"]["name"] == found.winner.name
 
 
+def test_a_pair_of_folds_has_a_seed_of_its_own_that_stays(make_store: Callable[..., EmbeddingStore]) -> None:
+    """What earlier calls have predicted is taken up, so the seeds must stay; and no fold of the runs may share one."""
+    config = serfuse.configure("svm", a="hubert", split="loso", seed=4)
+    folds = plan(config, load_dataset(config, make_store({"hubert": 6}, speakers=4)))
+    blocks = inner.blocks(folds)
+    pairs = [inner.between(blocks[a], blocks[b], number) for number, (a, b) in enumerate(inner.pairs(len(blocks)))]
+    seeds = [fold_seed(config, fold) for fold in pairs]
+    expected = [int(np.random.SeedSequence([4, 3, n]).generate_state(1)[0] % 2**31) for n in range(len(pairs))]
+    assert seeds == expected
+    assert not {*seeds} & {fold_seed(config, fold) for fold in folds}
+
+
 def test_a_choice_rests_on_nothing_of_what_it_is_judged_on(make_store: Callable[..., EmbeddingStore]) -> None:
     """Other labels and embeddings in a fold's test part leave the choice for that fold as it is."""
     store = make_store({"hubert": 6, "wavlm": 5}, speakers=4, noise=2.0)
@@ -111,7 +123,7 @@ def test_a_choice_rests_on_nothing_of_what_it_is_judged_on(make_store: Callable[
         for number, pair in enumerate(inner.pairs(len(blocks))):
             fold = inner.between(blocks[pair[0]], blocks[pair[1]], number)
             assert not set(fold.test) & {*fold.train, *fold.validation}
-            found[pair] = inner.predict(config, data.select("a"), fold, number)
+            found[pair] = inner.predict(config, data.select("a"), fold)
         return choice.scores(serfuse.metrics.METRICS.get("accuracy"), data, blocks, found)
 
     before = scores(dataset)
@@ -162,6 +174,8 @@ def test_what_cannot_be_recommended_is_said(make_store: Callable[..., EmbeddingS
         serfuse.recommend(store, split="random", folds=2, out=tmp_path / "b")
     with pytest.raises(ConfigError, match="'fcn' is no fusion of two or more"):
         serfuse.recommend(store, fusions=["fcn"], out=tmp_path / "c")
+    with pytest.raises(ConfigError, match="cannot be trained"):
+        serfuse.recommend(store, fusions=["fused"], out=tmp_path / "c")
     with pytest.raises(RunError, match="has no interval"):
         serfuse.recommend(store, metric="ece", out=tmp_path / "d")
 

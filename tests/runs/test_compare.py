@@ -54,6 +54,13 @@ def test_the_other_way_round_is_the_same_with_the_other_sign() -> None:
     assert back.t == pytest.approx(-there.t)
 
 
+def test_the_best_run_and_its_pairs() -> None:
+    found = compare.compare([run(0.7, 1), run(0.9, 2), run(0.6, 3)], names=["one", "two", "three"])
+    assert found.best == "two"
+    assert [(pair.a, pair.b) for pair in found.pairs_of("two")] == [("one", "two"), ("two", "three")]
+    assert len(found.sentences()) == 3 and len(found.sentences(found.pairs_of("two"))) == 2
+
+
 def test_equal_predictions_are_called_equal() -> None:
     found = compare.compare([run(0.8, 1), run(0.8, 1)])
     assert "the same predictions" in found.sentences()[0]

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import serfuse
-from serfuse.errors import RunError
+from serfuse.errors import ConfigError, RunError
 from serfuse.experiment.dataset import load_dataset
 from serfuse.runs.run import Run
 from serfuse.store import EmbeddingStore
@@ -75,9 +75,9 @@ def test_runs_that_no_configuration_describes_are_fused_all_the_same(
     assert [one.model for one in fused.description.made_of] == ["kernel", "svm"]
     serfuse.write_report([fused], tmp_path / "page.html")
     assert "kernel on hubert + soundstream, seed 0" in (tmp_path / "page.html").read_text("utf-8")
-    with pytest.raises(RunError, match="no one configuration describes"):
+    with pytest.raises(ConfigError, match="no one configuration describes"):
         serfuse.train(fused, store, tmp_path / "model.serfuse")
-    with pytest.raises(RunError, match="cannot be trained"):
+    with pytest.raises(ConfigError, match="cannot be trained"):
         serfuse.cross_validate(fused.config, store, tmp_path / "again")
 
 

@@ -88,6 +88,7 @@ def test_settings_reach_the_configuration_in_order(sweep_values) -> None:
         ({"models": {"svm": {"lr": 1}}}, "models.svm.lr: unknown key"),
         ({"models": {"cnnn": {}}}, "Unknown model 'cnnn'"),
         ({"models": {"concat": {}}}, "takes 2 to 8 representations, but the row"),
+        ({"models": {"fused": {}}}, "the model 'fused' cannot be trained"),
         ({"blocks": [{"rows": [list("abcdefghi")]}]}, "a row is one encoder or a list of up to 8"),
         ({"seeds": [0, 0]}, "a seed stands there twice"),
         ({"seeds": [-1]}, "seeds are from 0"),
