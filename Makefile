@@ -7,10 +7,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEMO_STAMP := $(VENV)/.installed-demo
+INSTALL := -m pip install --quiet --constraint constraints.txt --editable
 
 .PHONY: demo test check lint architecture study install clean
 
-demo: $(STAMP)
+# It needs neither torch nor what tests and draws: a third of the whole.
+demo: $(if $(wildcard $(STAMP)),$(STAMP),$(DEMO_STAMP))
 	$(BIN)/serfuse demo --out demo
 
 test: lint
@@ -36,11 +39,17 @@ lint: $(STAMP)
 install: $(STAMP)
 
 # Installed anew when the requirements change.
-$(STAMP): setup.cfg pyproject.toml constraints.txt
+$(STAMP): setup.cfg pyproject.toml constraints.txt $(VENV)/bin/python
+	$(BIN)/python $(INSTALL) '.[all,dev]'
+	touch $(STAMP) $(DEMO_STAMP)
+
+$(DEMO_STAMP): setup.cfg pyproject.toml constraints.txt $(VENV)/bin/python
+	$(BIN)/python $(INSTALL) .
+	touch $(DEMO_STAMP)
+
+$(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "serfuse needs Python 3.11 or later, this is " + sys.version)'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[codecs,dev,jax,lyra,ray]'
-	touch $(STAMP)
+	$(PYTHON) -m venv $(VENV)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache demo runs

@@ -13,6 +13,7 @@ from ..registry import Registry
 from . import hub_names, pooling
 from .base import Encoder, EncoderEntry, EncoderPreset, LoadRequest
 from .checkpoints.locate import find_weights
+from .extras import left_out
 from .hub_names import canonical
 
 ENCODERS: Registry[EncoderEntry] = Registry(
@@ -101,10 +102,15 @@ def load(name: str, request: LoadRequest | None = None) -> Encoder:
     Raises:
         UnknownNameError: no such encoder.
         WeightsError: weights absent, incomplete or of another model.
-        ConfigError: a layer, dtype, device or option that this encoder does not have.
+        ConfigError: a layer, dtype, device or option that this encoder does not have, or its library is not installed.
     """
     entry = ENCODERS.get(name)
-    return entry.load(entry.preset, request or LoadRequest())
+    try:
+        return entry.load(entry.preset, request or LoadRequest())
+    except ModuleNotFoundError as error:
+        if (missing := left_out(name, error)) is None:
+            raise
+        raise missing from error
 
 
 def libraries(data: EncoderPreset) -> dict[str, str]:

@@ -18,6 +18,11 @@ from ..errors import ConfigError
 
 DEFAULT = "tensorflow"
 BACKENDS = ("tensorflow", "torch", "jax")
+_INSTALL = {
+    "tensorflow": "pip install tensorflow",
+    "torch": "pip install 'serfuse[encoders]'",
+    "jax": "pip install 'serfuse[jax]'",
+}
 """Those that serfuse is tested with. Each is also the name of the package it needs."""
 
 # Switches of numerical libraries that can change a result's last digits, by how their names begin or what they are.
@@ -95,7 +100,7 @@ def backend_name() -> str:
     if name not in sys.modules and importlib.util.find_spec(name) is None:
         chosen = f"KERAS_BACKEND is {asked!r}" if asked.strip() else f"The backend is {name}"
         raise ConfigError(
-            f"{chosen}, but the package {name} is not installed. Install it (pip install {name}), or set "
+            f"{chosen}, but the package {name} is not installed. Install it ({_INSTALL[name]}), or set "
             f"KERAS_BACKEND to another of {', '.join(BACKENDS)}."
         )
     return name

@@ -101,8 +101,9 @@ def versions() -> dict[str, str]:
 def _versions() -> tuple[tuple[str, str], ...]:
     found = {"serfuse": __version__, "python": platform.python_version()}
     for name in _VERSIONED:
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
+        for distribution in (name, f"{name}-cpu"):
+            with suppress(metadata.PackageNotFoundError):
+                found.setdefault(name, metadata.version(distribution))
     return tuple(found.items())
 
 
