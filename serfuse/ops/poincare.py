@@ -50,7 +50,9 @@ def _within_reach(x: Any, kappa: float = 1.0) -> tuple[Any, Any]:
 
     Squares of 1e19 are infinite in float32, and the map of such a vector would silently be 0.
     """
-    largest = _of(_LARGEST, backend.standardize_dtype(x.dtype)) / max(kappa, 1.0)
+    # A scale is a tensor where networks are stacked that have one each.
+    scale = max(kappa, 1.0) if isinstance(kappa, float | int) else ops.maximum(kappa, 1.0)
+    largest = _of(_LARGEST, backend.standardize_dtype(x.dtype)) / scale
     fixed = ops.stop_gradient(x)
     if 0 in x.shape:  # no clip: TensorFlow refuses to look for the largest of nothing
         return x, ops.ones_like(fixed[..., :1])

@@ -17,6 +17,7 @@ AUTO = "auto"
 TRAINERS: Registry[Trainer] = Registry(
     "trainer",
     [
+        ("stacked", "serfuse.experiment.trainers.stacked:STACKED"),
         ("keras", "serfuse.experiment.trainers.keras_fit:KERAS"),
     ],
     expects=Trainer,
