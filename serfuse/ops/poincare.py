@@ -11,10 +11,12 @@ from typing import Any
 
 from keras import backend, ops
 
+from .combination import Combination, joined, recalled, squared, tensor, value
 from .float64 import arctanh, maximum, minimum, tanh
 
 _TINY = 1e-30  # under the root of a norm: its gradient at zero is 0 instead of NaN
 _LARGEST = {"float64": 1e150, "float32": 1e15}  # whose square, summed over many coordinates, is still finite
+_FURTHEST = 15.0  # more than artanh of any point of the ball's usable part
 # Both leave `1 - ||x||^2` three correct digits in their dtype.
 _MARGINS = {"float64": 1e-12, "float32": 1e-4}
 
@@ -41,10 +43,6 @@ def _limit(x: Any) -> float:
     return 1.0 - margin(backend.standardize_dtype(x.dtype))
 
 
-def _squared(x: Any) -> Any:
-    return ops.sum(ops.square(x), axis=-1, keepdims=True)
-
-
 def _within_reach(x: Any, kappa: float = 1.0) -> tuple[Any, Any]:
     """`x`, vectors whose squares would overflow scaled down, and the factor by which they were, `(..., 1)`.
 
@@ -61,28 +59,40 @@ def _within_reach(x: Any, kappa: float = 1.0) -> tuple[Any, Any]:
     return x * factor, factor
 
 
+def _known(x: Any, kappa: float = 1.0) -> Combination:
+    """`x` as a sum with its squared length: as it came about, or by itself.
+
+    A vector beyond reach is brought within it: where it lands on the ball does not depend on that.
+    """
+    found = recalled(x)
+    if found is not None and found.longest * kappa <= _of(_LARGEST, backend.standardize_dtype(x.dtype)):
+        return found
+    near, _ = _within_reach(x, kappa)
+    square = squared(near)
+    return Combination(((near, ops.ones_like(square)),), square)
+
+
 def clip_norm(x: Any, longest: float) -> Any:
     """Scale vectors longer than `longest` down to it, `x min(1, longest / ||x||)`: `(..., D) -> (..., D)`."""
-    near, factor = _within_reach(x)
-    return _shortened(x, near, longest, longest * factor)
+    if longest > _of(_LARGEST, backend.standardize_dtype(x.dtype)):  # some within the bound are beyond reach
+        near, reach = _within_reach(x)
+        length = ops.sqrt(squared(near) + _TINY)
+        return ops.where(length > longest * reach, near * (longest / length), x)
+    return tensor(_shortened(_known(x), longest))
+
+
+def _shortened(x: Combination, longest: float) -> Combination:
+    """The sum at length `longest` where it is longer."""
+    length = ops.sqrt(x.square + _TINY)
+    beyond = length > longest
+    # The branch that is not taken has a gradient too, which must be finite where its vector is 0.
+    factor = ops.where(beyond, longest / ops.where(beyond, length, ops.ones_like(length)), 1.0)
+    return x.times(factor, ops.where(beyond, longest**2, x.square), longest)
 
 
 def project(x: Any) -> Any:
     """Move points outside of the ball's usable part onto its edge: `(..., D) -> (..., D)`."""
     return clip_norm(x, _limit(x))
-
-
-def _projected(x: Any) -> Any:
-    """`project` of what is known to be near the ball."""
-    return _shortened(x, x, _limit(x), _limit(x))
-
-
-def _shortened(x: Any, near: Any, longest: float, limit: Any) -> Any:
-    """`near`, which points where `x` does, at length `longest` where it is beyond `limit`; else `x`."""
-    length = ops.sqrt(_squared(near) + _TINY)
-    beyond = length > limit
-    # The branch that is not taken has a gradient too, which must be finite where its vector is 0.
-    return ops.where(beyond, near * (longest / ops.where(beyond, length, ops.ones_like(length))), x)
 
 
 def expmap0(x: Any, kappa: float = 1.0) -> Any:
@@ -91,9 +101,10 @@ def expmap0(x: Any, kappa: float = 1.0) -> Any:
     The exponential map of HYFuse equation 1. `kappa`, from 1e-12 to 1e12, scales the tangent vector; the ball keeps
     radius 1. geoopt's `expmap0` is that of `kappa = 1`.
     """
-    x, _ = _within_reach(x, kappa)
-    length = ops.sqrt(_squared(x) * kappa**2 + _TINY)  # of kappa x, so that tiny features with a large kappa stay exact
-    return x * (minimum(tanh(length), _limit(x)) * kappa / length)
+    known = _known(x, kappa)
+    length = ops.sqrt(known.square * kappa**2 + _TINY)  # of kappa x: tiny features with a large kappa stay exact
+    reached = minimum(tanh(length), _limit(x))
+    return tensor(known.times(reached * kappa / length, ops.square(reached), 1.0))
 
 
 def logmap0(x: Any, scale: float = 2.0) -> Any:
@@ -103,9 +114,10 @@ def logmap0(x: Any, scale: float = 2.0) -> Any:
     of the usable part are projected first. Exactly, `logmap0(expmap0(x, kappa), scale) = scale * kappa * x`, so
     `scale = 1 / kappa` is the inverse of `expmap0`.
     """
-    x, _ = _within_reach(x)
-    length = ops.sqrt(_squared(x) + _TINY)
-    return x * (scale * arctanh(minimum(length, _limit(x))) / length)
+    known = _known(x)
+    length = ops.sqrt(known.square + _TINY)
+    reached = scale * arctanh(minimum(length, _limit(x)))
+    return tensor(known.times(reached / length, ops.square(reached), _FURTHEST * scale))
 
 
 def mobius_add(x: Any, y: Any) -> Any:
@@ -116,12 +128,15 @@ def mobius_add(x: Any, y: Any) -> Any:
     HYFuse equation 2, rearranged. With `s = 1 - ||x||^2`, `t = 1 - ||y||^2` and `w = ||x + y||^2` the printed
     numerator is `s (x + y) + w x` and the printed denominator `s t + w`. These are the same polynomials, but no term
     is negative, so nothing cancels: at norms of 0.999 the printed form keeps one digit in float32, this one four.
+    The squared length of the sum is `w / (s t + w)`.
     """
-    x, y = project(x), project(y)
-    total = x + y
-    s, t, w = 1.0 - _squared(x), 1.0 - _squared(y), _squared(total)
+    limit = _limit(x)
+    x, y = (_shortened(_known(point), limit) for point in (x, y))
+    total = value(joined([x, y]))
+    s, t, w = 1.0 - x.square, 1.0 - y.square, squared(total)
     denominator = s * t + w
-    return _projected(total * (s / denominator) + x * (w / denominator))
+    added = joined([Combination(((total, s / denominator),), w), x.times(w / denominator, w)])
+    return tensor(_shortened(Combination(added, w / denominator), limit))
 
 
 def gyromidpoint(x: Any, y: Any) -> Any:
@@ -132,10 +147,10 @@ def gyromidpoint(x: Any, y: Any) -> Any:
     `(t x + s y) / (s + t - s t + sqrt(s t (||x - y||^2 + s t)))`. geoopt has it as `weighted_midpoint`.
     """
     x, y = project(x), project(y)
-    s, t = 1.0 - _squared(x), 1.0 - _squared(y)
+    s, t = 1.0 - squared(x), 1.0 - squared(y)
     product = s * t
-    denominator = s + t - product + ops.sqrt(product * (_squared(x - y) + product))
-    return _projected(x * (t / denominator) + y * (s / denominator))
+    denominator = s + t - product + ops.sqrt(product * (squared(x - y) + product))
+    return project(x * (t / denominator) + y * (s / denominator))
 
 
 def weighted_midpoint(points: Sequence[Any], weights: Sequence[Any]) -> Any:
@@ -154,11 +169,11 @@ def weighted_midpoint(points: Sequence[Any], weights: Sequence[Any]) -> Any:
         weights: as many positive numbers, or tensors that broadcast with the points.
     """
     points = [project(x) for x in points]
-    shares = [1.0 - _squared(x) for x in points]
+    shares = [1.0 - squared(x) for x in points]
     heavy = [w / s for w, s in zip(weights, shares, strict=True)]
     moment = sum(x * h for x, h in zip(points, heavy, strict=True))
     mass = sum(h * (2.0 - s) for h, s in zip(heavy, shares, strict=True))
     length = sum(weights) ** 2 + ops.zeros_like(mass)
     for (x, g), (y, h) in combinations(list(zip(points, heavy, strict=True)), 2):
-        length = length + 4.0 * g * h * _squared(x - y)
-    return _projected(moment * (2.0 / (mass + ops.sqrt(length))))
+        length = length + 4.0 * g * h * squared(x - y)
+    return project(moment * (2.0 / (mass + ops.sqrt(length))))

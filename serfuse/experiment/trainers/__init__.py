@@ -17,7 +17,11 @@ AUTO = "auto"
 TRAINERS: Registry[Trainer] = Registry(
     "trainer",
     [
+<<<<<<< HEAD
         ("stacked", "serfuse.experiment.trainers.stacked:STACKED"),
+=======
+        ("tensorflow", "serfuse.experiment.trainers.tensorflow_graph:TENSORFLOW"),
+>>>>>>> train
         ("keras", "serfuse.experiment.trainers.keras_fit:KERAS"),
     ],
     expects=Trainer,

@@ -35,12 +35,14 @@ def seeded_network(lesson: Lesson) -> Any:
     return models.get(config.model).build(lesson.training.arrays, lesson.classes, config.model_options(), lesson.seed)
 
 
-def optimizer(config: Config, clips: int) -> Any:
+def optimizer(config: Config, clips: int, adam: type | None = None, adamw: type | None = None) -> Any:
     """Adam, or AdamW where kernels decay.
 
     Args:
         config: the settings of training.
         clips: of the training part, which say how many steps the schedule of the learning rate has.
+        adam: the class, by default Keras' own.
+        adamw: likewise.
     """
     import keras
 
@@ -49,8 +51,8 @@ def optimizer(config: Config, clips: int) -> Any:
     if settings.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, settings.epochs * steps(config, clips))
     if not settings.weight_decay:
-        return keras.optimizers.Adam(rate)
-    found = keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay)
+        return (adam or keras.optimizers.Adam)(rate)
+    found = (adamw or keras.optimizers.AdamW)(rate, weight_decay=settings.weight_decay)
     found.exclude_from_weight_decay(var_names=["bias"])
     return found
 

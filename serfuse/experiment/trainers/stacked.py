@@ -99,20 +99,9 @@ class _Pupil:
         random = np.random.RandomState()
         random.set_state(np.random.get_state())
         taught = course(network, lesson)
-        pupil = cls(lesson, network, taught, optimizer(lesson.config, len(lesson.training)), random)
-        pupil._begin()
-        return pupil
-
-    def _begin(self) -> None:
-        """Draw what `fit` draws to see the shapes of a batch, before the first epoch."""
-        if not self.mixed:
-            self.random.permutation(len(self.lesson.training))
-            return
-        import jax
-
-        next(self.taught.data["x"])
-        if jax.default_backend() != "cpu":  # there it has a batch more under way
-            next(self.taught.data["x"])
+        if "y" in taught.data:  # to see the shapes of a batch, `fit` draws an order before that of the first epoch
+            random.permutation(len(lesson.training))
+        return cls(lesson, network, taught, optimizer(lesson.config, len(lesson.training)), random)
 
     @property
     def mixed(self) -> bool:
