@@ -17,11 +17,8 @@ AUTO = "auto"
 TRAINERS: Registry[Trainer] = Registry(
     "trainer",
     [
-<<<<<<< HEAD
-        ("stacked", "serfuse.experiment.trainers.stacked:STACKED"),
-=======
         ("tensorflow", "serfuse.experiment.trainers.tensorflow_graph:TENSORFLOW"),
->>>>>>> train
+        ("stacked", "serfuse.experiment.trainers.stacked:STACKED"),
         ("keras", "serfuse.experiment.trainers.keras_fit:KERAS"),
     ],
     expects=Trainer,

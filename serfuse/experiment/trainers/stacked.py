@@ -145,7 +145,9 @@ def _teach(pupils: Sequence[_Pupil], observer: Observer) -> None:
             break
     for number, pupil in enumerate(pupils):
         learned = [*pupil.taught.network.trainable_variables, *_seeds(pupil.taught.network)]
-        for variable, stack in zip(learned, [*state["weights" if patience is None else "best"], *state["seeds"]]):
+        for variable, stack in zip(
+            learned, [*state["weights" if patience is None else "best"], *state["seeds"]], strict=True
+        ):
             variable.assign(stack[number])
 
 
@@ -230,8 +232,9 @@ class _Table:
                 rows.append(np.array([known[name] for name in names], dtype="int32"))
             clips = {name: np.concatenate(arrays) for name, arrays in taken.items()}
             # Two clips of one name could differ, where parts are not of one data set.
-            same = ((clips[name][where], part.arrays[name]) for part, where in zip(parts, rows) for name in clips)
-            if not share or all(np.array_equal(ours, theirs) for ours, theirs in same):
+            pairs = zip(parts, rows, strict=True)
+            same = (np.array_equal(clips[name][at], part.arrays[name]) for part, at in pairs for name in clips)
+            if not share or all(same):
                 break
         return cls({name: jax.device_put(array) for name, array in clips.items()}, rows)
 

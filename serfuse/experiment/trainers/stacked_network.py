@@ -11,7 +11,7 @@ _MOST_SPLITS, _LEAST_OF_A_SPLIT = 64, 256
 
 
 def holders(network: Any, optimizer: Any = None) -> list[Any]:
-    """What may hold constants that differ between networks of one form: layers, and the schedule of the learning rate."""
+    """What may hold constants of its own in one of many like networks: layers, the schedule of the learning rate."""
     found = list(network._flatten_layers(include_self=False))
     schedule = getattr(optimizer, "_learning_rate", None)
     return [*found, schedule] if hasattr(schedule, "decay_steps") else found
