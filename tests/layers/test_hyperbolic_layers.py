@@ -8,7 +8,7 @@ from serfuse.experiment import backend
 backend.set_up_backend()
 import keras  # noqa: E402 - the backend is chosen above
 
-from serfuse.layers import ExpMap0, GyroMidpoint, LogMap0, MobiusAdd  # noqa: E402
+from serfuse.layers import ClipNorm, ExpMap0, GyroMidpoint, LogMap0, MobiusAdd  # noqa: E402
 
 
 def vectors(norm, seed=0, count=6, size=40):
@@ -85,3 +85,49 @@ def test_the_order_matters_to_the_sum_and_not_to_the_midpoint():
     assert np.abs(there - back).max() > 0.05
     np.testing.assert_allclose(np.linalg.norm(there, axis=1), np.linalg.norm(back, axis=1), rtol=1e-5)
     np.testing.assert_allclose(array(GyroMidpoint()([x, y])), array(GyroMidpoint()([y, x])), atol=1e-7)
+
+
+def test_a_chain_that_remembers_gives_what_one_that_forgets_gives():
+    """Lengths behind the first map follow from its own; a copy of a tensor remembers nothing and is measured."""
+    import tensorflow as tf
+
+    x, y = vectors(3.0, 0), vectors(20.0, 1)
+    steps = (ClipNorm(8.0), ExpMap0(0.2), MobiusAdd(), LogMap0(1.5))
+
+    def chain(between):
+        with tf.GradientTape() as tape:
+            given = [tf.constant(x), tf.constant(y)]
+            tape.watch(given)
+            clip, exp, add, log = steps
+            points = [between(exp(between(clip(one)))) for one in given]
+            found = log(between(add(points)))
+            loss = tf.reduce_sum(found * tf.constant(vectors(1.0, 2)))
+        return found, *tape.gradient(loss, given)
+
+    for one, other in zip(chain(lambda tensor: tensor), chain(tf.identity), strict=True):
+        np.testing.assert_allclose(array(one), array(other), rtol=2e-4, atol=2e-5)
+
+
+def test_a_chain_reads_long_vectors_a_few_times():
+    """Counted in the graph of values and gradients; measured at every step there were more than a hundred."""
+    import tensorflow as tf
+
+    steps = (ClipNorm(8.0), ExpMap0(0.2), MobiusAdd(), LogMap0(1.5))
+
+    @tf.function(input_signature=[tf.TensorSpec([6, 40])] * 2)
+    def both(x, y):
+        clip, exp, add, log = steps
+        with tf.GradientTape() as tape:
+            tape.watch([x, y])
+            loss = tf.reduce_sum(log(add([exp(clip(x)), exp(clip(y))])))
+        return tape.gradient(loss, [x, y])
+
+    graph = both.get_concrete_function().graph
+    needed, waiting = set(), [tensor.op for tensor in graph.outputs]
+    while waiting:
+        operation = waiting.pop()
+        if operation.name not in needed:
+            needed.add(operation.name)
+            waiting += [tensor.op for tensor in operation.inputs]
+    long = [o for o in graph.get_operations() if o.name in needed and o.outputs and o.outputs[0].shape == (6, 40)]
+    assert len(long) < 50

@@ -1,0 +1,121 @@
+"""Every trainer gives what `keras.Model.fit` gives, to rounding."""
+
+import numpy as np
+import pytest
+
+from serfuse.errors import ConfigError, UnknownNameError
+from serfuse.experiment import backend, cross_validation, fitting, trainers
+from serfuse.experiment import config as configs
+from serfuse.experiment.dataset import Part, load_dataset
+from serfuse.experiment.trainers import keras_fit
+
+backend.set_up_backend()
+
+
+def clips(count: int, seed: int, noise: float = 1.0) -> Part:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    centres = np.random.default_rng(0).normal(size=(3, 14))
+    a = (centres[labels] + noise * rng.normal(size=(count, 14))).astype("float32")
+    return Part({"a": a[:, :6], "b": a[:, 6:]}, labels, np.arange(count))
+
+
+def trained(trainer: str, model: str, training: Part, validation: Part, changes: dict, epochs: int) -> object:
+    inputs = list(training.arrays)
+    config = configs.configure(model, changes, inputs=inputs, epochs=epochs, trainer=trainer)
+    return fitting.fit(config, training, validation, 3, 0)
+
+
+EXTRAS = {
+    "training.weight_decay": 0.01,
+    "training.schedule": "cosine",
+    "training.loss": "focal",
+    "training.label_smoothing": 0.1,
+    "training.class_weights": "balanced",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        ("hyfuse", {}),
+        ("fcn", EXTRAS),
+        ("fcn", {"training.mixup": 0.4}),
+        ("experts", {"options.members": 2, "options.hidden": 8}),
+    ],
+    ids=["hyfuse", "extras", "mixup", "experts"],
+)
+def test_twenty_steps_are_those_of_plain_fit(model: str, changes: dict) -> None:
+    """The last batch is a short one; clips come in the same order and dropout falls on the same values.
+
+    A weight moves by about the learning rate, 1e-3, with each step, whatever the size of its gradient. So where a
+    gradient is rounding itself, two right answers may lie a few learning rates apart; a hundredth of one is close.
+    """
+    training, validation = clips(75, 1), clips(12, 2)
+    if model == "fcn":
+        training, validation = training.only("a"), validation.only("a")
+    changes = {"training.patience": None, **changes}
+    plain, fast = (trained(name, model, training, validation, changes, 7) for name in ("keras", "tensorflow"))
+    for one, other in zip(plain.model.get_weights(), fast.model.get_weights(), strict=True):
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-5)
+    for one, other in zip(plain.history, fast.history, strict=True):
+        assert other == pytest.approx(one, rel=1e-4)
+    assert fast.parameters == plain.parameters
+
+
+@pytest.mark.slow
+def test_early_stopping_ends_where_plain_fit_ends_with_the_same_weights() -> None:
+    training, validation = (clips(48, 1).only("a"), clips(24, 2).only("a"))
+    changes = {"training.patience": 3, "training.learning_rate": 0.003}
+    plain, fast = (trained(name, "fcn", training, validation, changes, 60) for name in ("keras", "tensorflow"))
+    assert 4 < len(fast.history) == len(plain.history) < 60
+    losses = [row["val_loss"] for row in fast.history]
+    assert int(np.argmin(losses)) == len(losses) - 4
+    for one, other in zip(plain.model.get_weights(), fast.model.get_weights(), strict=True):
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-4)
+    again = trained("tensorflow", "fcn", training, validation, changes, 60)
+    for one, other in zip(again.model.get_weights(), fast.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(other, one)
+
+
+def test_the_trainer_is_chosen_by_what_can_train_and_by_name() -> None:
+    config = configs.configure("fcn", a="hubert")
+    assert trainers.choose(config).name == fitting.trainer(config) == "tensorflow"
+    assert fitting.trainer(configs.configure("fcn", a="hubert", trainer="keras")) == "keras"
+    assert fitting.trainer(configs.configure("svm", a="hubert")) == ""
+    with pytest.raises(UnknownNameError, match="trainer"):
+        configs.configure("fcn", a="hubert", trainer="kears")
+    cannot = trainers.Trainer("cannot", "", lambda config: "there is no abacus", keras_fit.train)
+    trainers.TRAINERS.register("cannot", cannot)
+    try:
+        with pytest.raises(ConfigError, match="there is no abacus"):
+            trainers.choose(configs.configure("fcn", a="hubert", trainer="cannot"))
+    finally:
+        trainers.TRAINERS.unregister("cannot")
+
+
+@pytest.mark.slow
+def test_a_trainer_of_many_gets_all_folds_that_are_not_there_yet(standin_store) -> None:
+    given: list[int] = []
+
+    def train(lessons, observer):
+        given.append(len(lessons))
+        return keras_fit.train(lessons, observer)
+
+    trainers.TRAINERS.register("many", trainers.Trainer("many", "", lambda config: "", train, together=True))
+    try:
+        config, plain = (
+            configs.configure("fcn", a="hubert", folds=3, epochs=1, trainer=name) for name in ("many", "keras")
+        )
+        dataset = load_dataset(config, standin_store)
+        first, *_ = expected = cross_validation.cross_validate(plain, dataset).folds
+        found = cross_validation.cross_validate(
+            config, dataset, recall=lambda fold: first if fold.index == 0 else None
+        ).folds
+        assert given == [2]
+        for one, other in zip(expected, found, strict=True):
+            assert one.fold.index == other.fold.index
+            assert one.predictions.equals(other.predictions)
+    finally:
+        trainers.TRAINERS.unregister("many")
