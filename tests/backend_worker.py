@@ -313,6 +313,81 @@ def lesson_case() -> None:
     np.testing.assert_allclose(fitted.probabilities(part.arrays).sum(axis=1), 1, atol=1e-6)
 
 
+STACKED_CASES = {
+    "with early stopping, decay, weights of classes and a schedule": (
+        "fcn",
+        {
+            "training.epochs": 9,
+            "training.patience": 1,
+            "training.learning_rate": 0.03,
+            "training.weight_decay": 0.01,
+            "training.schedule": "cosine",
+            "training.class_weights": "balanced",
+        },
+    ),
+    "with mixed clips": ("fcn", {"training.mixup": 0.3}),
+    "with scales of their own": ("hyfuse", {"options.align": "project", "options.projection": 8}),
+}
+
+
+def stacked_case(name: str) -> None:
+    """Folds of unequal size that are trained side by side are what they are one by one, and so are their answers."""
+    from serfuse.experiment import config as configs
+    from serfuse.experiment import trainers
+    from serfuse.experiment.dataset import Part
+    from serfuse.experiment.trainers import forward
+    from serfuse.progress import Observer
+
+    model, changes = STACKED_CASES[name]
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 3, 40)
+    arrays = {"a": rng.normal(size=(40, 14)), "b": rng.normal(size=(40, 12))}
+    arrays = {side: (values + labels[:, None]).astype("float32") for side, values in arrays.items()}
+    clips = Part(arrays if model != "fcn" else {"a": arrays["a"]}, labels, np.arange(40).astype(str))
+    config = configs.configure(model, {"training.epochs": 2, "training.batch_size": 8, **changes})
+    orders = [rng.permutation(40) for _ in range(2)]
+    lessons = [
+        trainers.Lesson(config, clips.take(order[:count]), clips.take(order[count : count + 8]), 3, count)
+        for order, count in zip(orders, (21, 16), strict=True)
+    ]
+    assert trainers.choose(config).name == "stacked"
+    heard: list[int] = []
+
+    class Listener(Observer):
+        def epoch_done(self, epoch: int, figures: object) -> None:
+            heard.append(epoch)
+
+    together = trainers.get("stacked").train(lessons, Listener())
+    alone = trainers.get("keras").train(lessons, Observer())
+    assert len(heard) == sum(len(one.history) for one in together)
+    if "patience" in str(changes):
+        assert len({len(one.history) for one in alone}) == 2, "both stop at the same epoch, which shows little"
+    for ours, theirs in zip(together, alone, strict=True):
+        assert [list(row) for row in ours.history] == [list(row) for row in theirs.history]
+        found, expected = ([list(row.values()) for row in one.history] for one in (ours, theirs))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        for mine, other in zip(ours.network.variables, theirs.network.variables, strict=True):
+            np.testing.assert_allclose(mine.numpy(), other.numpy(), rtol=1e-3, atol=1e-5, err_msg=mine.path)
+        said = ours.network(dict(clips.arrays), training=False)
+        np.testing.assert_allclose(forward.outputs(ours.network, clips.arrays, 16), said, atol=1e-6)
+
+
+def split_case() -> None:
+    """Convolutions and wide products in the form that stacks well are what they were."""
+    from serfuse.experiment.trainers import stacked_network
+
+    rng = np.random.default_rng(5)
+    x, kernel = rng.normal(size=(2, 9, 3)).astype("float32"), rng.normal(size=(3, 3, 4)).astype("float32")
+    found = stacked_network.unfolded(ops.convert_to_tensor(x), ops.convert_to_tensor(kernel))
+    np.testing.assert_allclose(found, ops.conv(x, kernel), atol=1e-5)
+    wide = keras.Sequential([keras.Input((8192,)), keras.layers.Dense(3, "relu")])
+    clips = rng.normal(size=(4, 8192)).astype("float32")
+    expected = wide(clips)
+    assert stacked_network.parts_of(8192) > 1
+    with stacked_network.stackable(wide, splits=True):
+        np.testing.assert_allclose(wide(clips), expected, atol=1e-4)
+
+
 def settings_case(when: str) -> None:
     """Keras' settings are serfuse's, not those of a file or variable of the user's."""
     found = keras.config
@@ -362,6 +437,10 @@ def main() -> None:
     for name in ("hyfuse-symmetric", "parrot-features", "parrot-reference"):
         attempt(f"training {name}", training_case, name)
     attempt("training with all settings", lesson_case)
+    if BACKEND == "jax":
+        for name in STACKED_CASES:
+            attempt(f"stacked {name}", stacked_case, name)
+        attempt("stacked products", split_case)
     until = time.monotonic() + SECONDS
     while not all((FOLDER / f"{other}.saved").exists() for other in OTHERS) and time.monotonic() < until:
         time.sleep(0.2)

@@ -74,3 +74,11 @@ def test_backend(outcomes, backend, kind, count):
     assert len(checks) == count
     failed = {name: problem for name, problem in checks.items() if problem}
     assert not failed, "\n\n".join(f"{name}:\n{problem[-2000:]}" for name, problem in failed.items())
+
+
+@pytest.mark.skipif("jax" not in BACKENDS, reason="JAX is not installed")
+def test_folds_in_one_program(outcomes):
+    found = {name: problem for name, problem in outcomes["jax"].items() if name.split()[0] == "stacked"}
+    assert len(found) == 4
+    failed = [f"{name}:\n{problem[-2000:]}" for name, problem in found.items() if problem]
+    assert not failed, "\n\n".join(failed)

@@ -18,6 +18,7 @@ from .calibration import PairwiseCalibration
 from .config import Config
 from .dataset import Part
 from .task import FitTask
+from .trainers import forward
 
 Arrays = Mapping[str, np.ndarray]
 _INFERENCE_BATCH = 128
@@ -71,7 +72,7 @@ def fit_together(
     """
     set_up_backend()
     lessons = [trainers.Lesson(config, training, validation, classes, seed) for training, validation, seed in parts]
-    return [_learned(one) for one in trainers.choose(config).train(lessons, observer or Observer())]
+    return [_learned(one, config) for one in trainers.choose(config).train(lessons, observer or Observer())]
 
 
 def epochs(config: Config) -> int:
@@ -117,7 +118,7 @@ def fit(
             return _fit_sklearn(model, one, learned, classes, seed)
         set_up_backend()
         lesson = trainers.Lesson(one, learned, watched, classes, seed)
-        return _learned(trainers.choose(one).train([lesson], observer)[0])
+        return _learned(trainers.choose(one).train([lesson], observer)[0], one)
 
     if config.training.search is None:
         return fit_one(config, training, validation)
@@ -131,9 +132,10 @@ class _KerasFitted:
     model: Any
     history: list[dict[str, float]]
     parameters: int
+    compiled: bool = False  # once for the networks of all folds, which fills batches up
 
     def probabilities(self, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
-        return probabilities(self.model, arrays, batch_size)
+        return probabilities(self.model, arrays, batch_size, compiled=self.compiled)
 
     def predict(self, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
         return self.probabilities(arrays, batch_size).argmax(axis=1)
@@ -141,13 +143,24 @@ class _KerasFitted:
     def penultimate(self, arrays: Arrays) -> np.ndarray:
         import keras
 
+        if self.compiled:
+            return forward.outputs(self.model, arrays, _INFERENCE_BATCH, "penultimate")
         inner = keras.Model(self.model.inputs, self.model.get_layer("penultimate").output)
         return _forward(inner, arrays, _INFERENCE_BATCH)
 
 
-def probabilities(network: Any, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
-    """Class probabilities `(N, classes)` of a Keras network, float64, rows summing to 1."""
-    found = _forward(network, arrays, batch_size or _INFERENCE_BATCH).astype("float64")
+def probabilities(network: Any, arrays: Arrays, batch_size: int | None = None, *, compiled: bool = False) -> np.ndarray:
+    """Class probabilities `(N, classes)` of a Keras network, float64, rows summing to 1.
+
+    Args:
+        network: `keras.Model`.
+        arrays: `{"a": (N, D_a), ...}`.
+        batch_size: clips at once.
+        compiled: by a program that serves all networks of its form, see `trainers.forward`. It needs JAX, and a
+            network that answers for each clip by itself.
+    """
+    ask = forward.outputs if compiled else _forward
+    found = ask(network, arrays, batch_size or _INFERENCE_BATCH).astype("float64")
     return found / found.sum(axis=1, keepdims=True)
 
 
@@ -173,9 +186,10 @@ def _forward(network: Any, arrays: Arrays, batch_size: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _learned(trained: trainers.Trained) -> _KerasFitted:
+def _learned(trained: trainers.Trained, config: Config) -> _KerasFitted:
     trainable = int(sum(np.prod(weight.shape) for weight in trained.network.trainable_weights))
-    return _KerasFitted(trained.network, trained.history, trainable)
+    alone = not models.get(config.model).batch_dependent(config.model_options())
+    return _KerasFitted(trained.network, trained.history, trainable, alone and backend_name() == "jax")
 
 
 @dataclass

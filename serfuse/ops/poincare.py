@@ -43,12 +43,18 @@ def _limit(x: Any) -> float:
     return 1.0 - margin(backend.standardize_dtype(x.dtype))
 
 
+def _is_number(value: Any) -> bool:
+    """Whether a scale is a number; where networks are trained side by side that have one each, it is a tensor."""
+    return isinstance(value, float | int)
+
+
 def _within_reach(x: Any, kappa: float = 1.0) -> tuple[Any, Any]:
     """`x`, vectors whose squares would overflow scaled down, and the factor by which they were, `(..., 1)`.
 
     Squares of 1e19 are infinite in float32, and the map of such a vector would silently be 0.
     """
-    largest = _of(_LARGEST, backend.standardize_dtype(x.dtype)) / max(kappa, 1.0)
+    scale = max(kappa, 1.0) if _is_number(kappa) else ops.maximum(kappa, 1.0)
+    largest = _of(_LARGEST, backend.standardize_dtype(x.dtype)) / scale
     fixed = ops.stop_gradient(x)
     if 0 in x.shape:  # no clip: TensorFlow refuses to look for the largest of nothing
         return x, ops.ones_like(fixed[..., :1])
@@ -63,7 +69,8 @@ def _known(x: Any, kappa: float = 1.0) -> Combination:
     A vector beyond reach is brought within it: where it lands on the ball does not depend on that.
     """
     found = recalled(x)
-    if found is not None and found.longest * kappa <= _of(_LARGEST, backend.standardize_dtype(x.dtype)):
+    largest = _of(_LARGEST, backend.standardize_dtype(x.dtype))
+    if found is not None and _is_number(bound := found.longest * kappa) and bound <= largest:
         return found
     near, _ = _within_reach(x, kappa)
     square = squared(near)
@@ -72,7 +79,9 @@ def _known(x: Any, kappa: float = 1.0) -> Combination:
 
 def clip_norm(x: Any, longest: float) -> Any:
     """Scale vectors longer than `longest` down to it, `x min(1, longest / ||x||)`: `(..., D) -> (..., D)`."""
-    if longest > _of(_LARGEST, backend.standardize_dtype(x.dtype)):  # some within the bound are beyond reach
+    if _is_number(longest) and longest > _of(
+        _LARGEST, backend.standardize_dtype(x.dtype)
+    ):  # some within the bound are beyond reach
         near, reach = _within_reach(x)
         length = ops.sqrt(squared(near) + _TINY)
         return ops.where(length > longest * reach, near * (longest / length), x)

@@ -18,6 +18,7 @@ TRAINERS: Registry[Trainer] = Registry(
     "trainer",
     [
         ("tensorflow", "serfuse.experiment.trainers.tensorflow_graph:TENSORFLOW"),
+        ("stacked", "serfuse.experiment.trainers.stacked:STACKED"),
         ("keras", "serfuse.experiment.trainers.keras_fit:KERAS"),
     ],
     expects=Trainer,

@@ -136,8 +136,9 @@ def _fit(lesson: Lesson, observer: Observer) -> Trained:
         optimizer=optimizer(lesson.config, len(lesson.training)),
         loss=taught.loss,
         metrics=taught.metrics,
-        # Compiling a fold's three functions with XLA takes longer than most folds train.
-        jit_compile=False,
+        # Compiling a fold's three functions with XLA takes longer than most folds train; but JAX has nothing between
+        # that and calling every operation by itself.
+        jit_compile=keras.backend.backend() == "jax",
     )
     # Variables that the first step made would have TensorFlow trace that step twice.
     taught.network.optimizer.build(taught.network.trainable_variables)
