@@ -8,8 +8,8 @@ Clips are of CREMA-D's size: 7,442 of 91 speakers and six emotions, embeddings o
 model is trained for all its epochs, the others for a few; nothing is stopped early. Measured is `cross_validate`, from
 arrays to predictions and permutation importance of all folds; compiling is the time that the first epoch takes longer
 than the others. Of what it is compared with one fold is trained for `--compared` epochs, and five folds of all epochs
-are extrapolated from that: Keras compiles once per fold, as it would. Torch runs with the precision of matrix products
-that JAX has by default (TF32 where there is a GPU), its fused Adam, and the clips on the device.
+are extrapolated from that: Keras compiles once per fold, as it would. Torch has its fused Adam
+and the clips on the device. Serfuse multiplies in float32; what it is compared with may round to TF32.
 
 The table goes to --out [benchmarks/training_device.md] and to the screen. No model is begun after --seconds.
 """
@@ -200,7 +200,10 @@ def machine() -> str:
 def row(model: str, config: configs.Config, data: Dataset, compared: int, torch_too: bool) -> list[str]:
     """A line of the table."""
     ours = stacked(config, data)
-    keras_whole = plain_keras(config, data, compared) if compared else math.nan
+    import jax
+
+    with jax.default_matmul_precision("default"):
+        keras_whole = plain_keras(config, data, compared) if compared else math.nan
     torch_whole = plain_torch(config, data, compared) if compared and torch_too else math.nan
     cells = [model, str(config.training.epochs)]
     cells += [f"{ours['whole']:.1f}", f"{ours['compiling']:.1f}", f"{ours['epoch']:.3f}"]

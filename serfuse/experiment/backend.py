@@ -79,6 +79,11 @@ def set_up_backend() -> None:
 
             tf.get_logger().setLevel("ERROR")
             tf.config.list_physical_devices()  # provokes the search for GPUs, and its notices, now
+        elif keras.backend.backend() == "jax" and "JAX_DEFAULT_MATMUL_PRECISION" not in os.environ:
+            import jax
+
+            # On a GPU, JAX would multiply float32 matrices with 10 bits of mantissa.
+            jax.config.update("jax_default_matmul_precision", "highest")
     _fix_settings()
 
 
