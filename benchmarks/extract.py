@@ -1,20 +1,26 @@
 """What `serfuse extract` costs: beside a plain loop, beside padding to the longest, and beside arithmetic. Markdown.
 
     python benchmarks/extract.py EMODB_WAV_FOLDER                       # two cores: about 25 minutes
-    python benchmarks/extract.py EMODB_WAV_FOLDER --device cuda         # a GPU: two minutes
+    python benchmarks/extract.py EMODB_WAV_FOLDER --device cuda --parts encoders together    # a GPU: about 5 minutes
     python benchmarks/extract.py EMODB_WAV_FOLDER --parts program       # only the whole program with logmel
 
-writes benchmarks/extract.md (or --out). Encoders are of full size with random weights, so that no weights are needed.
+writes benchmarks/extract.md (or --out), anew after each row. Encoders are of full size with random weights, so that no
+weights are needed; one that fails has its reason in its row.
 
 Each row is one run in which the ways take turns, clip length by clip length, so that what else the machine does meets
 all of them alike: `extract` (files to rows in a store), the loop that a user would write with the library that the
 encoder comes from (read, resample, one clip at a time), and, where a library takes batches, the clips padded to the
 longest. Audio seconds per second of each, and ratios. `limit` is what the multiplications alone would take at the rate
 of a large matrix product measured in the same run.
+
+On a GPU, where a loop waits more than it computes, the 48 clips would be a tenth of a second's work, most of it the
+beginning and end of a call: there are ten times as many in half as many portions, fewer for an encoder whose loop would
+take longer than `--seconds`.
 """
 
 import argparse
 import gc
+import itertools
 import os
 import platform
 import resource
@@ -23,8 +29,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -150,18 +158,48 @@ def operations(loop: Loop, seconds: float) -> float | None:
 
     noise = np.random.default_rng(0).normal(0, 0.1, round(seconds * loop.preset.sample_rate)).astype(np.float32)
     try:
-        with FlopCounterMode(display=False) as counter, warnings.catch_warnings(action="ignore"):
+        with (
+            recurrent(loop.model) as more,
+            FlopCounterMode(display=False) as counter,
+            warnings.catch_warnings(action="ignore"),
+        ):
             loop([noise])
-    except Exception:
+    except Exception as error:
+        print(f"operations of {loop.preset.name} were not counted: {error}", file=sys.stderr)
         return None
-    return float(counter.get_total_flops()) or None
+    return float(counter.get_total_flops() + sum(more)) or None
 
 
-def corpus_of(paths: list[Path], name: str) -> Any:
-    """Clips as a corpus."""
+@contextmanager
+def recurrent(model: Any) -> Iterator[list[int]]:
+    """Operations of the LSTMs in a model, which torch does not count."""
+    import torch
+
+    found: list[int] = []
+
+    def note(module: Any, args: tuple[Any, ...], _output: Any) -> None:
+        steps = args[0].shape[0] * args[0].shape[1]  # times clips, in whichever order
+        sizes = [module.input_size] + [module.hidden_size] * (module.num_layers - 1)
+        found.append(sum(8 * module.hidden_size * (size + module.hidden_size) * steps for size in sizes))
+
+    handles = [module.register_forward_hook(note) for module in model.modules() if isinstance(module, torch.nn.LSTM)]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+_NUMBERS = itertools.count()
+
+
+def corpus_of(paths: list[Path]) -> Any:
+    """Clips as a corpus of its own name, of which no store knows anything."""
     from serfuse.corpora.base import Clip, Corpus
 
-    return Corpus(name, tuple(Clip(path.stem, path, ("anger", "neutral")[n % 2]) for n, path in enumerate(paths)))
+    return Corpus(
+        f"c{next(_NUMBERS)}", tuple(Clip(path.stem, path, ("anger", "neutral")[n % 2]) for n, path in enumerate(paths))
+    )
 
 
 def seconds_of(paths: list[Path]) -> float:
@@ -184,7 +222,29 @@ def turns(ways: dict[str, Callable[[list[Path]], None]], portions: list[list[Pat
     return {name: (wall, used) for name, (wall, used) in found.items()}
 
 
-def encoder_row(name: str, paths: list[Path], device: str, portions: int, rate: float) -> str:
+def line(*cells: object) -> str:
+    """Of a table."""
+    return "| " + " | ".join(str(cell).replace("|", "/") for cell in cells) + " |"
+
+
+def reason(error: Exception) -> str:
+    """One line; the rest goes to stderr."""
+    traceback.print_exception(error)
+    text = f"{type(error).__name__}: {error}".splitlines()[0]
+    return text if len(text) < 200 else text[:200] + " ..."
+
+
+def fitting(paths: list[Path], loop: Loop, seconds: float) -> list[Path]:
+    """As many clips as the loop does in that time, by a few of them."""
+    begun, few = time.perf_counter(), paths[:: -(-len(paths) // 6)]
+    for path in few:
+        loop([plain_read(path, loop.preset.sample_rate)])
+    wait(loop.device)
+    count = max(8, min(len(paths), int(seconds * len(few) / (time.perf_counter() - begun))))
+    return [paths[place] for place in np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)]
+
+
+def encoder_row(name: str, paths: list[Path], *, device: str, portions: int, rate: float, seconds: float) -> str:
     """A line of the table of encoders."""
     from serfuse import encoders
     from serfuse.encoders import LoadRequest
@@ -197,11 +257,13 @@ def encoder_row(name: str, paths: list[Path], device: str, portions: int, rate: 
     first = plain_read(paths[0], rate_in)
     encoder.frames(first)  # what a first call sets up is not its speed
     loop([first])
+    if device.startswith("cuda"):
+        paths = fitting(paths, loop, seconds)
     with tempfile.TemporaryDirectory() as folder:
         store = EmbeddingStore(folder)
 
         def ours(some: list[Path]) -> None:
-            Extraction(corpus_of(some, f"c{some[0].stem}"), store).run(encoder)
+            Extraction(corpus_of(some), store).run(encoder)
             wait(device)
 
         def one_by_one(some: list[Path]) -> None:
@@ -217,6 +279,8 @@ def encoder_row(name: str, paths: list[Path], device: str, portions: int, rate: 
         if not hasattr(loop, "own"):
             ways["padded"] = padded
         size = -(-len(paths) // portions)
+        for way in ways.values():  # and what a first batch does is not either
+            way(paths[:: -(-len(paths) // 12)])
         found = turns(ways, [paths[start : start + size] for start in range(0, len(paths), size)])
     audio = seconds_of(paths)
     basis = 0 if device.startswith("cuda") else 1  # processor time, where others load the machine
@@ -224,16 +288,20 @@ def encoder_row(name: str, paths: list[Path], device: str, portions: int, rate: 
     ratio = {way: times[basis] / found["extract"][basis] for way, times in found.items()}
     count = operations(loop, 3.0)
     limit = "-" if count is None else f"{audio * count / 3.0 / rate / found['extract'][0]:.2f}"
-    cells = [name, *(f"{speed[way]:.3g}" if way in speed else "-" for way in ("extract", "loop", "padded"))]
+    cells = [
+        name,
+        str(len(paths)),
+        *(f"{speed[way]:.3g}" if way in speed else "-" for way in ("extract", "loop", "padded")),
+    ]
     cells += [f"{ratio['loop']:.2f}", f"{ratio['padded']:.2f}" if "padded" in ratio else "-", limit]
-    gc.collect()
-    return "| " + " | ".join(cells) + " |"
+    return line(*cells)
 
 
 def together_lines(names: tuple[str, ...], paths: list[Path], device: str, portions: int) -> list[str]:
     """Several encoders in one call against each in a call of its own."""
     from serfuse import encoders
     from serfuse.encoders import LoadRequest
+    from serfuse.extraction.embed import embed
     from serfuse.extraction.extract import Extraction
     from serfuse.store import EmbeddingStore
 
@@ -244,16 +312,21 @@ def together_lines(names: tuple[str, ...], paths: list[Path], device: str, porti
         one, other = EmbeddingStore(f"{folder}/one"), EmbeddingStore(f"{folder}/other")
 
         def in_one_call(some: list[Path]) -> None:
-            list(Extraction(corpus_of(some, f"c{some[0].stem}"), one).each(loaded))
+            for report in Extraction(corpus_of(some), one).each(loaded):
+                if report.error:
+                    raise RuntimeError(f"{report.encoder}: {report.error}")
+            wait(device)
 
         def each_alone(some: list[Path]) -> None:
+            corpus = corpus_of(some)
             for encoder in loaded:
-                Extraction(corpus_of(some, f"c{some[0].stem}"), other).run(encoder)
+                Extraction(corpus, other).run(encoder)
+            wait(device)
 
         def only_encoders(some: list[Path]) -> None:
             for encoder in loaded:
-                for wave in waves[encoder.sample_rate, some[0]]:
-                    encoder.frames(wave).mean(axis=0)
+                embed(encoder, sorted(waves[encoder.sample_rate, some[0]], key=len), "time")
+            wait(device)
 
         size = -(-len(paths) // portions)
         parts = [paths[start : start + size] for start in range(0, len(paths), size)]
@@ -262,6 +335,8 @@ def together_lines(names: tuple[str, ...], paths: list[Path], device: str, porti
             for encoder in loaded
             for part in parts
         }
+        for encoder in loaded:  # what a first batch does is not its speed
+            embed(encoder, waves[encoder.sample_rate, parts[0][0]][:12], "time")
         ways = {"one call": in_one_call, "a call each": each_alone, "the encoders alone": only_encoders}
         found = turns(ways, parts)
     basis = 0 if device.startswith("cuda") else 1
@@ -318,45 +393,67 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="the wav folder of Emo-DB")
     parser.add_argument("names", nargs="*", help=f"encoders [{' '.join(ENCODERS)}]")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--clips", type=int, default=48)
-    parser.add_argument("--portions", type=int, default=4, help="in which the clips are taken, in turns")
+    parser.add_argument("--clips", type=int, help="[48, on a GPU 480]")
+    parser.add_argument("--portions", type=int, help="in which the clips are taken, in turns [4, on a GPU 2]")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of a loop on a GPU at most [20]")
     parser.add_argument("--together", nargs="+", default=list(TOGETHER), help="encoders of one call")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N [cpu]")
     parser.add_argument("--out", type=Path, default=TARGET)
     arguments = parser.parse_args()
-    paths = chosen(arguments.data, arguments.clips)
-    option = "" if arguments.device == "cpu" else f" --device {arguments.device}"
-    text = [
-        "# What `serfuse extract` costs",
+    device = arguments.device
+    on_gpu = device.startswith("cuda")
+    paths = chosen(arguments.data, arguments.clips or (480 if on_gpu else 48))
+    portions = arguments.portions or (2 if on_gpu else 4)
+    option = "" if device == "cpu" else f" --device {device}"
+    parts = "" if arguments.parts == list(PARTS) else f" --parts {' '.join(arguments.parts)}"
+    text: list[str] = []
+
+    def add(*lines: str) -> None:
+        """To the file at once, so that what ends the program does not take what was measured along."""
+        text.extend(lines)
+        print("\n".join(lines), flush=True)
+        arguments.out.write_text("\n".join(text).rstrip() + "\n", encoding="utf-8")
+
+    add(
+        "# What `serfuse extract` costs", "", f"Made by `python benchmarks/extract.py EMODB_WAV_FOLDER{option}{parts}`."
+    )
+    rate = statistics.median(product_rate(device) for _ in range(3))
+    add(
+        f"On {machine(device)}; a matrix product in float32 runs at {rate / 1e9:.0f} GFLOP/s. "
+        f"{len(paths)} clips of Emo-DB ({seconds_of(paths):.0f} s of audio), random weights of full size.",
         "",
-        f"Made by `python benchmarks/extract.py EMODB_WAV_FOLDER{option}`.",
-    ]
-    if "encoders" in arguments.parts or "together" in arguments.parts:
-        rate = statistics.median(product_rate(arguments.device) for _ in range(3))
-        text += [
-            f"On {machine(arguments.device)}; a matrix product runs at {rate / 1e9:.0f} GFLOP/s. "
-            f"{len(paths)} clips of Emo-DB ({seconds_of(paths):.0f} s of audio), random weights of full size.",
-            "",
-        ]
+    )
     if "encoders" in arguments.parts:
-        lines = [
-            "| encoder | extract, audio s per s | plain loop | padded to the longest of 8 | extract over the loop | "
-            "over padding | of the arithmetic limit |",
-            "| --- " * 7 + "|",
-        ]
+        heads = ["encoder", "clips", "extract, audio s per s", "plain loop", "padded to the longest of 8"]
+        heads += ["extract over the loop", "over padding", "of the arithmetic limit"]
+        add(line(*heads), "| --- " * len(heads) + "|")
         for name in arguments.names or ENCODERS:
-            lines.append(encoder_row(name, paths, arguments.device, arguments.portions, rate))
-            print(lines[-1], flush=True)
-        text += [*lines, ""]
-    if "together" in arguments.parts:
-        lines = together_lines(tuple(arguments.together), paths, arguments.device, arguments.portions)
-        print("\n".join(lines), flush=True)
-        text += [*lines, ""]
-    if "program" in arguments.parts:
-        lines = program_lines(arguments.data)
-        print("\n".join(lines), flush=True)
-        text += lines
-    arguments.out.write_text("\n".join(text).rstrip() + "\n", encoding="utf-8")
+            try:
+                row = encoder_row(name, paths, device=device, portions=portions, rate=rate, seconds=arguments.seconds)
+            except Exception as error:
+                row = line(name, reason(error), *["-"] * (len(heads) - 2))
+            add(row)
+            free()
+        add("")
+    for part, lines in (
+        ("together", lambda: together_lines(tuple(arguments.together), paths, device, portions)),
+        ("program", lambda: program_lines(arguments.data)),
+    ):
+        if part in arguments.parts:
+            try:
+                add(*lines(), "")
+            except Exception as error:
+                add(f"The part `{part}` failed: {reason(error)}", "")
+            free()
+
+
+def free() -> None:
+    """What an encoder took."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":

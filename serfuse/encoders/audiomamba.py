@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import ConfigError
 from .base import Encoder, EncoderEntry, EncoderPreset, LoadRequest
-from .checks import check_batch
+from .checks import check_clips
 from .resolve import open_request
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ _CHUNKS_AT_ONCE = {"cpu": 8, "cuda": 128}
 
 class AudioMambaEncoder(Encoder):
     """A clip's log-mel spectrogram, standardised, in chunks of 2 s; every chunk is encoded by itself."""
+
+    pads = True  # so chunks of clips of any lengths share a pass
 
     def __init__(
         self,
@@ -65,19 +67,28 @@ class AudioMambaEncoder(Encoder):
         from .audiomamba_model import CHUNK_FRAMES, MELS, PATCH_FRAMES
         from .torch_inference import inference
 
-        batch = check_batch(self.preset, waveforms)
+        clips = check_clips(self.preset, waveforms, alike=False)
         with inference():
-            mels = self.log_mel(torch.from_numpy(batch))
-            clips, length, _ = mels.shape
-            chunks = -(-length // CHUNK_FRAMES)
-            padded = mels.new_zeros(clips, chunks * CHUNK_FRAMES, MELS)
-            padded[:, :length] = mels
-            inputs = padded.reshape(clips * chunks, CHUNK_FRAMES, MELS).to(self.device)
-            parts = inputs.split(_CHUNKS_AT_ONCE[torch.device(self.device).type])
+            mels = self._mels(clips)
+            chunks = [-(-len(mel) // CHUNK_FRAMES) for mel in mels]
+            padded = torch.zeros(sum(chunks), CHUNK_FRAMES, MELS)
+            for mel, own in zip(mels, padded.split(chunks), strict=True):
+                own.view(-1, MELS)[: len(mel)] = mel
+            parts = padded.to(self.device).split(_CHUNKS_AT_ONCE[torch.device(self.device).type])
             encoded = torch.cat([self._model(part) for part in parts]).float().cpu()
-            frames = encoded.reshape(clips, -1, encoded.shape[-1])
             # The official code drops the whole frames that lie in the padding.
-            return list(frames[:, : -(-length // PATCH_FRAMES)].numpy())
+            return [
+                own.flatten(0, 1)[: -(-len(mel) // PATCH_FRAMES)].numpy()
+                for mel, own in zip(mels, encoded.split(chunks), strict=True)
+            ]
+
+    def _mels(self, clips: "list[np.ndarray]") -> "list[torch.Tensor]":
+        """Of each clip, `(frames, 80)`."""
+        import torch
+
+        if len({len(clip) for clip in clips}) == 1:
+            return list(self.log_mel(torch.from_numpy(np.stack(clips))))
+        return [self.log_mel(torch.from_numpy(clip)[None])[0] for clip in clips]
 
     def log_mel(self, waveforms: "torch.Tensor") -> "torch.Tensor":
         """`(B, samples)` to `(B, frames, 80)`, with mean 0 and deviation 1 over each clip."""

@@ -153,6 +153,10 @@ class Encoder(ABC):
     device: str = "cpu"
     options: dict[str, Any]
 
+    pads: bool = False
+    """Whether `frames_batch` takes clips of different lengths, each of which comes out as it does alone. `extract` uses
+    that on a GPU, where the padding costs less than a pass for every clip."""
+
     @property
     def name(self) -> str:
         return self.preset.name
@@ -177,14 +181,16 @@ class Encoder(ABC):
         """
 
     def frames_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Frames of several clips *of exactly equal length*; the default runs them one by one.
+        """Frames of several clips, *of exactly equal length* unless the encoder `pads`.
+
+        The default runs them one by one.
 
         Encoders that gain from batching override this. The result equals `frames` clip by clip to 1e-5.
         """
         return [self.frames(waveform) for waveform in waveforms]
 
     def frames_of_layers(self, waveforms: Sequence[np.ndarray], layers: Sequence[str]) -> dict[str, list[np.ndarray]]:
-        """Frames of several layers from one pass over clips *of exactly equal length*.
+        """Frames of several layers from one pass over clips, *of exactly equal length* unless the encoder `pads`.
 
         Args:
             waveforms: as for `frames_batch`.

@@ -42,11 +42,28 @@ def check_batch(preset: EncoderPreset, waveforms: Any) -> np.ndarray:
         AudioError: as `check_waveform`.
         ValueError: lengths differ.
     """
+    return np.stack(check_clips(preset, waveforms))
+
+
+def check_clips(preset: EncoderPreset, waveforms: Any, *, alike: bool = True) -> list[np.ndarray]:
+    """Clips as contiguous float32, each `(samples,)`.
+
+    Args:
+        preset: of the encoder.
+        waveforms: at least one.
+        alike: they must be of exactly equal length.
+
+    Raises:
+        AudioError: as `check_waveform`.
+        ValueError: lengths differ that may not, or there is none.
+    """
     checked = [check_waveform(preset, waveform) for waveform in waveforms]
     lengths = {waveform.size for waveform in checked}
-    if len(lengths) > 1:
-        raise ValueError(f"frames_batch takes clips of exactly equal length, got lengths {sorted(lengths)}.")
-    return np.stack(checked)
+    if alike and len(lengths) > 1:
+        raise ValueError(f"{preset.name} takes clips of exactly equal length together, got lengths {sorted(lengths)}.")
+    if not checked:
+        raise ValueError(f"{preset.name} was given no clips.")
+    return checked
 
 
 def resolve_layer(preset: EncoderPreset, layer: str | int) -> int | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import AudioError, ConfigError
 from .base import Encoder, EncoderPreset
-from .checks import check_batch, resolve_layer
+from .checks import check_clips, resolve_layer
 
 if TYPE_CHECKING:
     import torch
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class LayeredEncoder(Encoder):
     """A stack of layers on torch. A subclass says what goes in (`_pieces`) and how it is run (`_run`).
 
-    Clips of equal length are run together; clips of different length never are, since many models normalise over time
-    and a padded clip would come out different, attention mask or not.
+    Clips of equal length are run together; clips of different length only where the subclass keeps them apart (`pads`),
+    since many models normalise over time and a padded clip would come out different, attention mask or not.
 
     Args:
         preset: with the sizes of the checkpoint.
@@ -66,28 +66,30 @@ class LayeredEncoder(Encoder):
 
     def frames_of_layers(self, waveforms: Sequence[np.ndarray], layers: Sequence[str]) -> dict[str, list[np.ndarray]]:
         numbers = {str(layer): self._number(layer) for layer in layers}
-        batch = check_batch(self.preset, waveforms)
-        self._check_memory(*batch.shape)
+        clips = check_clips(self.preset, waveforms, alike=not self.pads)
+        self._check_memory(len(clips), max(len(clip) for clip in clips))
         from .torch_inference import inference
 
-        parts: dict[str, list[np.ndarray]] = {layer: [] for layer in numbers}
+        parts: dict[str, list[list[np.ndarray]]] = {layer: [[] for _ in clips] for layer in numbers}
         with inference():
-            for inputs, kept in self._pieces(batch):
+            for inputs, rows in self._pieces(clips):
                 with _outputs(self._stack, {number for number in numbers.values() if number is not None}) as outputs:
                     last = self._run(inputs)
                 for layer, number in numbers.items():
                     hidden = last if number is None else outputs[number]
-                    parts[layer].append(hidden[:, :kept].float().cpu().numpy())
+                    for (clip, kept), frames in zip(rows, hidden.float().cpu().numpy(), strict=True):
+                        parts[layer][clip].append(frames[:kept])
         return {
-            layer: list(found[0] if len(found) == 1 else np.concatenate(found, axis=1))
-            for layer, found in parts.items()
+            layer: [found[0] if len(found) == 1 else np.concatenate(found) for found in of_clips]
+            for layer, of_clips in parts.items()
         }
 
-    def _pieces(self, batch: np.ndarray) -> "Iterator[tuple[torch.Tensor, int | None]]":
-        """What goes into the model for clips `(B, samples)`, piece by piece in time.
+    def _pieces(self, clips: list[np.ndarray]) -> "Iterator[tuple[Any, list[tuple[int, int | None]]]]":
+        """What goes into the model for clips `(samples,)`, which are of one length unless the encoder `pads`.
 
         Yields:
-            the input of one pass, and how many of its frames belong to the clips, `None` for all.
+            the input of one pass, and for each of its rows the clip that it is of and how many frames belong to it,
+            `None` for all. Where a clip has several rows, they follow one another in time.
         """
         raise NotImplementedError
 

@@ -3,7 +3,9 @@
 Their presets are data, in `speech_ssl_presets.py`.
 """
 
+import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,13 +46,31 @@ _MAY_MISS = {"masked_spec_embed"}
 _KIND = {"feat_extract_norm": "group", "do_stable_layer_norm": False}
 
 
+@dataclass(frozen=True)
+class _Input:
+    """Of one pass.
+
+    Attributes:
+        values: `(B, samples)`.
+        samples: of each clip, the rest is padding; `None` where there is none.
+    """
+
+    values: "torch.Tensor"
+    samples: list[int] | None
+
+
 class SpeechSSL(LayeredEncoder):
     """A self-supervised speech transformer.
 
-    `do_normalize`: each clip is brought to mean 0 and variance 1 first.
+    `do_normalize`: each clip is brought to mean 0 and variance 1 first. Clips of different length share a pass, padded
+    and masked so that each comes out as it does alone.
     """
 
+    pads = True
+
     def __init__(self, preset: EncoderPreset, model: "torch.nn.Module", *, do_normalize: bool, **settings: Any) -> None:
+        from .clip_mask import ClipMask
+
         config = model.config
         preset = resized(
             preset,
@@ -63,15 +83,41 @@ class SpeechSSL(LayeredEncoder):
         settings["attention"] = _MATRICES * config.num_attention_heads if eager else 0
         super().__init__(preset, model, model.encoder.layers, **settings)
         self.do_normalize = do_normalize
+        self._mask = ClipMask(model)
 
-    def _pieces(self, batch: np.ndarray) -> "Iterator[tuple[torch.Tensor, None]]":
+    def _pieces(self, clips: list[np.ndarray]) -> "Iterator[tuple[_Input, list[tuple[int, int | None]]]]":
         from .torch_inference import on_device
 
-        if self.do_normalize:
+        samples = [len(clip) for clip in clips]
+        batch = np.zeros((len(clips), max(samples)), np.float32)
+        for row, clip in zip(batch, clips, strict=True):
             # As transformers' Wav2Vec2FeatureExtractor, each clip by itself.
-            mean = batch.mean(axis=1, keepdims=True)
-            batch = (batch - mean) / np.sqrt(batch.var(axis=1, keepdims=True) + 1e-7)
-        yield on_device(batch, self.device, self._dtype), None
+            row[: len(clip)] = (clip - clip.mean()) / np.sqrt(clip.var() + 1e-7) if self.do_normalize else clip
+        values = on_device(batch, self.device, self._dtype)
+        if min(samples) == max(samples):
+            yield _Input(values, None), [(number, None) for number in range(len(clips))]
+        else:
+            yield _Input(values, samples), [(number, self._frames(count)) for number, count in enumerate(samples)]
+
+    def _frames(self, samples: int) -> int:
+        """That the convolutions make of so many samples."""
+        config = self._model.config
+        for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+            samples = (samples - kernel) // stride + 1
+        return samples
+
+    def _run(self, inputs: "_Input") -> "torch.Tensor":
+        import torch
+
+        if inputs.samples is None:
+            return self._model(inputs.values).last_hidden_state
+        frames = torch.tensor([self._frames(count) for count in inputs.samples])
+        heard = torch.arange(inputs.values.shape[1]) < torch.tensor(inputs.samples)[:, None]
+        kept = (torch.arange(int(frames.max())) < frames[:, None]).to(self.device)
+        with self._mask.over(inputs.samples, kept), warnings.catch_warnings():
+            # WavLM's attention is given a mask of truth beside numbers, of which torch says that it is deprecated.
+            warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask and attn_mask", UserWarning)
+            return self._model(inputs.values, attention_mask=heard.to(self.device)).last_hidden_state
 
 
 def load(preset: EncoderPreset, request: LoadRequest) -> SpeechSSL:

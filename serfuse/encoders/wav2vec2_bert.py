@@ -21,8 +21,11 @@ _PREPARED = {"sampling_rate": 16000, "num_mel_bins": 80, "feature_size": 80, "st
 class Wav2Vec2Bert(LayeredEncoder):
     """80 mel bands as Kaldi computes them, each brought to mean 0 and variance 1 over the clip, two frames at a time.
 
-    transformers' own extractor fills an odd frame up and masks it; the masked row is no frame here.
+    transformers' own extractor fills an odd frame up and masks it; the masked row is no frame here. The model masks
+    what is behind a clip in its convolutions too, so clips of different length share a pass.
     """
+
+    pads = True
 
     def __init__(self, preset: EncoderPreset, model: "torch.nn.Module", **settings: Any) -> None:
         import transformers
@@ -34,14 +37,18 @@ class Wav2Vec2Bert(LayeredEncoder):
         super().__init__(preset, model, model.encoder.layers, **settings)
         self._mel = transformers.SeamlessM4TFeatureExtractor()
 
-    def _pieces(self, batch: np.ndarray) -> "Iterator[tuple[Any, int]]":
+    def _pieces(self, clips: list[np.ndarray]) -> "Iterator[tuple[Any, list[tuple[int, int]]]]":
         import torch
 
-        found = [self._mel(clip, sampling_rate=self.sample_rate, return_tensors="np") for clip in batch]
-        features = np.concatenate([clip["input_features"] for clip in found])
-        mask = np.concatenate([clip["attention_mask"] for clip in found])
+        found = [self._mel(clip, sampling_rate=self.sample_rate, return_tensors="np") for clip in clips]
+        longest = max(clip["attention_mask"].shape[1] for clip in found)
+        mask = np.zeros((len(clips), longest), found[0]["attention_mask"].dtype)
+        features = np.zeros((len(clips), longest, found[0]["input_features"].shape[2]), np.float32)
+        for row, own, clip in zip(features, mask, found, strict=True):
+            row[: len(clip["input_features"][0])] = clip["input_features"][0]
+            own[: len(clip["attention_mask"][0])] = clip["attention_mask"][0]
         inputs = torch.from_numpy(features).to(self.device, self._dtype), torch.from_numpy(mask).to(self.device)
-        yield inputs, int(mask[0].sum())  # all clips are of one length
+        yield inputs, [(number, int(own.sum())) for number, own in enumerate(mask)]
 
     def _run(self, inputs: "tuple[torch.Tensor, torch.Tensor]") -> "torch.Tensor":
         features, mask = inputs

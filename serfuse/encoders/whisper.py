@@ -27,6 +27,8 @@ class Whisper(LayeredEncoder):
     Longer clips go through in windows of 30 s, each by itself, whose frames follow one another.
     """
 
+    pads = True  # every clip is filled to 30 s, so clips of any lengths share a pass
+
     def __init__(self, preset: EncoderPreset, model: "torch.nn.Module", **settings: Any) -> None:
         import transformers
 
@@ -36,18 +38,18 @@ class Whisper(LayeredEncoder):
         # On the CPU whatever the device, so that the input of the network is the same.
         self._mel = transformers.WhisperFeatureExtractor(feature_size=config.num_mel_bins)
 
-    def _pieces(self, batch: np.ndarray) -> "Iterator[tuple[torch.Tensor, int]]":
+    def _pieces(self, clips: list[np.ndarray]) -> "Iterator[tuple[torch.Tensor, list[tuple[int, int]]]]":
         import torch
 
-        for start in range(0, batch.shape[1], _WINDOW):
-            window = batch[:, start : start + _WINDOW]
+        for start in range(0, max(len(clip) for clip in clips), _WINDOW):
+            windows = {n: clip[start : start + _WINDOW] for n, clip in enumerate(clips) if len(clip) > start}
             features = [
-                self._mel(clip, sampling_rate=self.sample_rate, return_tensors="np")["input_features"]
-                for clip in window
+                self._mel(window, sampling_rate=self.sample_rate, return_tensors="np")["input_features"]
+                for window in windows.values()
             ]
             yield (
                 torch.from_numpy(np.concatenate(features)).to(self.device, self._dtype),
-                -(-window.shape[1] // _HOP),
+                [(number, -(-len(window) // _HOP)) for number, window in windows.items()],
             )
 
 

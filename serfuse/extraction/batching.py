@@ -3,7 +3,9 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from ..audio.padding import PadPolicy
 from ..corpora.base import Clip
+from ..encoders.base import Encoder
 from ..store import AudioFacts
 from .job import Job
 
@@ -12,6 +14,10 @@ CPU_BATCH_SECONDS = 30.0
 
 GPU_BATCH_SECONDS = 240.0
 """The same on a GPU."""
+
+PADDED = 1.2
+"""How many times as long as the shortest the longest may be of the clips that are padded to one length on a GPU. On a
+CPU none is padded, since there padding takes as long as audio does."""
 
 
 def cost(facts: AudioFacts) -> float:
@@ -24,10 +30,41 @@ def limit(job: Job, batch_seconds: float | None) -> float:
     return batch_seconds or (GPU_BATCH_SECONDS if job.on_gpu else CPU_BATCH_SECONDS)
 
 
+def padded(encoder: Encoder) -> bool:
+    """Whether clips of different length go through an encoder together."""
+    return encoder.pads and encoder.device.startswith("cuda")
+
+
+def alike(lengths: Sequence[int], encoder: Encoder) -> list[list[int]]:
+    """Which waveforms go through an encoder in one pass.
+
+    Args:
+        lengths: of each, in samples.
+        encoder: equal lengths share a pass, and on a GPU lengths that are nearly equal where it takes them.
+
+    Returns:
+        their places.
+    """
+    if not padded(encoder):
+        equal: dict[int, list[int]] = {}
+        for place, length in enumerate(lengths):
+            equal.setdefault(length, []).append(place)
+        return list(equal.values())
+    groups: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        if not groups or lengths[groups[-1][0]] > PADDED * lengths[place]:
+            groups.append([])
+        groups[-1].append(place)
+    return groups
+
+
 def batches(
     clips: Sequence[Clip], facts: Mapping[str, AudioFacts], jobs: Sequence[Job], batch_seconds: float | None
 ) -> list[list[Clip]]:
     """Clips of equal length, as far as their headers tell, in corpus order.
+
+    Where a job takes clips of different length, they are of nearly equal length, the longest first: a GPU that is too
+    small for them says so at the start, and memory that was taken once is enough for all that follow.
 
     Args:
         clips: those that at least one job wants.
@@ -42,6 +79,8 @@ def batches(
     seconds_at_once = max(limit(job, batch_seconds) for job in together)
     rates = sorted({job.sample_rate for job in together})
     pad = together[0].pad
+    if any(padded(job.encoder) for job in together):
+        return _sorted(clips, facts, pad, seconds_at_once)
     groups: list[list[Clip]] = []
     open_groups: dict[tuple[int, ...], list[Clip]] = {}
     for clip in clips:
@@ -56,6 +95,26 @@ def batches(
             groups.append(open_groups[samples])
         open_groups[samples].append(clip)
     return groups
+
+
+def _sorted(
+    clips: Sequence[Clip], facts: Mapping[str, AudioFacts], pad: PadPolicy, seconds_at_once: float
+) -> list[list[Clip]]:
+    """Clips of nearly equal length, the longest first; at last those that fail, each alone."""
+    lengths = {
+        clip.id: pad.samples(round(facts[clip.id].seconds * 1000), 1000) / 1000
+        for clip in clips
+        if cost(facts[clip.id])
+    }
+    groups: list[list[Clip]] = []
+    longest = 0.0
+    for clip in sorted((clip for clip in clips if clip.id in lengths), key=lambda clip: -lengths[clip.id]):
+        seconds = lengths[clip.id]
+        if not groups or longest > PADDED * seconds or (len(groups[-1]) + 1) * longest > seconds_at_once:
+            groups.append([])
+            longest = seconds
+        groups[-1].append(clip)
+    return groups + [[clip] for clip in clips if clip.id not in lengths]
 
 
 def steps(job: Job, clips: Sequence[Clip], facts: Mapping[str, AudioFacts], batch_seconds: float | None) -> Iterator:

@@ -8,6 +8,7 @@ import numpy as np
 from ..encoders import pooling as poolings
 from ..encoders.base import Encoder
 from ..errors import AudioError, SerfuseError
+from .batching import alike
 
 
 def embed(encoder: Encoder, waveforms: Sequence[np.ndarray | Exception], pooling: str) -> list[np.ndarray | Exception]:
@@ -16,7 +17,7 @@ def embed(encoder: Encoder, waveforms: Sequence[np.ndarray | Exception], pooling
     Args:
         encoder: loaded.
         waveforms: float32 `(samples,)` at the encoder's rate, of any lengths; a reason why there is no waveform stays
-            what it is. Those of equal length go through the encoder together.
+            what it is. Those of equal length go through the encoder together, see `batching.alike`.
         pooling: see `serfuse.encoders.pooling`.
 
     Raises:
@@ -42,18 +43,16 @@ def embed_each(
         SerfuseError: the weights or the settings are at fault, not a clip.
     """
     outcomes: list[Any] = list(waveforms)
-    by_length: dict[int, list[int]] = {}
-    for place, waveform in enumerate(waveforms):
-        if not isinstance(waveform, Exception):
-            by_length.setdefault(len(waveform), []).append(place)
-    for places in by_length.values():
+    there = [place for place, waveform in enumerate(waveforms) if not isinstance(waveform, Exception)]
+    for group in alike([len(waveforms[place]) for place in there], encoder):
+        places = [there[number] for number in group]
         for place, frames in zip(places, _frames(encoder, [waveforms[place] for place in places]), strict=True):
             outcomes[place] = frames if isinstance(frames, Exception) else _vectors(frames, wanted, encoder)
     return outcomes
 
 
 def _frames(encoder: Encoder, waveforms: list[np.ndarray]) -> list[np.ndarray | Exception]:
-    """Frames of clips of equal length. When a batch fails, its clips are tried alone, so that one cannot spoil all."""
+    """Frames of clips that go together. When a batch fails, its clips are tried alone, so that one cannot spoil all."""
     try:
         if len(waveforms) == 1:
             return [encoder.frames(waveforms[0])]

@@ -37,7 +37,8 @@ def survey(corpus: Corpus, store: EmbeddingStore, observer: Observer | None = No
         StoreError: the store's table of this corpus is damaged, or the store cannot be written.
     """
     known = store.known_files(corpus.name)
-    paths = [clip_table.absolute(clip.path) for clip in corpus.clips]
+    told: dict[Path | str, str] = {}  # a path of many pieces is one text
+    paths = [told.get(clip.path) or told.setdefault(clip.path, clip_table.absolute(clip.path)) for clip in corpus.clips]
     files = dict.fromkeys(paths)
     looked: dict[str, AudioFacts] = {}
     observer = observer or Observer()

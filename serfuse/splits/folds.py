@@ -21,11 +21,47 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
+class Rows:
+    """Ids as rows of the table that they are from, so that the parts of many folds hold each id just once.
+
+    Attributes:
+        ids: of the whole table.
+        rows: which of them.
+    """
+
+    ids: np.ndarray
+    rows: np.ndarray
+
+    @classmethod
+    def of(cls, ids: np.ndarray, rows: np.ndarray) -> "Rows":
+        """These rows, in as few bytes as their numbers take."""
+        return cls(ids, rows.astype(np.min_scalar_type(max(len(ids) - 1, 0))))
+
+
+class _Part:
+    """A field of a fold: set to ids or to rows, and always read as ids."""
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, fold: "Fold | None", _owner: type | None = None) -> np.ndarray:
+        if fold is None:
+            raise AttributeError(self._name)  # the field has no default
+        held = fold.__dict__[self._name]
+        return held.ids[held.rows] if isinstance(held, Rows) else held
+
+    def __set__(self, fold: "Fold", value: np.ndarray | Rows) -> None:
+        fold.__dict__[self._name] = value
+
+
+@dataclass(frozen=True, eq=False)
 class Fold:
     """One round of training and testing.
 
     A clip may be in none of the three parts (`speaker-text` leaves out clips that share only the speaker or
     only the text with the test part; a published split may not list every clip), and is never in two.
+
+    Its parts may be given as `Rows` of a table of ids; they are read as arrays of ids, put together when asked for.
 
     Attributes:
         repeat: 0 .. repeats - 1; repeat r is drawn with `seed + r`.
@@ -40,9 +76,9 @@ class Fold:
 
     repeat: int
     index: int
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
+    train: np.ndarray = _Part()
+    validation: np.ndarray = _Part()
+    test: np.ndarray = _Part()
     apart: tuple[str, ...] = ()
     note: str = ""
 
@@ -94,7 +130,7 @@ def split(
             if validation is None:
                 rng = np.random.default_rng([seed + repeat, index, 1])
                 train, validation = inner.draw(table, train, apart, validation_fraction, rng)
-            ids = (table.ids[places] for places in (train, validation, parts.test))
+            ids = (Rows.of(table.ids, places) for places in (train, validation, parts.test))
             result.append(Fold(repeat, index, *ids, apart, parts.note))
     return result
 

@@ -81,6 +81,15 @@ def test_a_batch_is_as_its_clips_alone(checkpoint):
         np.testing.assert_allclose(batched, alone, atol=1e-5)
 
 
+def test_clips_of_different_length_together_are_as_alone(checkpoint):
+    encoder = load(checkpoint)
+    clips = [speechlike(length, length) for length in (40_000, 201, 32_160, 70_000)]
+    assert encoder.pads
+    for alone, batched in zip(map(encoder.frames, clips), encoder.frames_batch(clips), strict=True):
+        assert batched.shape == alone.shape
+        np.testing.assert_allclose(batched, alone, atol=1e-5)
+
+
 @pytest.mark.parametrize(("seconds", "frames"), [(5.0, 126), (9.0, 226), (1.99, 50), (2.0, 51)])
 def test_frames_of_a_length(checkpoint, seconds, frames):
     assert load(checkpoint).frames(speechlike(int(seconds * 16_000))).shape == (frames, 80)

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import torch
 import transformers
-from checkpoints import CLASSES, NORMALIZED, small_checkpoint, small_model, speechlike
+from checkpoints import CLASSES, NORMALIZED, SMALL, fill, save, small_checkpoint, small_model, speechlike
 from safetensors.torch import load_file, save_file
 from wider_checkpoints import PUBLISHED, published_checkpoint
 
@@ -147,13 +147,56 @@ def test_a_batch_is_as_its_clips_alone(name, loaded) -> None:
         np.testing.assert_allclose(together, loaded[name].frames(clip), atol=1e-5)
 
 
-def test_clips_of_different_length_are_never_padded_together(loaded) -> None:
-    with pytest.raises(ValueError, match="exactly equal length, got lengths"):
-        loaded["hubert"].frames_batch([speechlike(7001), speechlike(7000)])
-    # Why: with a group norm over time even the frames before the padding come out different.
+# The shortest that gives a frame, one beside a length's last whole frame, and one as long as another.
+LENGTHS = (7001, 400, 9000, 8123, 720, 7001)
+
+
+def as_alone(encoder: speech_ssl.SpeechSSL) -> None:
+    """Clips of different length in one pass, each as it is alone, in every layer; and no trace of it is left behind."""
+    clips = [(0.01 if place == 1 else 1) * speechlike(length, place) for place, length in enumerate(LENGTHS)]
+    layers = ["last", "0", "2"]
+    alone = [encoder.frames_of_layers([clip], layers) for clip in clips]
+    together = encoder.frames_of_layers(clips, layers)
+    for layer in layers:
+        for own, found in zip(alone, together[layer], strict=True):
+            assert found.shape == own[layer][0].shape
+            assert np.abs(found - own[layer][0]).max() < 1e-5 * own[layer][0].std()
+    assert np.array_equal(encoder.frames(clips[2]), alone[2]["last"][0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_clips_of_different_length_together_are_as_alone(name, loaded) -> None:
+    as_alone(loaded[name])
+    # Padding alone does not do it: with a group norm over time even the frames before the padding change.
     clip = speechlike(7000)
-    alone, padded = loaded["wavlm"].frames(clip), loaded["wavlm"].frames(np.pad(clip, (0, 7000)))
+    alone, padded = loaded[name].frames(clip), loaded[name].frames(np.pad(clip, (0, 7000)))
     assert np.abs(padded[:15] - alone[:15]).max() > 0.05
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("Data2VecAudio", {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 3}),
+        ("Hubert", {"conv_pos_batch_norm": True}),
+        ("Wav2Vec2Conformer", {"position_embeddings_type": "relative", "conv_depthwise_kernel_size": 7}),
+        ("Wav2Vec2Conformer", {"position_embeddings_type": "rotary", "conv_depthwise_kernel_size": 7}),
+        ("WavLM", {"feat_extract_norm": "layer", "do_stable_layer_norm": True}),
+    ],
+)
+def test_and_so_they_are_in_models_that_convolve_further_in(model, settings, tmp_path) -> None:
+    model_class = getattr(transformers, f"{model}Model")
+    small = model_class(model_class.config_class(**{**SMALL, **settings})).eval()
+    fill(small)
+    for name, values in small.named_buffers():
+        if name.endswith("running_mean"):
+            values += torch.linspace(-1, 1, len(values))  # a norm of nothing is not nothing
+    folder = save(small, tmp_path / "model", do_normalize=True)
+    as_alone(encoders.load(f"hf:{folder}", LoadRequest(device="cpu")))
+
+
+def test_no_clips_at_all_are_refused(loaded) -> None:
+    with pytest.raises(ValueError, match="hubert was given no clips"):
+        loaded["hubert"].frames_batch([])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -120,6 +120,21 @@ def test_a_batch_is_as_its_clips_alone(name, loaded) -> None:
         assert np.abs(together - alone).max() <= 1e-5 * max(1, np.abs(alone).max())
 
 
+@pytest.mark.parametrize("name", [name for name in LAYERED if not name.startswith("wav")] + ["w2v-bert-2.0"])
+def test_clips_of_different_length_together_are_as_alone(name, loaded) -> None:
+    clips = [speechlike(length, place) for place, length in enumerate((7001, 9000, 600, 8123, 7001))]
+    for clip, together in zip(clips, loaded[name].frames_batch(clips), strict=True):
+        alone = loaded[name].frames(clip)
+        assert together.shape == alone.shape and np.abs(together - alone).max() < 1e-5 * alone.std()
+
+
+def test_windows_of_a_long_clip_beside_a_short_one(loaded) -> None:
+    clips = [speechlike(16_000 * 31), speechlike(16_000 * 2)]
+    long, short = loaded["whisper-tiny"].frames_batch(clips)
+    assert len(long) == 31 * 50 and len(short) == 2 * 50
+    np.testing.assert_allclose(long, loaded["whisper-tiny"].frames(clips[0]), atol=1e-5)
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_shortest_clip(name, loaded) -> None:
     least = loaded[name].preset.min_samples

@@ -1,10 +1,10 @@
 """Several encoders of a call: each file is decoded once, and each encoder gets what it would get alone."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import counting_encoder
 import numpy as np
@@ -89,6 +89,53 @@ def test_each_file_is_decoded_once_for_encoders_of_different_rates(
         assert report.key == expected.key and (report.done, report.vector_size) == (9, expected.vector_size)
         assert store.load("tiny", report.key)[1].tobytes() == alone.load("tiny", report.key)[1].tobytes()
         assert report.remarks.keys() == expected.remarks.keys()
+
+
+class Padding(counting_encoder.Counting):
+    """Takes clips of any lengths, as the speech transformers do."""
+
+    pads = True
+    together: ClassVar[list[list[int]]] = []
+
+    def frames_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        self.together.append([len(waveform) for waveform in waveforms])
+        return [self.frames(waveform) for waveform in waveforms]
+
+
+def padding(device: str) -> Padding:
+    found = Padding(encoders.preset("counting"), LoadRequest())
+    found.device = device  # only its name is looked at: it says what padding costs
+    Padding.together.clear()
+    return found
+
+
+def test_on_a_gpu_clips_of_nearly_equal_length_go_together(corpus: Corpus, store: EmbeddingStore) -> None:
+    lengths = [round(8000 * seconds) for seconds in (0.4, 0.35, 0.3)]
+    report = extract.extract(corpus, padding("cuda"), store)
+    # 0.3 s is less than 0.4 s / 1.2.
+    assert [
+        [(count, group.count(count)) for count in sorted(set(group), reverse=True)] for group in Padding.together
+    ] == [
+        [(lengths[0], 3), (lengths[1], 3)],
+        [(lengths[2], 3)],
+    ]
+    expected = extract.extract(corpus, "counting", EmbeddingStore(store.root / "other"))
+    assert report.key == expected.key and report.done == 9
+    found = dict(zip(*store.load("tiny", report.key), strict=True))
+    for clip, row in zip(*EmbeddingStore(store.root / "other").load("tiny", report.key), strict=True):
+        assert np.array_equal(found[clip], row)
+    # In at most a second of what is computed, padding included; and on a CPU only what is of equal length.
+    extract.extract(corpus, padding("cuda"), EmbeddingStore(store.root / "short"), batch_seconds=1.0)
+    assert [len(group) for group in Padding.together] == [2, 2, 2, 3]
+    extract.extract(corpus, padding("cpu"), EmbeddingStore(store.root / "cpu"))
+    assert [len(set(group)) for group in Padding.together] == [1, 1, 1]
+
+
+def test_beside_one_that_pads_another_still_gets_equal_lengths(corpus: Corpus, store: EmbeddingStore) -> None:
+    bad = corpus.clips[3].path
+    bad.write_bytes(b"")
+    reports = extract.extract(corpus, [padding("cuda"), encoders.load("counting-batch")], store)
+    assert [(report.done, [clip for clip, _ in report.failed]) for report in reports] == [(8, ["c3"])] * 2
 
 
 def test_what_one_encoder_has_is_decoded_only_for_the_others(
