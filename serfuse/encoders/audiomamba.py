@@ -19,7 +19,7 @@ LAYOUTS = ("official", "freq")
 
 _WINDOW, _HOP = 400, 160
 
-_CHUNKS_AT_ONCE = {"cpu": 8, "cuda": 128}
+_CHUNKS_AT_ONCE = {"cpu": 4, "cuda": 128}
 """Chunks in one pass; more only cost memory."""
 
 

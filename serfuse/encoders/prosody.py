@@ -14,7 +14,7 @@ from .base import Encoder, EncoderEntry, EncoderPreset, LoadRequest
 from .checkpoints.locate import resolve
 from .checks import check_waveform, resolve_dtype, resolve_layer, resolve_options
 from .numba_cache import import_librosa
-from .pyin import F0_MAX, F0_MIN, autocorrelation, pyin
+from .pyin import F0_MAX, F0_MIN, autocorrelation, power_spectrum, pyin
 
 FRAME = 1024
 """Samples of one frame (64 ms at 16 kHz): four periods of the lowest voice."""
@@ -155,7 +155,7 @@ def _piece(framed: np.ndarray, f0: np.ndarray, voiced: np.ndarray, sample_rate: 
     windowed = framed * window
     correlation = _normalised(autocorrelation(windowed, len(of_window))) / of_window
     # Scaled so that a full-scale sine has a peak of 0.25 in power, whatever the window.
-    power = np.abs(np.fft.rfft(windowed, axis=1)) ** 2 / window.sum() ** 2
+    power = power_spectrum(windowed, FRAME) / window.sum() ** 2
     return {
         **_pitch(f0, voiced, correlation, power, sample_rate),
         "peak": np.abs(framed).max(axis=1),
@@ -287,6 +287,7 @@ def _spectrum(power: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
     centroid = magnitude @ frequencies / total
     spread = np.einsum("tf,tf->t", magnitude, (frequencies - centroid[:, None]) ** 2) / total
     summed = np.cumsum(magnitude, axis=1)
+    audible = np.maximum(magnitude**2, _FLOOR)
     return {
         "alpha_ratio": _decibel(power[:, band(50, 1000)].sum(axis=1))
         - _decibel(power[:, band(1000, 5000)].sum(axis=1)),
@@ -296,7 +297,7 @@ def _spectrum(power: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
         "centroid": octaves(centroid),
         "bandwidth": octaves(np.sqrt(spread)),
         "rolloff": octaves(frequencies[(summed >= 0.85 * summed[:, -1:]).argmax(axis=1)]),
-        "flatness": decibel.mean(axis=1) - _decibel(np.maximum(power, _FLOOR).mean(axis=1)),
+        "flatness": 10 * np.log10(np.exp(np.log(audible).mean(axis=1)) / audible.mean(axis=1)),
     }
 
 

@@ -12,8 +12,8 @@ from checkpoints import fill, speechlike
 from safetensors.torch import save_file
 
 from serfuse import encoders
-from serfuse.encoders import LoadRequest, audiomamba
-from serfuse.encoders.audiomamba_model import Mixer
+from serfuse.encoders import LoadRequest, audiomamba, audiomamba_cpu
+from serfuse.encoders.audiomamba_model import Mixer, scan_in_blocks, selective_scan
 from serfuse.encoders.numba_cache import import_librosa
 from serfuse.errors import AudioError, ConfigError, WeightsError
 
@@ -129,6 +129,47 @@ def test_mixer_is_transformers_mamba():
     tokens = torch.randn(3, 251, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         torch.testing.assert_close(ours(tokens), theirs(tokens), atol=1e-6, rtol=1e-5)
+
+
+def scan_operands(length: int, inner: int) -> tuple[torch.Tensor, ...]:
+    """Of two chunks, 24 values a channel, with steps from 0 to so long that nothing is left of the state."""
+    draw = torch.Generator().manual_seed(length)
+    hidden, step = (torch.randn(2, length, inner, generator=draw) for _ in range(2))
+    into, out_of = (torch.randn(2, length, 24, generator=draw) for _ in range(2))
+    step = torch.exp(2 * step - 4)
+    step[:, ::5], step[0, 1::50] = 0, 50
+    return hidden, step, -torch.rand(inner, 24, generator=draw) * 24, into, out_of
+
+
+def scanned_by_hand(operands: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    hidden, step, decay, into, out_of = (tensor.double() for tensor in operands)
+    state, outputs = hidden.new_zeros(len(hidden), *decay.shape), []
+    for place in range(hidden.shape[1]):
+        moved = torch.exp(step[:, place, :, None] * decay) * state
+        state = moved + (step * hidden)[:, place, :, None] * into[:, place, None]
+        outputs.append((state * out_of[:, place, None]).sum(-1))
+    return torch.stack(outputs, dim=1)
+
+
+@pytest.mark.parametrize(("length", "inner"), [(251, 70), (17, 64), (2, 3), (1, 130)])
+def test_the_scan_is_the_recurrence(length, inner):
+    operands = scan_operands(length, inner)
+    expected = scanned_by_hand(operands)
+    tolerance = {"rtol": 0, "atol": 2e-6 * expected.abs().max().item(), "check_dtype": False}
+    torch.testing.assert_close(selective_scan(*operands), expected, **tolerance)
+    for blocks in (1, 2, 16, 300):
+        torch.testing.assert_close(scan_in_blocks(*operands, blocks=blocks), expected, **tolerance)
+
+
+def test_the_scan_does_not_depend_on_threads_and_hides_no_nan():
+    operands = [tensor.numpy() for tensor in scan_operands(50, 200)]
+    alone = audiomamba_cpu.scan(*operands, threads=1)
+    assert np.array_equal(audiomamba_cpu.scan(*operands, threads=3), alone)
+    operands[1][0, 20, 130] = np.nan
+    spoilt = audiomamba_cpu.scan(*operands, threads=2)
+    assert np.isnan(spoilt[0, 20:, 130]).all()
+    spoilt[0, 20:, 130] = alone[0, 20:, 130]
+    assert np.array_equal(spoilt, alone)
 
 
 @pytest.mark.parametrize("layout", ["official", "freq"])

@@ -20,8 +20,11 @@ def signals() -> dict[str, np.ndarray]:
     glide = np.sin(2 * np.pi * np.cumsum(80 * 2 ** (1.2 * time)) / RATE)
     speech = speechlike(2 * RATE)
     jumps = np.sin(2 * np.pi * np.cumsum(np.repeat([70.0, 480, 70, 300], RATE // 2)) / RATE)
+    clicks = speech.copy()
+    clicks[-FRAME // 2 % HOP :: 7 * HOP] += 8 * speech.std()
     return {
         "speech": speech,
+        "frames that start on a click": clicks,
         "noisy": speech + 0.3 * speech.std() * random.standard_normal(len(speech)),
         "in silence": np.concatenate([np.zeros(RATE // 2), speech[:RATE], np.zeros(RATE // 2)]),
         "glide": glide + 0.01 * random.standard_normal(len(glide)),
