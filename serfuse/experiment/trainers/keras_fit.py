@@ -9,6 +9,7 @@ import numpy as np
 
 from ... import models
 from ...progress import Observer
+from ..backend import notices_held_back
 from ..config import Config
 from ..rows import are_mapped
 from .base import Lesson, Trained, Trainer, finite
@@ -27,7 +28,8 @@ def seeded_network(lesson: Lesson) -> Any:
     import keras
 
     keras.utils.clear_session()
-    keras.utils.set_random_seed(lesson.seed)
+    with notices_held_back():  # Keras seeds TensorFlow too where it is installed, whatever the backend
+        keras.utils.set_random_seed(lesson.seed)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
