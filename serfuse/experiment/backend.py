@@ -71,7 +71,7 @@ def set_up_backend() -> None:
         _fix_settings()
         return
     # Nothing can be read or written below the null device, so Keras falls back to its own defaults.
-    with _notices_held_back(), _variables({"KERAS_HOME": os.devnull, **dict.fromkeys(_LIMITS)}):
+    with notices_held_back(), _variables({"KERAS_HOME": os.devnull, **dict.fromkeys(_LIMITS)}):
         import keras
 
         if keras.backend.backend() == "tensorflow":
@@ -172,7 +172,7 @@ def _set(values: Mapping[str, str | None]) -> None:
 
 
 @contextmanager
-def _notices_held_back() -> Iterator[None]:
+def notices_held_back() -> Iterator[None]:
     """Send file descriptor 2 elsewhere for a moment, and show what was written if something fails.
 
     TensorFlow's C++ libraries write about missing GPUs before any of their log settings is read.

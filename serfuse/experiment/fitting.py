@@ -17,11 +17,13 @@ from .backend import backend_name, set_up_backend
 from .calibration import PairwiseCalibration
 from .config import Config
 from .dataset import Part
+from .rows import are_mapped
 from .task import FitTask
 from .trainers import forward
 
 Arrays = Mapping[str, np.ndarray]
 _INFERENCE_BATCH = 128
+_READ_AT_ONCE = 32  # batches of what is mapped from a file
 
 
 def trained_with(config: Config) -> str:
@@ -175,11 +177,15 @@ def _forward(network: Any, arrays: Arrays, batch_size: int) -> np.ndarray:
     """Outputs of a network in inference mode, in batches."""
     import keras
 
-    if keras.backend.backend() != "tensorflow":
-        return np.asarray(network.predict(dict(arrays), batch_size=batch_size, verbose=0))
-    # Tracing a graph, as `predict` does, takes longer than a fold's test clips do.
     count = len(next(iter(arrays.values())))
     parts = []
+    if keras.backend.backend() != "tensorflow":
+        many = batch_size * _READ_AT_ONCE if are_mapped(arrays) else max(1, count)
+        for start in range(0, max(1, count), many):
+            clips = {name: np.asarray(array[start : start + many]) for name, array in arrays.items()}
+            parts.append(np.asarray(network.predict(clips, batch_size=batch_size, verbose=0)))
+        return np.concatenate(parts)
+    # Tracing a graph, as `predict` does, takes longer than a fold's test clips do.
     for start in range(0, count, batch_size):
         batch = {name: array[start : start + batch_size] for name, array in arrays.items()}
         parts.append(keras.ops.convert_to_numpy(network(batch, training=False)))
@@ -216,7 +222,11 @@ class _SklearnFitted:
 
 def side_by_side(arrays: Arrays) -> np.ndarray:
     """The columns of all inputs `(N, D_a + D_b + ...)`, which is what an estimator is fitted on."""
-    return arrays["a"] if len(arrays) == 1 else np.concatenate([arrays[name] for name in sorted(arrays)], axis=1)
+    return (
+        np.asarray(arrays["a"])
+        if len(arrays) == 1
+        else np.concatenate([arrays[name] for name in sorted(arrays)], axis=1)
+    )
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Some rows of an array that is larger than memory, without a copy of them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,11 @@ class Rows:
 
 
 Array = np.ndarray | Rows
+
+
+def are_mapped(arrays: Mapping[str, Any]) -> bool:
+    """Whether some of these are `Rows`, so that no more than a batch of them is to be looked at."""
+    return any(isinstance(array, Rows) for array in arrays.values())
 
 
 def take(array: Array, numbers: np.ndarray) -> Array:

@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
-from keras import ops
-
 _NAME = "_serfuse_combination"
 
 
@@ -67,8 +65,3 @@ def recalled(x: Any) -> Combination | None:
     """What a tensor is made of, if it remembers that and was not changed since."""
     found = getattr(x, _NAME, None)
     return found if found is not None and found.version == getattr(x, "_version", None) else None
-
-
-def squared(x: Any) -> Any:
-    """Squared lengths, `(..., D) -> (..., 1)`."""
-    return ops.sum(ops.square(x), axis=-1, keepdims=True)

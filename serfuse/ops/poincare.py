@@ -11,8 +11,9 @@ from typing import Any
 
 from keras import backend, ops
 
-from .combination import Combination, joined, recalled, squared, tensor, value
-from .float64 import arctanh, maximum, minimum, tanh
+from .combination import Combination, joined, recalled, tensor, value
+from .float64 import arctanh, minimum, tanh
+from .lengths import scaled_within, squared, within
 
 _TINY = 1e-30  # under the root of a norm: its gradient at zero is 0 instead of NaN
 _LARGEST = {"float64": 1e150, "float32": 1e15}  # whose square, summed over many coordinates, is still finite
@@ -48,19 +49,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, float | int)
 
 
-def _within_reach(x: Any, kappa: float = 1.0) -> tuple[Any, Any]:
-    """`x`, vectors whose squares would overflow scaled down, and the factor by which they were, `(..., 1)`.
+def _reach(x: Any, kappa: float = 1.0) -> Any:
+    """The largest value that is within reach.
 
     Squares of 1e19 are infinite in float32, and the map of such a vector would silently be 0.
     """
     scale = max(kappa, 1.0) if _is_number(kappa) else ops.maximum(kappa, 1.0)
-    largest = _of(_LARGEST, backend.standardize_dtype(x.dtype)) / scale
-    fixed = ops.stop_gradient(x)
-    if 0 in x.shape:  # no clip: TensorFlow refuses to look for the largest of nothing
-        return x, ops.ones_like(fixed[..., :1])
-    size = maximum(ops.max(fixed, axis=-1, keepdims=True), -ops.min(fixed, axis=-1, keepdims=True))
-    factor = ops.where(size > largest, largest / size, ops.ones_like(size))
-    return x * factor, factor
+    return _of(_LARGEST, backend.standardize_dtype(x.dtype)) / scale
 
 
 def _known(x: Any, kappa: float = 1.0) -> Combination:
@@ -72,8 +67,7 @@ def _known(x: Any, kappa: float = 1.0) -> Combination:
     largest = _of(_LARGEST, backend.standardize_dtype(x.dtype))
     if found is not None and _is_number(bound := found.longest * kappa) and bound <= largest:
         return found
-    near, _ = _within_reach(x, kappa)
-    square = squared(near)
+    near, square = within(x, _reach(x, kappa))
     return Combination(((near, ops.ones_like(square)),), square)
 
 
@@ -82,7 +76,7 @@ def clip_norm(x: Any, longest: float) -> Any:
     if _is_number(longest) and longest > _of(
         _LARGEST, backend.standardize_dtype(x.dtype)
     ):  # some within the bound are beyond reach
-        near, reach = _within_reach(x)
+        near, reach = scaled_within(x, _reach(x))
         length = ops.sqrt(squared(near) + _TINY)
         return ops.where(length > longest * reach, near * (longest / length), x)
     return tensor(_shortened(_known(x), longest))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from serfuse.errors import ConfigError, UnknownNameError
-from serfuse.experiment import backend, cross_validation, fitting, trainers
+from serfuse.experiment import backend, cross_validation, fitting, rows, trainers
 from serfuse.experiment import config as configs
 from serfuse.experiment.dataset import Part, load_dataset
 from serfuse.experiment.trainers import keras_fit
@@ -119,3 +119,36 @@ def test_a_trainer_of_many_gets_all_folds_that_are_not_there_yet(standin_store) 
             assert one.predictions.equals(other.predictions)
     finally:
         trainers.TRAINERS.unregister("many")
+
+
+class Watched(np.ndarray):
+    """A stand-in for a mapped file, which remembers how many rows were read at once."""
+
+    most = 0
+
+    def __getitem__(self, which):
+        found = np.asarray(super().__getitem__(which))
+        Watched.most = max(Watched.most, len(found))
+        return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["tensorflow", "keras"])
+def test_clips_of_a_mapped_file_are_read_batch_by_batch(trainer: str) -> None:
+    """Training, validation and answers; with the numbers of clips that lie in memory, where the order is Keras'."""
+    training, validation = clips(75, 1), clips(12, 2)
+
+    def mapped(part: Part) -> Part:
+        arrays = {name: rows.Rows(array.view(Watched), np.arange(len(part))) for name, array in part.arrays.items()}
+        return Part(arrays, part.labels, part.ids)
+
+    changes = {"training.patience": None, "options.standardize": False, "options.kappa": 0.1}
+    plain = trained(trainer, "hyfuse", training, validation, changes, 4)
+    Watched.most = 0
+    lazy = trained(trainer, "hyfuse", mapped(training), mapped(validation), changes, 4)
+    assert 12 <= Watched.most <= 32
+    assert [row["epoch"] for row in lazy.history] == [1, 2, 3, 4]
+    assert lazy.history[-1]["val_loss"] < lazy.history[0]["val_loss"]
+    np.testing.assert_array_equal(lazy.predict(mapped(training).arrays), lazy.predict(training.arrays))
+    if trainer == "tensorflow":
+        assert lazy.history == [pytest.approx(row, rel=1e-5) for row in plain.history]

@@ -9,7 +9,9 @@ import numpy as np
 
 from ... import models
 from ...progress import Observer
+from ..backend import notices_held_back
 from ..config import Config
+from ..rows import are_mapped
 from .base import Lesson, Trained, Trainer, finite
 
 
@@ -26,7 +28,8 @@ def seeded_network(lesson: Lesson) -> Any:
     import keras
 
     keras.utils.clear_session()
-    keras.utils.set_random_seed(lesson.seed)
+    with notices_held_back():  # Keras seeds TensorFlow too where it is installed, whatever the backend
+        keras.utils.set_random_seed(lesson.seed)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -159,13 +162,51 @@ def _fit(lesson: Lesson, observer: Observer) -> Trained:
             )
         )
     taught.network.fit(
-        **taught.data,
-        validation_data=taught.validation if watched else None,
+        **_read(taught, lesson.seed),
+        validation_data=_seen(taught, settings.batch_size) if watched else None,
         epochs=settings.epochs,
         callbacks=callbacks,
         verbose=0,
     )
     return Trained(network, history)
+
+
+def _read(taught: Course, seed: int) -> dict[str, Any]:
+    """Arguments of `fit`; what is mapped from a file is read batch by batch, in an order of its own."""
+    if "y" not in taught.data or not are_mapped(taught.data["x"]):
+        return taught.data
+    columns = [taught.data[name] for name in ("x", "y", "sample_weight") if name in taught.data]
+    return {"x": _batches(columns, taught.data["batch_size"], np.random.default_rng(seed)), "shuffle": False}
+
+
+def _seen(taught: Course, size: int) -> Any:
+    """The validation part, likewise."""
+    return _batches(taught.validation, size) if are_mapped(taught.validation[0]) else taught.validation
+
+
+def _batches(columns: Sequence[Any], size: int, rng: np.random.Generator | None = None) -> Any:
+    """Batches of inputs, targets and weights, in a new order in each epoch where there is a generator."""
+    import keras
+
+    class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.order = np.arange(len(columns[1]))
+            self.on_epoch_end()
+
+        def __len__(self) -> int:
+            return math.ceil(len(self.order) / size)
+
+        def __getitem__(self, number: int) -> tuple[Any, ...]:
+            rows = self.order[number * size : (number + 1) * size]
+            x, *others = columns
+            return {name: array[rows] for name, array in x.items()}, *(values[rows] for values in others)
+
+        def on_epoch_end(self) -> None:
+            if rng is not None:
+                rng.shuffle(self.order)
+
+    return Batches()
 
 
 KERAS = Trainer(

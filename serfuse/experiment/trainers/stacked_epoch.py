@@ -41,9 +41,10 @@ def program(
         splits: see `stacked_network.stackable`.
 
     Returns:
-        `(state, fixed, clips, batches, watched_clips, watched_batches, epoch)` to the state after it and the figures
-        of each network. Every array of the state, of `fixed` (`others`, the non-trainable variables, and `constants`)
-        and of the batches has the networks as first axis; `clips` are those of all, `{"a": (N, D_a), ...}`.
+        `(state, fixed, learned, seen, epoch)` to the state after it and the figures of each network. `learned` and
+        `seen` are pairs of clips and batches. Every array of the state, of `fixed` (`others`, the non-trainable
+        variables, and `constants`) and of the batches has the networks as first axis; clips are those of all,
+        `{"a": (N, D_a), ...}`.
     """
     import jax
     from jax import numpy as jnp
@@ -92,9 +93,8 @@ def program(
         kept = jax.tree.map(lambda now, old: jnp.where(live, now, old), new, {name: state[name] for name in new})
         return {**state, **kept}, (sums[0] + mean * total, sums[1] + right, sums[2] + total)
 
-    def epoch_of_one(
-        state: State, fixed: State, clips: Any, batches: Any, watched_clips: Any, watched_batches: Any, epoch: Any
-    ) -> tuple[State, dict[str, Any]]:
+    def epoch_of_one(state: State, fixed: State, learned: Any, seen: Any, epoch: Any) -> tuple[State, dict[str, Any]]:
+        (clips, batches), (watched_clips, watched_batches) = learned, seen
         none = (jnp.zeros(()), jnp.zeros(()), jnp.zeros(()))
 
         def trained(carried: Any, batch: Any) -> Any:
@@ -118,7 +118,7 @@ def program(
             state = _stopped(state, figures["val_loss"], epoch, patience)
         return state, figures
 
-    mapped = jax.vmap(epoch_of_one, in_axes=(0, 0, None, 0, None, 0, None))
+    mapped = jax.vmap(epoch_of_one, in_axes=(0, 0, (None, 0), (None, 0), None))
     return jax.jit(mapped, donate_argnums=0)
 
 

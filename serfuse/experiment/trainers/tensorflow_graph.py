@@ -12,6 +12,7 @@ from typing import Any
 from ...progress import Observer
 from ..backend import backend_name
 from ..config import Config
+from ..rows import are_mapped
 from .base import Lesson, Trained, Trainer, finite
 from .keras_fit import Course, course, optimizer, seeded_network
 
@@ -143,43 +144,57 @@ def _by_rows(taught: Course, one: Callable[..., None]) -> tuple[Callable[[Any], 
     import tensorflow as tf
 
     names = [name for name in ("x", "y", "sample_weight") if name in taught.data]
-    held = [tf.nest.map_structure(tf.convert_to_tensor, taught.data[name]) for name in names]
-    count, size = len(taught.data["y"]), taught.data["batch_size"]
+    parts, count, size = [taught.data[name] for name in names], len(taught.data["y"]), taught.data["batch_size"]
+    # As in Keras' adapter of arrays, whose order depends on where in a graph it is drawn.
+    order = tf.data.Dataset.range(1).map(lambda _: tf.random.shuffle(tf.range(count, dtype=tf.int64)))
+
+    def batches() -> Iterator[Iterator[Any]]:
+        while True:
+            (rows,) = order
+            yield (rows[start : start + size] for start in range(0, count, size))
+
+    if are_mapped(taught.data["x"]):
+        fed = _fed(one)
+        return lambda rows: fed(_some(parts, rows.numpy())), batches()
+    held = [tf.nest.map_structure(tf.convert_to_tensor, part) for part in parts]
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)], autograph=False)
     def step(rows: Any) -> None:
         one(*(tf.nest.map_structure(lambda array: tf.gather(array, rows), part) for part in held))
 
-    def batches() -> Iterator[Iterator[Any]]:
-        # As in Keras' adapter of arrays, whose order depends on where in a graph it is drawn.
-        order = tf.data.Dataset.range(1).map(lambda _: tf.random.shuffle(tf.range(count, dtype=tf.int64)))
-        while True:
-            (rows,) = order
-            yield (rows[start : start + size] for start in range(0, count, size))
-
     return step, batches()
+
+
+def _some(parts: Sequence[Any], rows: Any) -> tuple[Any, ...]:
+    """Some rows of arrays, of which some are mapped from a file."""
+    import tensorflow as tf
+
+    return tuple(tf.nest.map_structure(lambda array: array[rows], part) for part in parts)
+
+
+def _fed(one: Callable[..., Any]) -> Callable[[Any], Any]:
+    """What does that with clips as they are given: a tuple of arrays, or of dicts of them."""
+    import tensorflow as tf
+
+    found: list[Any] = []
+
+    def fed(batch: Any) -> Any:
+        if not found:
+            kinds = tf.nest.map_structure(lambda array: tf.TensorSpec([None, *array.shape[1:]], array.dtype), batch)
+            found.append(tf.function(lambda given: one(*given), input_signature=[kinds], autograph=False))
+        return found[0](tf.nest.map_structure(tf.convert_to_tensor, batch))
+
+    return fed
 
 
 def _given(taught: Course, one: Callable[..., None]) -> tuple[Callable[[Any], None], Iterator[Any]]:
     """A step on clips as they are given, and those of each epoch."""
-    import tensorflow as tf
-
-    def traced(first: Any) -> Any:
-        kinds = tf.nest.map_structure(lambda array: tf.TensorSpec([None, *array.shape[1:]], array.dtype), first)
-        return tf.function(lambda batch: one(*batch), input_signature=[kinds], autograph=False)
-
-    found: list[Any] = []
-
-    def step(batch: Any) -> None:
-        if not found:
-            found.append(traced(batch))
-        found[0](tf.nest.map_structure(tf.convert_to_tensor, batch))
 
     def batches() -> Iterator[Iterator[Any]]:
         while True:
             yield (next(taught.data["x"]) for _ in range(taught.data["steps_per_epoch"]))
 
-    return step, batches()
+    return _fed(one), batches()
 
 
 def _watching(taught: Course) -> Callable[[], dict[str, float]]:
@@ -187,21 +202,33 @@ def _watching(taught: Course) -> Callable[[], dict[str, float]]:
     import tensorflow as tf
 
     [accuracy] = taught.metrics
-    held = [tf.nest.map_structure(tf.convert_to_tensor, part) for part in taught.validation]
     count = len(taught.validation[1])
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.int64)], autograph=False)
-    def measure(start: Any) -> Any:
-        some = tf.nest.map_structure(lambda array: array[start : start + _WATCHED_AT_ONCE], held)
-        x, y, *weights = some
+    def judge(x: Any, y: Any, weights: Any = None) -> Any:
         said = taught.network(x, training=False)
         accuracy.update_state(y, said)
-        return taught.loss(y, said, sample_weight=weights[0] if weights else None) * tf.cast(tf.shape(y)[0], "float32")
+        return taught.loss(y, said, sample_weight=weights) * tf.cast(tf.shape(y)[0], "float32")
+
+    if are_mapped(taught.validation[0]):
+        fed = _fed(judge)
+
+        def measure(start: int) -> Any:
+            return fed(_some(taught.validation, slice(start, start + _WATCHED_AT_ONCE)))
+
+    else:
+        held = [tf.nest.map_structure(tf.convert_to_tensor, part) for part in taught.validation]
+
+        @tf.function(input_signature=[tf.TensorSpec([], tf.int64)], autograph=False)
+        def traced(start: Any) -> Any:
+            return judge(*tf.nest.map_structure(lambda array: array[start : start + _WATCHED_AT_ONCE], held))
+
+        def measure(start: int) -> Any:
+            return traced(tf.constant(start, tf.int64))
 
     def watch() -> dict[str, float]:
         accuracy.reset_state()
         starts = range(0, count, _WATCHED_AT_ONCE)
-        loss = sum(float(measure(tf.constant(start, tf.int64))) for start in starts) / count
+        loss = sum(float(measure(start)) for start in starts) / count
         return {"val_accuracy": float(accuracy.result()), "val_loss": loss}
 
     return watch
