@@ -54,6 +54,7 @@ ENCODERS: Registry[EncoderEntry] = Registry(
         ("whisper-large-v2", "serfuse.encoders.whisper:ENTRIES.whisper-large-v2"),
         ("whisper-large-v3", "serfuse.encoders.whisper:ENTRIES.whisper-large-v3"),
         ("mimi", "serfuse.encoders.mimi:MIMI"),
+        ("ecapa", "serfuse.encoders.ecapa:ECAPA"),
         ("soundstream-lyra", "serfuse.encoders.lyra:LYRA"),
         ("ge2e", "serfuse.encoders.ge2e:GE2E_ENTRY"),
         ("speech-embedding", "serfuse.encoders.speech_embedding:SPEECH_EMBEDDING"),
