@@ -207,7 +207,7 @@ ENTRIES = {
             citation=_PAPER,
         ),
         _preset(
-            "emotion2vec-plus-seed",
+            "emotion2vec-seed",
             "emotion2vec_plus_seed",
             "model.pt",
             parameters=93_171_212,
@@ -218,7 +218,7 @@ ENTRIES = {
             citation=_PAPER,
         ),
         _preset(
-            "emotion2vec-plus-base",
+            "emotion2vec-plus",
             "emotion2vec_plus_base",
             "model.pt",
             parameters=93_171_212,
@@ -229,7 +229,7 @@ ENTRIES = {
             citation=_PAPER,
         ),
         _preset(
-            "emotion2vec-plus-large",
+            "emotion2vec-large",
             "emotion2vec_plus_large",
             "model.pt",
             width=1024,

@@ -135,19 +135,19 @@ def test_both_layouts_and_the_tensors_alone_are_the_same_model(base, tuned, tmp_
     path = checkpoint(
         folder, tuned=True, state={**renamed, "proj.weight": torch.ones(9, 48), "proj.bias": torch.ones(9)}
     )
-    for name in ("emotion2vec-plus-seed", "emotion2vec-plus-base", "emotion2vec-plus-large"):
+    for name in ("emotion2vec-seed", "emotion2vec-plus", "emotion2vec-large"):
         assert np.array_equal(load(name, folder).frames(speechlike(2000)), expected)
     save_file(renamed, tmp_path / "model.safetensors")
     torch.save(renamed, tmp_path / "flat.pt")
     for path in (tmp_path / "model.safetensors", tmp_path / "flat.pt"):
-        assert np.array_equal(load("emotion2vec-plus-base", path).frames(speechlike(2000)), expected)
+        assert np.array_equal(load("emotion2vec-plus", path).frames(speechlike(2000)), expected)
     four = {**renamed, f"d2v_model.{AUDIO}.alibi_scale": renamed[f"d2v_model.{AUDIO}.alibi_scale"][0]}
     torch.save(four, tmp_path / "flat.pt")
-    assert np.array_equal(load("emotion2vec-plus-base", tmp_path / "flat.pt").frames(speechlike(2000)), expected)
+    assert np.array_equal(load("emotion2vec-plus", tmp_path / "flat.pt").frames(speechlike(2000)), expected)
 
 
 def test_a_batch_is_as_its_clips_alone_and_the_level_does_not_count(tuned):
-    encoder = load("emotion2vec-plus-base", tuned)
+    encoder = load("emotion2vec-plus", tuned)
     clips = [speechlike(6000, seed) for seed in range(3)]
     for clip, batched in zip(clips, encoder.frames_batch(clips), strict=True):
         np.testing.assert_allclose(batched, encoder.frames(clip), atol=1e-5)
@@ -185,13 +185,13 @@ def test_slopes_of_attention():
 
 
 def test_the_audit_knows_whose_labels_the_tuned_ones_have_seen():
-    for name in ("emotion2vec-plus-seed", "emotion2vec-plus-base", "emotion2vec-plus-large"):
+    for name in ("emotion2vec-seed", "emotion2vec-plus", "emotion2vec-large"):
         preset = encoders.preset(name)
         assert len(preset.emotion_labels) == 32 and {"cremad", "emodb", "mesd", "iemocap"} <= {*preset.emotion_labels}
     assert encoders.preset("emotion2vec").emotion_labels == ()
     assert "msp-podcast" in encoders.preset("emotion2vec").corpora_seen
     for corpus in ("mesd", "resd", "cremad", "my-emo-db"):
-        (note,) = encoder_notes(corpus, [EmbeddingKey("emotion2vec-plus-base", "hub:x/y@" + 40 * "0")])
+        (note,) = encoder_notes(corpus, [EmbeddingKey("emotion2vec-plus", "hub:x/y@" + 40 * "0")])
         assert note.startswith("LEAKAGE: ") and f"labels of {corpus.replace('my-emo-db', 'emodb')}, the corpus" in note
 
 
@@ -208,19 +208,19 @@ def test_what_is_refused(base, tuned, tmp_path, nowhere, capsys):
     for lost in ("d2v_model.blocks.7.norm2.bias", f"d2v_model.{AUDIO}.extra_tokens"):
         torch.save({"model": {name: value for name, value in state.items() if name != lost}}, path)
         with pytest.raises(WeightsError, match=r"not a complete checkpoint|lacks extra_tokens"):
-            load("emotion2vec-plus-base", path)
+            load("emotion2vec-plus", path)
     torch.save({"model": {**state, f"d2v_model.{AUDIO}.alibi_bias": torch.zeros(1, 6, 4, 4)}}, path)
-    with pytest.raises(WeightsError, match=r"another model than emotion2vec-plus-base: .*alibi_bias"):
-        load("emotion2vec-plus-base", path)
+    with pytest.raises(WeightsError, match=r"another model than emotion2vec-plus: .*alibi_bias"):
+        load("emotion2vec-plus", path)
     torch.save({"model": {**state, "d2v_model.blocks.8.norm1.bias": torch.zeros(48)}}, path)
-    with pytest.raises(WeightsError, match=r"another model than emotion2vec-plus-base"):
-        load("emotion2vec-plus-base", path)
+    with pytest.raises(WeightsError, match=r"another model than emotion2vec-plus"):
+        load("emotion2vec-plus", path)
     torch.save({"model": {**state, f"d2v_model.{AUDIO}.alibi_scale": torch.zeros(1, 1, 7, 1, 1)}}, path)
     with pytest.raises(WeightsError, match="48 numbers cannot be shared by 7 heads"):
-        load("emotion2vec-plus-base", path)
+        load("emotion2vec-plus", path)
     torch.save({"model": state, "cfg": _Ran()}, path)
     with pytest.raises(WeightsError, match="could not be read"):
-        load("emotion2vec-plus-base", path)
+        load("emotion2vec-plus", path)
     path.write_bytes(base.read_bytes()[:5000])
     with pytest.raises(WeightsError, match="could not be read"):
         load("emotion2vec", path)
