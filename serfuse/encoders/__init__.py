@@ -49,6 +49,7 @@ ENCODERS: Registry[EncoderEntry] = Registry(
         ("emotion2vec-seed", "serfuse.encoders.emotion2vec:ENTRIES.emotion2vec-seed"),
         ("emotion2vec-plus", "serfuse.encoders.emotion2vec:ENTRIES.emotion2vec-plus"),
         ("emotion2vec-large", "serfuse.encoders.emotion2vec:ENTRIES.emotion2vec-large"),
+        ("beats", "serfuse.encoders.beats:BEATS"),
         ("w2v-bert-2.0", "serfuse.encoders.wav2vec2_bert:W2V_BERT"),
         ("whisper-tiny", "serfuse.encoders.whisper:ENTRIES.whisper-tiny"),
         ("whisper-base", "serfuse.encoders.whisper:ENTRIES.whisper-base"),

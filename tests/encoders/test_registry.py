@@ -32,7 +32,7 @@ THIRTEEN = [
 WIDER = [
     *("wavlm-base-plus", "wavlm-large", "hubert-large", "hubert-xlarge", "wav2vec2-large", "wav2vec2-robust"),
     *("xls-r-300m", "xls-r-1b", "xls-r-2b", "mms-300m", "data2vec-base", "data2vec-large", "audeering-dim"),
-    *("emotion2vec", "emotion2vec-seed", "emotion2vec-plus", "emotion2vec-large"),
+    *("emotion2vec", "emotion2vec-seed", "emotion2vec-plus", "emotion2vec-large", "beats"),
     *("w2v-bert-2.0", "whisper-tiny", "whisper-base", "whisper-small", "whisper-medium", "whisper-large-v1"),
     *("whisper-large-v2", "whisper-large-v3", "mimi", "snac-24khz", "snac-32khz", "snac-44khz", "ecapa"),
 ]
