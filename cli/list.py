@@ -248,8 +248,8 @@ def _show_encoders(rows: list[dict[str, Any]]) -> None:
             row["name"],
             row["family"],
             *("" if row[name] is None else str(row[name]) for name in ("time", "paper", "mean-std")),
-            f"{row['sample_rate'] / 1000:g}",
-            "" if row["frame_rate"] is None else f"{row['frame_rate']:g}",
+            f"{row['sample_rate'] / 1000:.0f}",
+            "" if row["frame_rate"] is None else f"{row['frame_rate']:.3g}",
             _millions(row["parameters"]),
             here,
         )

@@ -13,7 +13,7 @@ from ..registry import Registry
 from . import hub_names, pooling
 from .base import Encoder, EncoderEntry, EncoderPreset, LoadRequest
 from .checkpoints.locate import find_weights
-from .extras import left_out
+from .extras import how_to_install, left_out
 from .hub_names import canonical
 
 ENCODERS: Registry[EncoderEntry] = Registry(
@@ -45,6 +45,11 @@ ENCODERS: Registry[EncoderEntry] = Registry(
         ("data2vec-base", "serfuse.encoders.speech_ssl:ENTRIES.data2vec-base"),
         ("data2vec-large", "serfuse.encoders.speech_ssl:ENTRIES.data2vec-large"),
         ("audeering-dim", "serfuse.encoders.speech_ssl:ENTRIES.audeering-dim"),
+        ("emotion2vec", "serfuse.encoders.emotion2vec:ENTRIES.emotion2vec"),
+        ("emotion2vec-seed", "serfuse.encoders.emotion2vec:ENTRIES.emotion2vec-seed"),
+        ("emotion2vec-plus", "serfuse.encoders.emotion2vec:ENTRIES.emotion2vec-plus"),
+        ("emotion2vec-large", "serfuse.encoders.emotion2vec:ENTRIES.emotion2vec-large"),
+        ("beats", "serfuse.encoders.beats:BEATS"),
         ("w2v-bert-2.0", "serfuse.encoders.wav2vec2_bert:W2V_BERT"),
         ("whisper-tiny", "serfuse.encoders.whisper:ENTRIES.whisper-tiny"),
         ("whisper-base", "serfuse.encoders.whisper:ENTRIES.whisper-base"),
@@ -54,11 +59,17 @@ ENCODERS: Registry[EncoderEntry] = Registry(
         ("whisper-large-v2", "serfuse.encoders.whisper:ENTRIES.whisper-large-v2"),
         ("whisper-large-v3", "serfuse.encoders.whisper:ENTRIES.whisper-large-v3"),
         ("mimi", "serfuse.encoders.mimi:MIMI"),
+        ("snac-24khz", "serfuse.encoders.snac:ENTRIES.snac-24khz"),
+        ("snac-32khz", "serfuse.encoders.snac:ENTRIES.snac-32khz"),
+        ("snac-44khz", "serfuse.encoders.snac:ENTRIES.snac-44khz"),
+        ("ecapa", "serfuse.encoders.ecapa:ECAPA"),
         ("soundstream-lyra", "serfuse.encoders.lyra:LYRA"),
         ("ge2e", "serfuse.encoders.ge2e:GE2E_ENTRY"),
         ("speech-embedding", "serfuse.encoders.speech_embedding:SPEECH_EMBEDDING"),
         ("logmel", "serfuse.encoders.logmel:LOGMEL"),
         ("prosody", "serfuse.encoders.prosody:PROSODY"),
+        ("egemaps", "serfuse.encoders.smile:ENTRIES.egemaps"),
+        ("compare-2016", "serfuse.encoders.smile:ENTRIES.compare-2016"),
     ],
     group="serfuse.encoders",
     expects=EncoderEntry,
@@ -123,7 +134,7 @@ def libraries(data: EncoderPreset) -> dict[str, str]:
         return {name: metadata.version(name) for name in data.libraries}
     except metadata.PackageNotFoundError as error:
         raise ConfigError(
-            f"{data.name} needs {error.name}, which is not installed: pip install {error.name}."
+            f"{data.name} needs {error.name}, which is not installed: {how_to_install(error.name)}."
         ) from None
 
 

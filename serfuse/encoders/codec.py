@@ -20,7 +20,8 @@ class TorchCodec(Encoder):
 
     `model` maps `(B, 1, samples)` to `(B, D, T)`. `quantiser` maps that to the sum of the codebooks' nearest vectors,
     of the same shape; without one the frames are the continuous output. `multiple`: zeros fill each clip on the right
-    up to a multiple of so many samples, as the codec's own front end does.
+    up to a multiple of so many samples, as the codec's own front end does. `hop`: samples of a frame, where the frames
+    that hear nothing but that filling are left out.
     """
 
     def __init__(
@@ -32,13 +33,14 @@ class TorchCodec(Encoder):
         device: str = "cpu",
         options: dict[str, Any] | None = None,
         multiple: int = 1,
+        hop: int = 0,
         quantiser: "torch.nn.Module | None" = None,
     ) -> None:
         self.preset = preset
         self.weights_id = weights_id
         before = preset.options_before
         self.options = {name: value for name, value in (options or {}).items() if before.get(name) != value}
-        self.multiple = multiple
+        self.multiple, self.hop = multiple, hop
         self.device = device
         self._model = model.to(device).eval().requires_grad_(False)
         self._quantiser = None if quantiser is None else quantiser.to(device).eval().requires_grad_(False)
@@ -54,12 +56,13 @@ class TorchCodec(Encoder):
             check_batch(self.preset, waveforms)
             return [self.frames(waveform) for waveform in waveforms]
         batch = check_batch(self.preset, waveforms)
+        kept = -(-batch.shape[1] // self.hop) if self.hop else None
         batch = np.pad(batch, ((0, 0), (0, -batch.shape[1] % self.multiple)))
         with inference():
             output = self._model(on_device(batch[:, None], self.device))
             if self._quantiser is not None:
                 output = self._quantiser(output)
-            frames = output.transpose(1, 2).contiguous().cpu().numpy()
+            frames = output.transpose(1, 2)[:, :kept].contiguous().cpu().numpy()
         return list(frames)
 
     @property

@@ -5,6 +5,7 @@ from ..errors import ConfigError
 _EXTRAS = {
     "ai_edge_litert": "lyra",
     "encodec": "encoders",
+    "opensmile": "opensmile",
     "speechbrain": "encoders",
     "torch": "encoders",
     "torchaudio": "encoders",
@@ -23,5 +24,10 @@ def left_out(who: str, error: ModuleNotFoundError) -> ConfigError | None:
     library = (error.name or "").partition(".")[0]
     if library not in _EXTRAS:
         return None
-    extra = _EXTRAS[library]
-    return ConfigError(f"{who} needs {library}, which is not installed: pip install 'serfuse[{extra}]'.")
+    return ConfigError(f"{who} needs {library}, which is not installed: {how_to_install(library)}.")
+
+
+def how_to_install(library: str) -> str:
+    """The command that brings a library."""
+    extra = _EXTRAS.get(library)
+    return f"pip install 'serfuse[{extra}]'" if extra else f"pip install {library}"

@@ -44,21 +44,25 @@ class FactorisedVQ(nn.Module):
     Args:
         parts: of each codebook the weight and bias of the projection into that space, `(d, D)` and `(d,)`, those of the
             one back, `(D, d)` and `(D,)`, and its vectors `(K, d)`.
+        strides: frames that each codebook hears as one, their mean (SNAC); T is a multiple of them all.
     """
 
-    def __init__(self, parts: Sequence[Sequence[torch.Tensor]]) -> None:
+    def __init__(self, parts: Sequence[Sequence[torch.Tensor]], strides: Sequence[int] | None = None) -> None:
         super().__init__()
+        self.strides = tuple(strides or [1] * len(parts))
         self.parts = nn.ModuleList(
             nn.ParameterList([nn.Parameter(tensor, requires_grad=False) for tensor in part]) for part in parts
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         residual, total = x, torch.zeros_like(x)
-        for into, into_bias, back, back_bias, book in self.parts:
-            low = functional.conv1d(residual, into[..., None], into_bias)
+        for (into, into_bias, back, back_bias, book), stride in zip(self.parts, self.strides, strict=True):
+            heard = functional.avg_pool1d(residual, stride, stride) if stride > 1 else residual
+            low = functional.conv1d(heard, into[..., None], into_bias)
             likeness = functional.normalize(low.transpose(1, 2), dim=-1) @ functional.normalize(book).T
             chosen = functional.embedding(likeness.argmax(dim=-1), book).transpose(1, 2)
             step = functional.conv1d(chosen, back[..., None], back_bias)
+            step = step.repeat_interleave(stride, dim=-1) if stride > 1 else step
             total, residual = total + step, residual - step
         return total
 

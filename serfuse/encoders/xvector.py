@@ -1,60 +1,23 @@
-"""The x-vector of speechbrain/spkrec-xvect-voxceleb: one vector per clip.
+"""The x-vector of speechbrain/spkrec-xvect-voxceleb: one vector per clip."""
 
-`Xvector` and `Fbank` are built directly: speechbrain's own loader asks the hub even for a local folder and
-executes what a yaml file names.
-"""
-
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from .base import Encoder, EncoderEntry, EncoderPreset, LoadRequest
-from .checks import check_batch
+from .base import EncoderEntry, EncoderPreset, LoadRequest
+from .mel_speaker import MelSpeaker
 from .resolve import open_request
 
 if TYPE_CHECKING:
     from speechbrain.lobes.models.Xvector import Xvector
 
 
-class XVector(Encoder):
+class XVector(MelSpeaker):
     """24 mel bands in decibels, less their mean over the clip, through a time-delay network: frames `(1, 512)`.
 
     Clips of different length are never padded to one: speechbrain's own masking moves the vector by 0.03 to 0.05.
     """
 
-    def __init__(
-        self,
-        preset: EncoderPreset,
-        model: "Xvector",
-        *,
-        weights_id: str,
-        device: str = "cpu",
-        options: dict[str, Any] | None = None,
-    ) -> None:
-        from speechbrain.lobes.features import Fbank
-
-        self.preset = preset
-        self.weights_id = weights_id
-        self.options = dict(options or {})
-        self.device = device
-        self._model = model.to(device).eval().requires_grad_(False)
-        # On the CPU whatever the device, so that the input of the network is the same.
-        self._fbank = Fbank(sample_rate=preset.sample_rate, n_mels=preset.config["in_channels"]).eval()
-
-    def frames(self, waveform: np.ndarray) -> np.ndarray:
-        return self.frames_batch([waveform])[0]
-
-    def frames_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        import torch
-
-        from .torch_inference import inference
-
-        batch = check_batch(self.preset, waveforms)
-        with inference():
-            bands = self._fbank(torch.from_numpy(batch))
-            bands = bands - bands.mean(dim=1, keepdim=True)
-            return list(self._model(bands.to(self.device)).float().cpu().numpy())
+    def __init__(self, preset: EncoderPreset, model: "Xvector", **settings: Any) -> None:
+        super().__init__(preset, model, preset.config["in_channels"], **settings)
 
 
 def load(preset: EncoderPreset, request: LoadRequest) -> XVector:

@@ -32,13 +32,14 @@ THIRTEEN = [
 WIDER = [
     *("wavlm-base-plus", "wavlm-large", "hubert-large", "hubert-xlarge", "wav2vec2-large", "wav2vec2-robust"),
     *("xls-r-300m", "xls-r-1b", "xls-r-2b", "mms-300m", "data2vec-base", "data2vec-large", "audeering-dim"),
+    *("emotion2vec", "emotion2vec-seed", "emotion2vec-plus", "emotion2vec-large", "beats"),
     *("w2v-bert-2.0", "whisper-tiny", "whisper-base", "whisper-small", "whisper-medium", "whisper-large-v1"),
-    *("whisper-large-v2", "whisper-large-v3", "mimi"),
+    *("whisper-large-v2", "whisper-large-v3", "mimi", "snac-24khz", "snac-32khz", "snac-44khz", "ecapa"),
 ]
 
 
 def test_the_papers_thirteen_those_people_use_and_small_ones() -> None:
-    small = ["soundstream-lyra", "ge2e", "speech-embedding", "logmel", "prosody"]
+    small = ["soundstream-lyra", "ge2e", "speech-embedding", "logmel", "prosody", "egemaps", "compare-2016"]
     assert encoders.names() == [*THIRTEEN, *WIDER, *small]
 
 
@@ -109,8 +110,17 @@ def test_one_call_adds_an_encoder_and_a_name_stands_once() -> None:
 def test_the_libraries_that_decide_a_number_are_said_by_the_preset() -> None:
     from importlib import metadata
 
-    deciding = {name: found for name in encoders.names() if (found := encoders.libraries(encoders.preset(name)))}
-    assert deciding == {key: {"librosa": metadata.version("librosa")} for key in ("logmel", "prosody")}
+    said = {name: encoders.preset(name).libraries for name in encoders.names()}
+    smile = dict.fromkeys(("egemaps", "compare-2016"), ("opensmile",))
+    assert {name: found for name, found in said.items() if found} == {
+        "logmel": ("librosa",),
+        "prosody": ("librosa",),
+        **smile,
+    }
+    deciding = {name: encoders.libraries(encoders.preset(name)) for name in said.keys() - smile}
+    assert {name: found for name, found in deciding.items() if found} == {
+        key: {"librosa": metadata.version("librosa")} for key in ("logmel", "prosody")
+    }
     with pytest.raises(ConfigError, match="needs no-such-library, which is not installed"):
         encoders.libraries(replace(encoders.preset("logmel"), libraries=("no-such-library",)))
 
