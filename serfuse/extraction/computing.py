@@ -12,6 +12,7 @@ from .. import encoders
 from ..audio.padding import PadPolicy
 from ..corpora.base import Corpus
 from ..encoders.base import Encoder, LoadRequest
+from ..encoders.hub_names import canonical
 from ..errors import StoreError
 from ..progress import Observer
 from ..store import AudioFacts, EmbeddingStore
@@ -145,6 +146,43 @@ class Computing:
                     yield from self._pipeline.report(started[name], self.prepared.skip_bad)
             started.clear()
             _free_memory()
+
+    def finished(self, asked: Mapping[str, LoadRequest | None]) -> list[ExtractReport] | None:
+        """Reports of encoders of which the store has everything, so that no process need be started for them.
+
+        Args:
+            asked: names, and what to ask of each. They are loaded, since their keys say what their weights are, but
+                only where the store has all clips of some kind of each.
+
+        Returns:
+            a report for each, `None` where something is lacking or an encoder cannot be loaded.
+
+        Raises:
+            StoreError: a part of the store is damaged.
+        """
+        if not all(isinstance(name, str) and self._has_all(canonical(name)) for name in asked):
+            return None
+        reports: list[ExtractReport] = []
+        for name, request in asked.items():
+            try:
+                running = self._pipeline.start(self._job(name, request))
+            except StoreError:
+                raise
+            except Exception:  # the processes will say the same of it, beside what becomes of the others
+                return None
+            if running.share.left:
+                return None
+            reports += self._pipeline.report(running, self.prepared.skip_bad)
+            del running
+            _free_memory()
+        return reports
+
+    def _has_all(self, encoder: str) -> bool:
+        """Whether the store has rows of all clips under some key of an encoder."""
+        store, corpus = self.prepared.store, self.prepared.corpus
+        ids = {clip.id for clip in corpus.clips}
+        keys = [key for key in store.keys(corpus.name) if key.encoder == encoder]
+        return any(ids <= {clip for clip, _ in store.arrivals(corpus.name, key).new()} for key in keys)
 
     def _run(self, group: Sequence[Running], tally: Tally) -> None:
         """Run a group.

@@ -9,7 +9,7 @@ that one of many calls does.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, overload
 
@@ -18,7 +18,7 @@ from ..corpora.base import Corpus
 from ..corpora.subset import spread
 from ..encoders import pooling as poolings
 from ..encoders.base import Encoder, LoadRequest
-from ..errors import ConfigError, EncoderError
+from ..errors import ConfigError, EncoderError, StoreError
 from ..progress import Observer
 from ..store import EmbeddingStore, Skipped
 from ..store.files import check_shared
@@ -102,7 +102,7 @@ class Extraction:
             complete = len(chosen.clips) == len(corpus.clips)
             store.write_corpus(chosen, self.facts, complete=complete, source=dict(chosen.source) or None)
         self.corpus = chosen if part is None else replace(chosen, clips=part.choose(chosen.clips))
-        self.store, self.pooling, self._whole = store, pooling, chosen if part else None
+        self.store, self.pooling, self._whole, self._shard = store, pooling, chosen if part else None, part
         if note := far_longer(policy, self.facts):
             self._observer.say(note)
         self.pad = resolve_pad(policy, self.facts)
@@ -140,10 +140,12 @@ class Extraction:
             Interrupted: Ctrl-C; what was finished is stored.
         """
         asked = encoders if isinstance(encoders, Mapping) else dict.fromkeys(encoders)
+        self._begin()
         if self._jobs > 1:
             from .workers import Workers
 
-            found = Workers(self.prepared, self._jobs, self._observer).each(asked)
+            done = self._computing.finished(asked)
+            found = iter(done) if done else Workers(self.prepared, self._jobs, self._observer).each(asked)
         else:
             found = self._in_this_process(asked)
         for report in found:
@@ -163,6 +165,10 @@ class Extraction:
             tally.end_interrupted()
             for report in interrupted.reports:
                 report.remarks = self._computing.heard.remarks(self.corpus.clips)
+            raise
+        except StoreError:
+            with suppress(StoreError):  # where there is room for this at least: as for what has its row
+                self._computing.heard.store()
             raise
         finally:
             tally.end()
@@ -189,9 +195,15 @@ class Extraction:
             if report.error:
                 raise EncoderError(report.error)
             return report
+        self._begin()
         with self._progress([name_of(encoder)]) as tally:
             (report,) = self._computing.one(encoder, request, tally)
         return self.finish(report)
+
+    def _begin(self) -> None:
+        """Let other shards see that this one is at work."""
+        if self._shard is not None:
+            self._computing.claims.take(self._unit(self._shard.number))
 
     def finish(self, report: ExtractReport) -> ExtractReport:
         """Bring the rows of a report's key into one part, and the record of skipped clips up to date.
@@ -202,10 +214,14 @@ class Extraction:
         Raises:
             StoreError: the store cannot be written.
         """
+        self._computing.heard.store()  # first: a clip that has its row is not decoded again
         if not report.error:
             # Several calls that end together do this one after the other.
             with self._computing.claims.holding(f"{report.key.digest}/finish"):
-                if report.done and self._all_there(report):
+                if self._shard is not None:  # of two that end together, the second one sees that the first has ended
+                    self._computing.claims.release(self._unit(self._shard.number))
+                # Also where nothing was computed: a full disk may have ended the call before in the midst of this.
+                if (report.done or report.reused) and self._all_there(report):
                     self.store.compact(self.corpus.name, report.key)
                 self._record(report)
             if report.done or report.reused:
@@ -214,13 +230,34 @@ class Extraction:
         return report
 
     def _all_there(self, report: ExtractReport) -> bool:
-        """Whether the other shards have all their rows; then the last one compacts."""
+        """Whether the other shards have ended; then the last one compacts.
+
+        A shard has ended that has all its rows, and one that has some while no process is at it: the rest has failed.
+        """
         if self._whole is None:
             return True
         there = {clip for clip, _ in self.store.arrivals(self.corpus.name, report.key).new()}
-        there |= {item.clip for item in self.store.skipped(self.corpus.name, report.key)}
-        there |= {clip for clip, _ in report.failed}
-        return all(clip.id in there or self.facts[clip.id].problem for clip in self._whole.clips)
+        settled = there | {item.clip for item in self.store.skipped(self.corpus.name, report.key)}
+        begun, lacking = set(), set()
+        for clip, number in self._shard.numbers(self._whole.clips):
+            if clip in there:
+                begun.add(number)
+            if clip not in settled and not self.facts[clip].problem:
+                lacking.add(number)
+        lacking.discard(self._shard.number)
+        return lacking <= begun and not any(self._at_work(number) for number in lacking)
+
+    def _at_work(self, number: int) -> bool:
+        """Whether a process is at another shard just now."""
+        unit, claims = self._unit(number), self._computing.claims
+        if not claims.take(unit):
+            return True
+        claims.release(unit)
+        return False
+
+    def _unit(self, number: int) -> str:
+        """What is claimed by who works on a shard."""
+        return f"shard {number}/{self._shard.of}"
 
     def _record(self, report: ExtractReport) -> None:
         """Bring the record of skipped clips up to date."""

@@ -28,6 +28,7 @@ class Hearing:
     def __init__(self, store: EmbeddingStore | None, corpus: str, facts: Mapping[str, AudioFacts]) -> None:
         self._store, self._corpus, self._facts = store, corpus, facts
         self._new: dict[str, Heard] = {}
+        self._kept = 0
 
     def read(self, clip: Clip, sample_rates: Sequence[int]) -> dict[int, np.ndarray | AudioError]:
         """The clip's waveform at each rate, float32 `(samples,)`, from one decoding. Threads may call this at once.
@@ -61,8 +62,9 @@ class Hearing:
         Raises:
             StoreError: the store cannot be written.
         """
-        if self._new:
-            self._store.record_heard(self._corpus, self._new)
+        if len(new := self.new) > self._kept:
+            self._store.record_heard(self._corpus, new)
+            self._kept = len(new)
 
     def remarks(self, clips: Sequence[Clip]) -> dict[str, list[Remark]]:
         """Remarks by clip id, of the clips that have some; what was heard now is stored first.

@@ -1,7 +1,7 @@
 """A part of a corpus, for one of several calls that share the work without knowing of each other."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..corpora.base import Clip
@@ -41,8 +41,13 @@ class Shard:
 
         The same clips are divided in the same way, in whatever order they come; each is in just one shard.
         """
-        chosen = set(sorted(clip.id for clip in clips)[self.number - 1 :: self.of])
+        chosen = {clip for clip, number in self.numbers(clips) if number == self.number}
         return tuple(clip for clip in clips if clip.id in chosen)
+
+    def numbers(self, clips: Sequence[Clip]) -> Iterator[tuple[str, int]]:
+        """Each clip's id, in their order, with the number of the shard that it is in."""
+        for place, clip in enumerate(sorted(clip.id for clip in clips)):
+            yield clip, place % self.of + 1
 
     def __str__(self) -> str:
         return f"{self.number}/{self.of}"

@@ -237,7 +237,8 @@ class EmbeddingStore:
         folder = self._folder(corpus)
         found: looked.Files = {}
         if (folder / "corpus.json").is_file() and (folder / CLIPS).exists():
-            found = clip_table.files(self._clip_table(corpus))
+            columns = ["path", "audio", *clip_table.STAMP_COLUMNS]
+            found = clip_table.files(clip_table.read(self._existing(corpus) / CLIPS, columns))
         for path, about in looked.read(folder).items():
             if path not in found or about[0].ctime_ns > found[path][0].ctime_ns:
                 found[path] = about
@@ -662,12 +663,12 @@ def _difference(old: pa.Table, new: pa.Table, before: str | None, now: str | Non
     """
     if before and before == now:
         return ""
+    if not pc.any(pc.is_in(old["id"], value_set=new["id"])).as_py():
+        return "the two have no clip in common"
+    if not (before and now):  # nothing says whether this is the same place: only a wholly other corpus is told
+        return ""
     there, given = (dict(zip(table["id"].to_pylist(), table["audio"].to_pylist(), strict=True)) for table in (old, new))
     common = there.keys() & given.keys()
-    if not (before and now):  # nothing says whether this is the same place: only a wholly other corpus is told
-        return "" if common else "the two have no clip in common"
-    if not common:
-        return "the two have no clip in common"
     sound = sorted(name for name in common if None not in (there[name], given[name]) and there[name] != given[name])
     if sound:
         return f"{len(sound)} of the {len(common)} clips that both have sound different (the first is {sound[0]!r})"

@@ -498,6 +498,39 @@ def test_a_disk_that_fills_up_keeps_the_earlier_rows(
     assert (report.done, report.reused) == (7, 5)
 
 
+@pytest.mark.parametrize("step", ["compaction", "the record of skipped clips", "heard.json"])
+def test_a_disk_that_is_full_at_the_end_keeps_all_rows_and_the_next_call_ends_the_work(
+    corpus: Corpus, store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    import resource
+
+    soundfile.write(corpus.clips[3].path, np.zeros(2000), RATE, format="WAV")
+    monkeypatch.setattr(time, "monotonic", itertools.count(0.0, 60.0).__next__)  # so slow that every clip is stored
+    steps = {"compaction": "compact", "the record of skipped clips": "record_skipped", "heard.json": "record_heard"}
+    name = steps[step]
+    right = getattr(EmbeddingStore, name)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def full(self: EmbeddingStore, *arguments: Any) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
+        try:
+            right(self, *arguments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(EmbeddingStore, name, full)
+        with pytest.raises(StoreError, match="no space left"):
+            extract.extract(corpus, load(), store, skip_bad=True)
+    report = extract.extract(corpus, load(), store, skip_bad=True)
+    assert (report.done, report.reused) == (0, 11) and "tiny" in store.corpora()
+    assert len(list((store.root / "tiny" / report.key.folder).glob("part-*"))) == 1
+    assert [item.clip for item in store.skipped("tiny", report.key)] == [corpus.clips[3].id]
+    known = store.clips("tiny")
+    if step != "heard.json":  # what only decoding tells is known of the clips that were decoded
+        assert known["sound"].notna().sum() == 11
+
+
 # --- interruption -----------------------------------------------------------------------------------------------
 
 

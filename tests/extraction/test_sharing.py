@@ -192,6 +192,21 @@ def test_shards_divide_a_corpus_and_the_store_knows_the_whole(many: Path, store:
         counting_encoder.uninstall()
 
 
+def test_the_last_shard_compacts_also_where_clips_of_others_have_failed(many: Path, store: EmbeddingStore) -> None:
+    corpus = table.read(many, name="many")
+    for number in (0, 1, 2):  # silence is found out only when a file is decoded: one clip in each shard
+        soundfile.write(corpus.clips[number * 3].path, np.zeros(1600), RATE)
+    counting_encoder.install()
+    try:
+        for number in (1, 2, 3):
+            report = extract.extract(corpus, "counting", store, shard=f"{number}/3")
+            assert len(report.failed) == (3 if number == 1 else 0)
+            parts = len(list((store.root / "many" / report.key.folder).glob("part-*")))
+            assert parts == (number if number < 3 else 1)
+    finally:
+        counting_encoder.uninstall()
+
+
 def test_a_shard_has_the_same_clips_in_whatever_order_they_come(many: Path) -> None:
     clips = table.read(many, name="many").clips
     parts = [{clip.id for clip in Shard(n, 7).choose(clips)} for n in range(1, 8)]
@@ -200,6 +215,19 @@ def test_a_shard_has_the_same_clips_in_whatever_order_they_come(many: Path) -> N
     for wrong in ("0/3", "4/3", "1", "1/0", "x/2", "-1/3"):
         with pytest.raises(ConfigError, match="I/N"):
             Shard.parse(wrong)
+
+
+def test_no_process_is_started_where_nothing_is_lacking(many: Path, store: EmbeddingStore) -> None:
+    """A process of its own would not know this encoder."""
+    corpus = table.read(many, name="many")
+    counting_encoder.install()
+    try:
+        extract.extract(corpus, "counting", store)
+        report = extract.extract(corpus, "counting", store, jobs=2)
+        assert (report.reused, report.done, report.error, report.vector_size) == (CLIPS, 0, "", 4)
+        assert report.key == store.find("many", "counting")
+    finally:
+        counting_encoder.uninstall()
 
 
 def test_processes_load_their_encoders_themselves(many: Path, store: EmbeddingStore) -> None:
