@@ -84,6 +84,7 @@ def load(weights: Path | str, **request: object) -> encoders.Encoder:
     return encoders.load("beats", LoadRequest(weights=weights, device="cpu", **request))
 
 
+@pytest.mark.slow
 def test_gives_what_the_original_does(theirs) -> None:
     model, path = theirs
     clip = speechlike(12_000)
