@@ -33,6 +33,7 @@ class Commit:
         corpus: str,
         facts: Mapping[str, AudioFacts],
         job: Job,
+        *,
         flush_seconds: float = FLUSH_SECONDS,
         stored: Callable[[Sequence[str]], None] = lambda clips: None,
     ) -> None:

@@ -99,8 +99,10 @@ class Pipeline:
         Raises:
             StoreError: a part of the store is damaged.
         """
-        share = Share(self.store, self.corpus.name, self.corpus.clips, self.facts, job, self.claims)
-        commit = Commit(self.store, self.corpus.name, self.facts, job, self._flush_seconds, share.settle)
+        share = Share(self.store, self.corpus.name, self.corpus.clips, self.facts, job, claims=self.claims)
+        commit = Commit(
+            self.store, self.corpus.name, self.facts, job, flush_seconds=self._flush_seconds, stored=share.settle
+        )
         return Running(job, share, commit)
 
     def lacking(self, running: Running) -> tuple[int, float]:

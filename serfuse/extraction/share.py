@@ -33,6 +33,7 @@ class Share:
         clips: Sequence[Clip],
         facts: Mapping[str, AudioFacts],
         job: Job,
+        *,
         claims: Claims,
     ) -> None:
         self._claims = claims

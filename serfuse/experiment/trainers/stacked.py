@@ -135,7 +135,7 @@ def _teach(pupils: Sequence[_Pupil], observer: Observer) -> None:
     coming = _epoch(pupils, table)
     for epoch in range(settings.epochs):
         active = np.flatnonzero(state["active"])
-        state, found = program(state, fixed, *coming, table.clips, looked_at, np.int32(epoch))
+        state, found = program(state, fixed, *coming, (table.clips, looked_at), np.int32(epoch))
         coming = _epoch(pupils, table)  # while the device computes
         figures = {name: np.asarray(values) for name, values in found.items()}
         for number in active:

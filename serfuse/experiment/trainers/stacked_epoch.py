@@ -41,7 +41,7 @@ def program(
         splits: see `stacked_network.stackable`.
 
     Returns:
-        `(state, fixed, clips, batches, watched_clips, watched_batches, epoch)` to the state after it and the figures
+        `(state, fixed, clips, batches, (watched_clips, watched_batches), epoch)` to the state after it and the figures
         of each network. Every array of the state, of `fixed` (`others`, the non-trainable variables, and `constants`)
         and of the batches has the networks as first axis; `clips` are those of all, `{"a": (N, D_a), ...}`.
     """
@@ -93,14 +93,15 @@ def program(
         return {**state, **kept}, (sums[0] + mean * total, sums[1] + right, sums[2] + total)
 
     def epoch_of_one(
-        state: State, fixed: State, clips: Any, batches: Any, watched_clips: Any, watched_batches: Any, epoch: Any
+        state: State, fixed: State, clips: Any, batches: Any, looked_at: Any, epoch: Any
     ) -> tuple[State, dict[str, Any]]:
+        watched_clips, watched_batches = looked_at
         none = (jnp.zeros(()), jnp.zeros(()), jnp.zeros(()))
 
         def trained(carried: Any, batch: Any) -> Any:
             return step(carried[0], fixed, clips, carried[1], batch), None
 
-        def looked_at(sums: Any, batch: Any) -> Any:
+        def look(sums: Any, batch: Any) -> Any:
             said, _ = answer(state["weights"], state["seeds"], fixed, of_batch(watched_clips, batch), False)
             mean, right, total = judged(said, batch)
             return (sums[0] + mean * total, sums[1] + right, sums[2] + total), None
@@ -112,13 +113,13 @@ def program(
             (state, (lost, right, total)), _ = jax.lax.scan(trained, (state, none), batches)
             figures = {"accuracy": right / total, "loss": lost / total}
             if watched:
-                (lost, right, total), _ = jax.lax.scan(looked_at, none, watched_batches)
+                (lost, right, total), _ = jax.lax.scan(look, none, watched_batches)
                 figures |= {"val_accuracy": right / total, "val_loss": lost / total}
         if patience is not None:
             state = _stopped(state, figures["val_loss"], epoch, patience)
         return state, figures
 
-    mapped = jax.vmap(epoch_of_one, in_axes=(0, 0, None, 0, None, 0, None))
+    mapped = jax.vmap(epoch_of_one, in_axes=(0, 0, None, 0, (None, 0), None))
     return jax.jit(mapped, donate_argnums=0)
 
 
