@@ -190,7 +190,7 @@ def test_a_store_that_cannot_be_written_is_an_error_before_any_work(serfuse, tmp
     [
         (["--encoder", "hubbert"], "Unknown encoder 'hubbert'. Did you mean 'hubert'? Choose one of: wavlm"),
         (["--encoder", "counting", "--pad", "long"], "Unknown pad policy 'long'"),
-        (["--encoder", "counting", "--pool", "median"], "'median' is not one of"),
+        (["--encoder", "counting", "--pool", "median"], "Unknown pooling 'median'. Choose one of"),
         (["--encoder", "counting", "--option", "colour=red"], "none of the encoders has an option 'colour'"),
         (["--encoder", "counting", "--option", "scale"], "expected KEY=VALUE"),
         (["--encoder", "counting", "--limit", "0"], "0 is not in the range"),
@@ -236,6 +236,13 @@ def test_values_for_one_go_to_that_one_whatever_the_others_get() -> None:
     assert [asked[name].layer for name in asked] == ["3", "last"]
     asked = load_requests(["audiomamba-tiny"], options=["audiomamba-tiny:layout=freq", "layout=time"])
     assert asked["audiomamba-tiny"].options == {"layout": "freq"}
+
+
+def test_layers_that_are_repeated_or_parted_by_commas_are_all_meant() -> None:
+    asked = load_requests(["hubert", "wavlm"], layers=["hubert=6", "hubert=9", "wavlm=all"])
+    assert [asked[name].layer for name in asked] == ["6,9", "all"]
+    asked = load_requests(["hubert", "wavlm"], layers=["0,6", "9", "wavlm=last"])
+    assert [asked[name].layer for name in asked] == ["0,6,9", "last"]
 
 
 def test_one_path_of_weights_serves_one_encoder() -> None:
