@@ -42,6 +42,7 @@ def main() -> None:
     corpus, weights = read("emodb", given.wav), "random" if given.random else None
     print(f"{given.encoder}, {given.clips} clips, weights {weights or encoders.weights_status(given.encoder)[1]}")
     found: dict[str, list[tuple[float, float, int, int]]] = {"last": [], "all": []}
+    measured(corpus, given.encoder, "last", 1, weights)  # imports its libraries
     for _ in range(given.turns):
         for layer in found:
             found[layer].append(measured(corpus, given.encoder, layer, given.clips, weights))
