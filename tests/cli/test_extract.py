@@ -79,6 +79,24 @@ def test_json_is_all_there_is_on_standard_output(serfuse) -> None:
 
 
 @pytest.mark.slow
+def test_several_layers_and_poolings_have_a_line_and_a_report_each(serfuse) -> None:
+    words = ["--encoder", "counting-layers", "--encoder", "counting", "--layer", "1", "--layer", "0"]
+    done = serfuse(*words, "--pool", "time,mean-std")
+    assert done.exit_code == 0, done.output
+    assert "counting-layers, layer 1, time: 6 computed" in done.stdout
+    assert "counting-layers, layer 0, mean-std: 6 computed" in done.stdout
+    assert "counting, layer last, mean-std: 6 computed" in done.stdout
+    report = json.loads(serfuse(*words, "--pool", "time", "--json").stdout)
+    found = [(one["encoder"], one["key"]["layer"], one["key"]["pooling"], one["reused"]) for one in report["encoders"]]
+    assert found == [
+        ("counting-layers", "1", "time", 6),
+        ("counting-layers", "0", "time", 6),
+        ("counting", "last", "time", 6),
+    ]
+    both = serfuse("--encoder", "counting", "--pool", "time,paper")
+    assert both.exit_code == 2 and "one forward has one length" in " ".join(both.stderr.split())
+
+
 def test_bad_clips_are_listed_and_the_exit_code_says_so(serfuse, data: Path) -> None:
     (data / "anger" / "empty.wav").write_bytes(b"")
     (data / "sadness" / "text.wav").write_text("no audio " * 100)

@@ -11,6 +11,8 @@ from serfuse.experiment import backend, cross_validation, fitting
 from serfuse.experiment import config as configs
 from serfuse.experiment.dataset import Dataset, load_dataset
 from serfuse.experiment.rows import Rows, Stacked
+from serfuse.report import runs as report_runs
+from serfuse.report.page import render
 from serfuse.runs import execution
 from serfuse.runs.run import Run
 from serfuse.store import AudioFacts, EmbeddingKey, EmbeddingStore, Skipped
@@ -183,4 +185,6 @@ def test_a_run_keeps_the_weights_and_is_read_again(store: EmbeddingStore, tmp_pa
     (sentence,) = run.layer_weights()
     assert "Of the 4 layers of hubert (input a), these weigh most, in the mean of 2 folds: " in sentence
     assert (out / "layers.png").stat().st_size > 5000
-    assert run.changes(load_dataset(config, store)) == []
+    assert run.changes(load_dataset(config, store)) == [] == run.changes(load_dataset(run.config, store))
+    page = render(report_runs.read([out]))
+    assert "Weights of the layers" in page and sentence.replace(" %", "\u00a0%") in page
