@@ -19,6 +19,7 @@ COMMANDS = {
     "fuse": "Join finished runs of equal folds by their probabilities, without any training.",
     "sweep": "Run a whole table of cross-validations, and print it beside the published one.",
     "compare": "Say whether one run is above another, with intervals and paired tests.",
+    "layers": "Accuracy of each layer of an encoder, with a figure.",
     "recommend": "Try the sensible fusions on a corpus, and say what to use.",
     "report": "Write runs as one self-contained page, or as Markdown, CSV or LaTeX.",
     "train": "Train the model of a run on all clips, and keep it as one file.",

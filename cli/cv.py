@@ -24,7 +24,7 @@ _IN_THE_TABLE = ("accuracy", "macro_f1", "uar")
 
 _INPUTS = "abcdefgh"  # `serfuse.models.INPUTS`, which takes a while to import
 _INPUT_HELP = {
-    "a": "First encoder; with selectors: hubert@pooling=time,layer=6.",
+    "a": "First encoder; with selectors: hubert@pooling=time,layer=6; all layers: hubert@layer=all.",
     "b": "Second encoder, for --fusion.",
     "c": "Third encoder, and so on to --h.",
 }
@@ -286,6 +286,7 @@ def remarks(finished: "Run") -> list[str]:
     if metrics.get("parameters"):
         lines.append(f"Trainable parameters: {metrics['parameters']:,}. Time: {duration(metrics['seconds'])}.")
     lines += finished.choices()
+    lines += finished.layer_weights()
     lines += finished.contributions()
     lines += [f"WARNING: {text}" for text in finished.warnings()]
     for row in finished.published:

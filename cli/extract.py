@@ -29,9 +29,11 @@ _SHOWN_FAILURES = 20
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of the corpus, or the table's file.")
 @click.option("--name", help="Name in the store; for a table by default the file's name.")
 @click.option("--encoder", "encoders", multiple=True, required=True, metavar="NAME", help="May be repeated.")
-@click.option("--pool", type=click.Choice(["time", "paper", "mean-std"]), default="time", show_default=True)
+@click.option(
+    "--pool", default="time", show_default=True, metavar="POOLING", help="time, paper, mean-std; several by commas."
+)
 @click.option("--pad", metavar="none|max|SECONDS", help="Clip length before encoding. [none; 5.0 with --pool paper]")
-@click.option("--layer", "layers", multiple=True, metavar="[ENC=]last|K", help="Layer of a transformer. [last]")
+@click.option("--layer", "layers", multiple=True, metavar="[ENC=]last|K,...|all", help="Layers, of one forward. [last]")
 @click.option("--weights", multiple=True, metavar="[ENC=]PATH|random", help="Local weights; default: cache or hub.")
 @click.option("--option", "options", multiple=True, metavar="[ENC:]KEY=VALUE", help="For example layout=freq.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of --weights random.")
@@ -85,6 +87,7 @@ def command(
     serfuse extract --corpus emodb --data DIR --encoder hubert --encoder soundstream-lyra
     serfuse extract --corpus table --data clips.csv --name mine --encoder prosody --pool mean-std
     serfuse extract --corpus cremad --data DIR --encoder encodec --pool paper
+    serfuse extract --corpus emodb --data DIR --encoder hubert --layer all --pool time,mean-std
 
     Encoders that fit into memory together get each file decoded once. Several of these commands on one store, and the
     processes of --jobs, share the work.
@@ -95,7 +98,7 @@ def command(
     """
     from serfuse.audio.padding import PadPolicy
     from serfuse.corpora import get, read
-    from serfuse.extraction.extract import Extraction
+    from serfuse.extraction.extract import Extraction, split_poolings
     from serfuse.extraction.shard import Shard
     from serfuse.store import EmbeddingStore
 
@@ -106,7 +109,13 @@ def command(
     requests = load_requests(
         asked, weights=weights, layers=layers, options=options, seed=seed, device=device, dtype=dtype
     )
-    policy = PadPolicy.parse(pad or (PAPER_PAD if pool == "paper" else "none"))
+    poolings = split_poolings(pool)
+    if "paper" in poolings and len(poolings) > 1 and pad is None:
+        raise click.UsageError(
+            f"--pool {pool}: clips are padded to {PAPER_PAD} s under 'paper' and not at all under the others, and one "
+            "forward has one length. Add --pad, or extract them one after the other."
+        )
+    policy = PadPolicy.parse(pad or (PAPER_PAD if poolings == ("paper",) else "none"))
     part = Shard.parse(shard) if shard else None
     out = _Output(as_json, EmbeddingStore(store), pool, policy)
     if address is not None and engine != "ray":
@@ -121,7 +130,7 @@ def command(
             extraction = make(
                 read(corpus, data, name=name, observer=progress),
                 out.store,
-                pooling=pool,
+                pooling=poolings,
                 pad=policy,
                 limit=limit,
                 skip_bad=skip_bad,
@@ -135,7 +144,7 @@ def command(
                 held.enter_context(extraction)
             out.prepared(extraction)
             for report in extraction.each(requests):
-                out.report(report)
+                out.report(report, several=len(poolings) > 1 or several_layers(requests[report.encoder]))
     except KeyboardInterrupt as error:
         out.interrupted(getattr(error, "reports", []))
     out.finish()
@@ -159,19 +168,21 @@ class _Output:
             for line in describe_corpus(self.summary):
                 click.echo(printable(line))
 
-    def report(self, report: "ExtractReport") -> None:
+    def report(self, report: "ExtractReport", *, several: bool = False) -> None:
+        """Take a report; `several` when its encoder has one for each of several keys."""
         self.encoders.append(report.to_dict())
         if not report.complete:
             self.exit_code = 1
         if report.error:
             click.echo(printable(f"{report.encoder}: not extracted. {report.error}"), err=True)
         elif not self.as_json:
-            self._show(report)
+            self._show(report, several)
 
-    def _show(self, report: "ExtractReport") -> None:
+    def _show(self, report: "ExtractReport", several: bool) -> None:
         speed = f" ({report.done / report.seconds:.3g} clips/s)" if report.done and report.seconds else ""
         line = (
-            f"{report.encoder}: {report.done} computed{f' in {duration(report.seconds)}{speed}' if report.done else ''}"
+            f"{_called(report) if several else report.encoder}: {report.done} computed"
+            f"{f' in {duration(report.seconds)}{speed}' if report.done else ''}"
             f", {report.reused} taken from the store, {len(report.failed)} "
             f"{'skipped' if report.skip_bad else 'failed'}"
         )
@@ -199,7 +210,9 @@ class _Output:
         self.stopped = True
         self.exit_code = 130
         self.encoders += [report.to_dict() for report in reports]
-        stored = "".join(f" {report.done} more clips of {report.encoder} are stored." for report in reports)
+        stored = "".join(
+            f" {report.done} more clips of {report.encoder} are stored." for report in _first_of_each(reports)
+        )
         click.echo(f"Interrupted.{stored} Nothing is lost: run the same command again to go on.", err=True)
 
     def finish(self) -> None:
@@ -215,6 +228,28 @@ class _Output:
             click.echo(json.dumps(content, ensure_ascii=False, indent=2))
         elif not self.stopped:
             click.echo(f"Store: {self.store.root}")
+
+
+def _called(report: "ExtractReport") -> str:
+    """An encoder with the layer and pooling of one of its keys."""
+    return f"{report.encoder}, layer {report.key.layer}, {report.key.pooling}"
+
+
+def _first_of_each(reports: "Sequence[ExtractReport]") -> "list[ExtractReport]":
+    """Of each encoder the report that tells of the most clips."""
+    found: dict[str, Any] = {}
+    for report in reports:
+        if report.encoder not in found or report.done > found[report.encoder].done:
+            found[report.encoder] = report
+    return list(found.values())
+
+
+def several_layers(request: "LoadRequest") -> bool:
+    """Whether several layers are asked of an encoder."""
+    from serfuse.extraction.computing import ALL_LAYERS, split_layers
+
+    layers = split_layers(request.layer)
+    return len(layers) > 1 or layers == [ALL_LAYERS]
 
 
 def describe_corpus(summary: dict[str, Any]) -> list[str]:
@@ -246,7 +281,7 @@ def load_requests(
     """What to ask of each encoder.
 
     A value without `ENC=` goes to every encoder it can concern: weights to those that need some, a layer to those
-    that have layers, an option to those that have it.
+    that have layers, an option to those that have it. Layers may be repeated and parted by commas: all are meant.
 
     Raises:
         UnknownNameError: no such encoder.
@@ -274,11 +309,10 @@ def load_requests(
 
     own, common = _scoped("--layer", layers, "=", encoders)
     layered = [name for name, data in presets.items() if data.layers or not data.vector_size] or list(encoders)
-    for value in common:
-        for name in layered:
-            chosen[name]["layer"] = value
-    for name, value in own:
-        chosen[name]["layer"] = value
+    for name in layered if common else ():
+        chosen[name]["layer"] = ",".join(common)
+    for name in dict.fromkeys(name for name, _ in own):
+        chosen[name]["layer"] = ",".join(value for other, value in own if other == name)
 
     own, common = _scoped("--option", options, ":", encoders)
     for value in common:

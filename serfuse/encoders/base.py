@@ -207,6 +207,11 @@ class Encoder(ABC):
         return {self.layer: self.frames_batch(waveforms)}
 
     @property
+    def gives_layers(self) -> bool:
+        """Whether `frames_of_layers` gives several layers from one pass."""
+        return bool(self.preset.layers) and type(self).frames_of_layers is not Encoder.frames_of_layers
+
+    @property
     def batches(self) -> bool:
         """Whether `frames_batch` is faster than a loop (then `extract` groups clips of equal length)."""
         return type(self).frames_batch is not Encoder.frames_batch

@@ -15,7 +15,7 @@ from ..progress import Observer
 from ..splits import folds, leakage
 from ..splits.folds import Fold
 from ..store import encoder_notes
-from . import fitting
+from . import fitting, search
 from . import threads as processors
 from .config import Config
 from .dataset import Dataset, Part
@@ -39,6 +39,7 @@ class FoldResult:
         embeddings: what it was trained on and tested with, see `Dataset.embedding_digests`; empty where not known.
         model: the trained `keras.Model`, `None` for scikit-learn and for models of models.
         chosen: the settings that `training.search` chose; empty without one.
+        layer_weights: by input, what each of its layers weighs, where it has several layers of an encoder.
     """
 
     fold: Fold
@@ -53,6 +54,7 @@ class FoldResult:
     embeddings: dict[str, str] = field(default_factory=dict)
     model: Any = None
     chosen: dict[str, Any] = field(default_factory=dict)
+    layer_weights: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -90,10 +92,13 @@ def check(config: Config, dataset: Dataset) -> None:
     representations; and models of models may have another head for the second time.
 
     Raises:
-        ConfigError: the model cannot be trained, or two inputs are the same in all that the model makes of them.
+        ConfigError: the model cannot be trained, or two inputs are the same in all that the model makes of them; or one
+            has several layers of an encoder, and no network that could weigh them.
     """
     model = models.get(config.model)
     model.check_trainable()
+    for one in (one for _, one in search.candidates(config)):
+        _check_layers(one, dataset)
     heads = getattr(config.model_options(), "heads", None)
     made_of = heads(len(dataset.keys)) if heads else [None] * len(dataset.keys)
     first: dict[str, Any] = {}
@@ -106,6 +111,23 @@ def check(config: Config, dataset: Dataset) -> None:
                 "--head for one representation."
             )
         first[side] = (key, head)
+
+
+def _check_layers(config: Config, dataset: Dataset) -> None:
+    """Refuse several layers of an encoder where they cannot be weighed by gradient."""
+    model, options = models.get(config.model), config.model_options()
+    heads = getattr(options, "heads", None)
+    made_of = heads(len(dataset.keys)) if heads else [(config.model, None)] * len(dataset.keys)
+    for (side, key), (name, values) in zip(dataset.keys.items(), made_of, strict=True):
+        if not key.joint:
+            continue
+        head = models.get(name)
+        if (head.trained_with(head.options(**values)) if heads else model.trained_with(options)) == "scikit-learn":
+            raise ConfigError(
+                f"{name!r} cannot learn what the layers of {key.encoder} (input {side}) weigh: that takes a network, "
+                "trained by gradient. Use --head fcn or another network, or name one layer: "
+                f"{key.encoder}@layer={key.layers[-1]}. `serfuse layers` shows the accuracy of each."
+            )
 
 
 def plan(config: Config, dataset: Dataset) -> list[Fold]:
@@ -226,6 +248,7 @@ def _tested(config: Config, dataset: Dataset, fold: Fold, fitted: fitting.Fitted
         embeddings=dataset.embedding_digests,
         model=getattr(fitted, "model", None),
         chosen=getattr(fitted, "chosen", {}),
+        layer_weights=getattr(fitted, "layer_weights", {}),
     )
 
 
@@ -322,9 +345,26 @@ def measure(result: Result) -> dict[str, Any]:
         found["chosen"] = [
             {"repeat": one.fold.repeat, "fold": one.fold.index, "settings": dict(one.chosen)} for one in result.folds
         ]
+    if result.folds[0].layer_weights:
+        found["layer_weights"] = _layer_weights(result)
     for name in ("sensitivity", "neighbours"):
         if tables := [getattr(fold, name) for fold in result.folds if getattr(fold, name)]:
             found[name] = _means(tables)
+    return found
+
+
+def _layer_weights(result: Result) -> dict[str, Any]:
+    """By input: its encoder, its layers, their mean weights and those of each fold."""
+    found = {}
+    for side in result.folds[0].layer_weights:
+        key = result.dataset.keys[side]
+        each = [fold.layer_weights[side] for fold in result.folds]
+        found[side] = {
+            "encoder": key.encoder,
+            "layers": [int(layer) for layer in key.layers],
+            "mean": np.mean(each, axis=0).tolist(),
+            "folds": each,
+        }
     return found
 
 

@@ -13,7 +13,7 @@ from .. import models
 from ..errors import ConfigError, StoreError
 from ..store import EmbeddingKey, EmbeddingStore
 from .config import Config
-from .rows import joined, take
+from .rows import Stacked, joined, take
 
 _SELECTORS = ("pooling", "layer", "pad", "weights", "dtype")
 
@@ -23,8 +23,8 @@ class Part:
     """Clips that are trained on, watched by early stopping, or tested; rows of all fields belong together.
 
     Attributes:
-        arrays: `{"a": (N, D_a), ...}`, one per input of the model, float32; `Rows` of what is mapped, where that is
-            too large to copy.
+        arrays: `{"a": (N, D_a), ...}`, one per input of the model, float32, `(N, L, D)` of several layers of an
+            encoder; `Rows` of what is mapped, where that is too large to copy.
         labels: `(N,)` class numbers, int64.
         ids: `(N,)` clip ids.
         groups: `{"speaker": (N,), "text": (N,)}` as far as the split keeps them apart: folds within the part do so too.
@@ -69,8 +69,9 @@ class Dataset:
         corpus: name.
         info: what the store knows of it (`speaker_kind`, `synthetic`, ...).
         clips: one row per clip with `id, emotion, speaker, text, fold, audio`, sorted by id.
-        arrays: `{"a": (N, D_a), ...}`, one per input of the model, float32, rows as in `clips`.
-        keys: the embedding key of each array.
+        arrays: `{"a": (N, D_a), ...}`, one per input of the model, float32, rows as in `clips`; `Stacked`
+            `(N, L, D)` of several layers of an encoder.
+        keys: the embedding key of each array, of several layers a joint one.
         left_out: clips of the corpus that lack an embedding (they were skipped as unusable): `clip`, `name` (of the
             input) and `reason`.
     """
@@ -109,7 +110,7 @@ class Dataset:
     @cached_property
     def embedding_digests(self) -> dict[str, str]:
         """A hash of the numbers of each array; none of arrays without columns, which a plan has."""
-        return {name: _digest_of_array(array) for name, array in self.arrays.items() if array.shape[1]}
+        return {name: _digest_of_array(array) for name, array in self.arrays.items() if array.shape[-1]}
 
     @property
     def speaker_kind(self) -> str:
@@ -145,7 +146,8 @@ class Dataset:
 
 def _digest_of_array(array: np.ndarray) -> str:
     found = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
-    found.update(np.ascontiguousarray(array))
+    for one in array.sources if isinstance(array, Stacked) else [array]:
+        found.update(np.ascontiguousarray(one))
     return found.hexdigest()[:16]
 
 
@@ -157,6 +159,8 @@ def _digest_of(clips: pd.DataFrame, *columns: str) -> str:
 
 def parse_input(text: str) -> tuple[str, dict[str, str]]:
     """`"hubert@pooling=time,layer=6"` -> `("hubert", {"pooling": "time", "layer": "6"})`.
+
+    `layer=all` and `layer=0+6+9` are several layers used together.
 
     Raises:
         ConfigError: a selector that does not exist.
@@ -196,10 +200,33 @@ def load_dataset(config: Config, store: EmbeddingStore) -> Dataset:
         if config.data.pooling:
             selectors.setdefault("pooling", config.data.pooling)
         keys[side] = store.find(corpus, encoder, **selectors)
-    clips, arrays = store.join(corpus, keys)
-    left_out = tuple(clips.attrs["dropped"])
+    clips, arrays, left_out = _joined(store, corpus, keys)
     clips = clips.set_index("id", drop=False)
     return Dataset(corpus, store.corpus_info(corpus), clips, arrays, keys, left_out)
+
+
+def _joined(
+    store: EmbeddingStore, corpus: str, keys: Mapping[str, EmbeddingKey]
+) -> tuple[pd.DataFrame, dict[str, Any], tuple[dict[str, str], ...]]:
+    """Clips, array of each input, and what is left out; of a joint key, the arrays of its layers stacked."""
+    names = {side: [f"{side}:{layer}" if key.joint else side for layer in key.layers] for side, key in keys.items()}
+    single = {
+        name: key.of_layer(layer)
+        for side, key in keys.items()
+        for name, layer in zip(names[side], key.layers, strict=True)
+    }
+    clips, found = store.join(corpus, single)
+    arrays: dict[str, Any] = {}
+    for side, key in keys.items():
+        layers = [found[name] for name in names[side]]
+        if len({array.shape[1] for array in layers}) > 1:
+            raise StoreError(f"The layers of {key.encoder} have vectors of several lengths. Extract them anew.")
+        arrays[side] = Stacked(layers) if key.joint else layers[0]
+    left_out: dict[tuple[str, str], dict[str, str]] = {}
+    for item in clips.attrs["dropped"]:
+        side = item["name"].partition(":")[0]
+        left_out.setdefault((side, item["clip"]), {**item, "name": side})
+    return clips, arrays, tuple(left_out.values())
 
 
 def only_corpus(store: EmbeddingStore) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from .. import models
-from ..errors import RunError
+from ..errors import ConfigError, RunError
+from ..models import branch
 from ..models.task import Expert as Fitted
 from ..progress import Observer
 from . import search, trainers
@@ -139,6 +140,13 @@ class _KerasFitted:
     def probabilities(self, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
         return probabilities(self.model, arrays, batch_size, compiled=self.compiled)
 
+    @property
+    def layer_weights(self) -> dict[str, list[float]]:
+        """Of each input that has several layers of an encoder, what each of them weighs."""
+        there = {branch.layer_weights_name(tensor.name): tensor.name for tensor in self.model.inputs}
+        found = {there[layer.name]: layer for layer in self.model.layers if layer.name in there}
+        return {side: found[side].weights_of_layers() for side in sorted(found)}
+
     def predict(self, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
         return self.probabilities(arrays, batch_size).argmax(axis=1)
 
@@ -221,7 +229,13 @@ class _SklearnFitted:
 
 
 def side_by_side(arrays: Arrays) -> np.ndarray:
-    """The columns of all inputs `(N, D_a + D_b + ...)`, which is what an estimator is fitted on."""
+    """The columns of all inputs `(N, D_a + D_b + ...)`, which is what an estimator is fitted on.
+
+    Raises:
+        ConfigError: an input has several layers of an encoder.
+    """
+    if several := [name for name, array in arrays.items() if array.ndim > 2]:
+        raise ConfigError(f"Input {several[0]} has several layers of an encoder, which only a network can weigh.")
     return (
         np.asarray(arrays["a"])
         if len(arrays) == 1

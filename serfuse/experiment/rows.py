@@ -1,6 +1,6 @@
 """Some rows of an array that is larger than memory, without a copy of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,11 @@ class Rows:
     of those rows, and `numpy.asarray(rows)` is all of them.
 
     Args:
-        source: `(M, ...)`, mapped from a file, say.
+        source: `(M, ...)`, mapped from a file, say; or `Stacked`.
         numbers: the rows of `source`, in the order that is wanted, int64.
     """
 
-    def __init__(self, source: np.ndarray, numbers: np.ndarray) -> None:
+    def __init__(self, source: "np.ndarray | Stacked", numbers: np.ndarray) -> None:
         self.source, self.numbers = source, np.asarray(numbers, np.int64)
 
     def __len__(self) -> int:
@@ -58,7 +58,55 @@ class Rows:
         return found if dtype is None else found.astype(dtype, copy=False)
 
 
-Array = np.ndarray | Rows
+class Stacked:
+    """Arrays `(N, D)` side by side as one `(N, L, D)`, of which the rows that are looked at are copied and no others.
+
+    Args:
+        sources: of one shape, mapped from files, say.
+    """
+
+    def __init__(self, sources: Sequence[np.ndarray]) -> None:
+        self.sources = list(sources)
+        if len({source.shape for source in self.sources}) != 1:
+            raise ValueError(f"Arrays of one shape are stacked, received {[source.shape for source in self.sources]}.")
+
+    def __len__(self) -> int:
+        return len(self.sources[0])
+
+    def __repr__(self) -> str:
+        return f"Stacked(shape={self.shape}, dtype={self.dtype})"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        count, size = self.sources[0].shape
+        return count, len(self.sources), size
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.sources[0].dtype
+
+    @property
+    def ndim(self) -> int:
+        return 3
+
+    @property
+    def nbytes(self) -> int:
+        """Of all of it, were it copied."""
+        return sum(source.nbytes for source in self.sources)
+
+    def __getitem__(self, which: Any) -> np.ndarray:
+        if isinstance(which, tuple):
+            return self[which[0]][(slice(None), *which[1:])]
+        return np.stack([source[which] for source in self.sources], axis=-2)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("Stacked arrays are no array without a copy.")
+        found = self[:]
+        return found if dtype is None else found.astype(dtype, copy=False)
+
+
+Array = np.ndarray | Rows | Stacked
 
 
 def are_mapped(arrays: Mapping[str, Any]) -> bool:

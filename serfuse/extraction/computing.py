@@ -12,8 +12,9 @@ from .. import encoders
 from ..audio.padding import PadPolicy
 from ..corpora.base import Corpus
 from ..encoders.base import Encoder, LoadRequest
+from ..encoders.checks import resolve_layer
 from ..encoders.hub_names import canonical
-from ..errors import StoreError
+from ..errors import ConfigError, StoreError
 from ..progress import Observer
 from ..store import AudioFacts, EmbeddingStore
 from . import batching, grouping
@@ -23,6 +24,9 @@ from .job import Job
 from .pipeline import Pipeline, Running, said
 from .report import ExtractReport, Interrupted
 from .tally import Tally
+
+ALL_LAYERS = "all"
+"""What `LoadRequest.layer` says where `extract` is to store every layer, from 0, the input of the first one."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +39,7 @@ class Prepared:
         corpus: the clips that are wanted, surveyed and recorded in the store.
         store: where the rows go.
         facts: what each clip's audio is, by clip id.
-        pooling: see `serfuse.encoders.pooling`.
+        poolings: see `serfuse.encoders.pooling`; each makes a vector of the same forward.
         pad: resolved.
         skip_bad: clips that fail are recorded as skipped.
         batch_seconds: audio that goes through an encoder at once; `None` for the defaults of `batching`.
@@ -46,7 +50,7 @@ class Prepared:
     corpus: Corpus
     store: EmbeddingStore
     facts: Mapping[str, AudioFacts]
-    pooling: str
+    poolings: tuple[str, ...]
     pad: PadPolicy
     skip_bad: bool = False
     batch_seconds: float | None = None
@@ -85,7 +89,7 @@ class Computing:
         )
 
     def one(self, encoder: str | Encoder, request: LoadRequest | None, tally: Tally) -> list[ExtractReport]:
-        """Run one encoder, whose errors are raised.
+        """Run one encoder, whose errors are raised; a report for each of its keys.
 
         Raises:
             SerfuseError: what is wrong with the encoder, the settings or the store.
@@ -106,7 +110,7 @@ class Computing:
             tally: the call's line of progress.
 
         Yields:
-            a report for each; its `key` is `None` where the encoder could not be loaded.
+            a report for each key of each; its `key` is `None` where the encoder could not be loaded.
 
         Raises:
             StoreError: a full disk or a damaged store.
@@ -200,14 +204,17 @@ class Computing:
             raise Interrupted(*(begun or reports[:1])) from None
 
     def _job(self, encoder: str | Encoder, request: LoadRequest | None) -> Job:
-        loaded = self._load(encoder, request or LoadRequest()) if isinstance(encoder, str) else encoder
-        return Job.of(loaded, self.prepared.pooling, self.prepared.pad)
+        request = request or LoadRequest()
+        loaded = self._load(encoder, request) if isinstance(encoder, str) else encoder
+        layers = layers_of(loaded, request.layer) if isinstance(encoder, str) else [loaded.layer]
+        wanted = [(layer, pooling) for layer in layers for pooling in self.prepared.poolings]
+        return Job.of_each(loaded, wanted, self.prepared.pad)
 
     def _load(self, name: str, request: LoadRequest) -> Encoder:
         if encoders.preset(name).needs_weights:
             drawn = request.weights == "random"
             self._observer.say(f"{name}: {'drawing random weights' if drawn else 'loading the weights'} ...")
-        return load_encoder(name, request, self.prepared.pooling)
+        return load_encoder(name, request, self.prepared.poolings)
 
     def _longest(self) -> float:
         """Seconds of the longest clip as it is padded."""
@@ -216,15 +223,62 @@ class Computing:
         return self.prepared.pad.samples(round(longest * 1000), 1000) / 1000
 
 
-def load_encoder(name: str, request: LoadRequest, pooling: str) -> Encoder:
+def load_encoder(name: str, request: LoadRequest, poolings: Sequence[str]) -> Encoder:
     """An encoder as it is asked for, with the papers' options where their pooling is and no others are given.
+
+    Args:
+        name: of the encoder.
+        request: whose `layer` may name several ("0,6,9") or "all": the layers behind the last of them are dropped.
+        poolings: of its frames.
 
     Raises:
         SerfuseError: as for `serfuse.encoders.load`.
+        ConfigError: poolings that need the encoder in two forms; several layers of an encoder that has none.
     """
-    if pooling == "paper":
-        request = replace(request, options={**encoders.preset(name).paper_options, **request.options})
+    data = encoders.preset(name)
+    if "paper" in poolings and data.paper_options:
+        if len(poolings) > 1:
+            raise ConfigError(
+                f"{name} has other settings under the pooling 'paper' than under {', '.join(set(poolings) - {'paper'})}"
+                ", so one forward does not give both. Extract them one after the other."
+            )
+        request = replace(request, options={**data.paper_options, **request.options})
+    layers = split_layers(request.layer)
+    if len(layers) > 1 or layers == [ALL_LAYERS]:
+        if data.vector_size and not data.layers:
+            raise ConfigError(f"{name} has no layers to choose from, got --layer {request.layer}. Use --layer last.")
+        numbers = [layer for layer in layers if layer not in (ALL_LAYERS, "last")]
+        for number in numbers if data.layers else ():
+            resolve_layer(data, number)
+        whole = len(numbers) < len(layers) or not all(number.isdecimal() for number in numbers)
+        request = replace(request, layer="last" if whole else max(numbers, key=int))
     return encoders.load(name, request)
+
+
+def split_layers(text: str) -> list[str]:
+    """`"0,6,9"` as `["0", "6", "9"]`, each layer once and numbers without leading zeros."""
+    found = [part.strip() for part in str(text).split(",")]
+    return list(dict.fromkeys(str(int(part)) if part.isdecimal() else part for part in found))
+
+
+def layers_of(encoder: Encoder, text: str) -> list[str]:
+    """The layers that `LoadRequest.layer` asks of a loaded encoder, all from one forward.
+
+    Raises:
+        ConfigError: a layer that it does not have, or it has none.
+    """
+    asked = split_layers(text)
+    if asked == [ALL_LAYERS] or (ALL_LAYERS in asked and set(asked) == {ALL_LAYERS, "last"}):
+        if not encoder.preset.layers:
+            raise ConfigError(f"{encoder.name} has no layers to choose from, got --layer all. Use --layer last.")
+        return [str(number) for number in range(encoder.preset.layers + 1)] + [one for one in asked if one == "last"]
+    if ALL_LAYERS in asked:
+        raise ConfigError(f"--layer {text}: 'all' holds every number already; give it alone, or with 'last'.")
+    if len(asked) == 1:
+        return [encoder.layer]
+    for layer in asked:
+        resolve_layer(encoder.preset, layer)
+    return asked
 
 
 def name_of(encoder: str | Encoder) -> str:

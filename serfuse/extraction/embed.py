@@ -23,18 +23,18 @@ def embed(encoder: Encoder, waveforms: Sequence[np.ndarray | Exception], pooling
     Raises:
         SerfuseError: the weights or the settings are at fault, not a clip.
     """
-    found = embed_each(encoder, waveforms, [pooling])
+    found = embed_each(encoder, waveforms, [(encoder.layer, pooling)])
     return [outcome if isinstance(outcome, Exception) else outcome[0] for outcome in found]
 
 
 def embed_each(
-    encoder: Encoder, waveforms: Sequence[np.ndarray | Exception], wanted: Sequence[str]
+    encoder: Encoder, waveforms: Sequence[np.ndarray | Exception], wanted: Sequence[tuple[str, str]]
 ) -> list[list[np.ndarray] | Exception]:
-    """One forward of each waveform, and a vector of it for each pooling.
+    """One forward of each waveform, and a vector of it for each layer and pooling that is wanted.
 
     Args:
         encoder, waveforms: as `embed`.
-        wanted: poolings.
+        wanted: layer and pooling of each vector.
 
     Returns:
         for each waveform the vectors, in the order of `wanted`, or the reason why there are none.
@@ -43,23 +43,25 @@ def embed_each(
         SerfuseError: the weights or the settings are at fault, not a clip.
     """
     outcomes: list[Any] = list(waveforms)
+    layers = list(dict.fromkeys(layer for layer, _ in wanted))
     there = [place for place, waveform in enumerate(waveforms) if not isinstance(waveform, Exception)]
     for group in alike([len(waveforms[place]) for place in there], encoder):
         places = [there[number] for number in group]
-        for place, frames in zip(places, _frames(encoder, [waveforms[place] for place in places]), strict=True):
+        found = _frames(encoder, [waveforms[place] for place in places], layers)
+        for place, frames in zip(places, found, strict=True):
             outcomes[place] = frames if isinstance(frames, Exception) else _vectors(frames, wanted, encoder)
     return outcomes
 
 
-def _frames(encoder: Encoder, waveforms: list[np.ndarray]) -> list[np.ndarray | Exception]:
-    """Frames of clips that go together. When a batch fails, its clips are tried alone, so that one cannot spoil all."""
+def _frames(
+    encoder: Encoder, waveforms: list[np.ndarray], layers: list[str]
+) -> list[dict[str, np.ndarray] | Exception]:
+    """Frames of clips that go together, of each layer.
+
+    When a batch fails, its clips are tried alone, so that one cannot spoil all.
+    """
     try:
-        if len(waveforms) == 1:
-            return [encoder.frames(waveforms[0])]
-        frames = encoder.frames_batch(waveforms)
-        if len(frames) != len(waveforms):
-            raise RuntimeError(f"frames_batch gave {len(frames)} results for {len(waveforms)} clips")
-        return list(frames)
+        return _of_layers(encoder, waveforms, layers)
     except AudioError as error:
         failure: Exception = error
     except SerfuseError:
@@ -69,13 +71,28 @@ def _frames(encoder: Encoder, waveforms: list[np.ndarray]) -> list[np.ndarray | 
         failure = error
     if len(waveforms) == 1:
         return [failure]
-    return [_frames(encoder, [waveform])[0] for waveform in waveforms]
+    return [_frames(encoder, [waveform], layers)[0] for waveform in waveforms]
 
 
-def _vectors(frames: np.ndarray, wanted: Sequence[str], encoder: Encoder) -> list[np.ndarray] | Exception:
+def _of_layers(encoder: Encoder, waveforms: list[np.ndarray], layers: list[str]) -> list[dict[str, np.ndarray]]:
+    if layers != [encoder.layer]:
+        found = encoder.frames_of_layers(waveforms, layers)
+    elif len(waveforms) == 1:
+        return [{encoder.layer: encoder.frames(waveforms[0])}]
+    else:
+        found = {encoder.layer: encoder.frames_batch(waveforms)}
+    for frames in found.values():
+        if len(frames) != len(waveforms):
+            raise RuntimeError(f"frames_batch gave {len(frames)} results for {len(waveforms)} clips")
+    return [{layer: found[layer][place] for layer in layers} for place in range(len(waveforms))]
+
+
+def _vectors(
+    frames: dict[str, np.ndarray], wanted: Sequence[tuple[str, str]], encoder: Encoder
+) -> list[np.ndarray] | Exception:
     vectors = []
-    for pooling in wanted:
-        vector = _pool(frames, pooling, encoder)
+    for layer, pooling in wanted:
+        vector = _pool(frames[layer], pooling, encoder)
         if isinstance(vector, Exception):
             return vector
         vectors.append(vector)

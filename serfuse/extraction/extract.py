@@ -23,7 +23,7 @@ from ..progress import Observer
 from ..store import EmbeddingStore, Skipped
 from ..store.files import check_shared
 from .commit import FLUSH_SECONDS
-from .computing import Computing, Prepared, name_of
+from .computing import ALL_LAYERS, Computing, Prepared, name_of, split_layers
 from .job import make_key
 from .report import ExtractReport, Interrupted
 from .shard import Shard
@@ -45,7 +45,7 @@ class Extraction:
     Args:
         corpus: what is read.
         store: where the rows go.
-        pooling: see `serfuse.encoders.pooling`.
+        pooling: see `serfuse.encoders.pooling`; several, as a sequence or "time,mean-std", are made of one forward.
         pad: see `PadPolicy`; "max" means the longest clip of the whole corpus, also under a limit.
         limit: only this many clips, spread over emotions and speakers; others that the store knows stay in it.
         shard: only this part of the clips ("2/10"), of which the others are computed by other calls. The store gets to
@@ -60,7 +60,7 @@ class Extraction:
     Attributes:
         corpus: the clips that are extracted.
         store: where to.
-        pooling: as given.
+        poolings: as given, one by one.
         pad: resolved.
         facts: what each clip's audio is, by clip id.
         summary: counts of the corpus, see `summarize`.
@@ -76,7 +76,7 @@ class Extraction:
         corpus: Corpus,
         store: EmbeddingStore,
         *,
-        pooling: str = "time",
+        pooling: str | Sequence[str] = "time",
         pad: PadPolicy | str = "none",
         limit: int | None = None,
         shard: Shard | str | None = None,
@@ -86,7 +86,7 @@ class Extraction:
         jobs: int = 1,
         observer: Observer | None = None,
     ) -> None:
-        poolings.check_pooling(pooling)
+        chosen_poolings = split_poolings(pooling)
         policy = PadPolicy.parse(pad) if isinstance(pad, str) else pad
         part = Shard.parse(shard) if isinstance(shard, str) else shard
         if jobs < 1:
@@ -102,7 +102,8 @@ class Extraction:
             complete = len(chosen.clips) == len(corpus.clips)
             store.write_corpus(chosen, self.facts, complete=complete, source=dict(chosen.source) or None)
         self.corpus = chosen if part is None else replace(chosen, clips=part.choose(chosen.clips))
-        self.store, self.pooling, self._whole, self._shard = store, pooling, chosen if part else None, part
+        self.store, self.poolings, self._whole = store, chosen_poolings, chosen if part else None
+        self._shard = part
         if note := far_longer(policy, self.facts):
             self._observer.say(note)
         self.pad = resolve_pad(policy, self.facts)
@@ -111,7 +112,7 @@ class Extraction:
             corpus=self.corpus,
             store=store,
             facts={clip.id: self.facts[clip.id] for clip in self.corpus.clips},
-            pooling=pooling,
+            poolings=chosen_poolings,
             pad=self.pad,
             skip_bad=skip_bad,
             batch_seconds=batch_seconds,
@@ -129,10 +130,12 @@ class Extraction:
         What is wrong with one does not concern the others.
 
         Args:
-            encoders: names, loaded encoders, or names with what to ask of each.
+            encoders: names, loaded encoders, or names with what to ask of each. `LoadRequest(layer="0,6,9")` asks for
+                several layers and `LoadRequest(layer="all")` for every one, all from one forward.
 
         Yields:
-            a report for each, in this order; its `error` says why there is nothing, where that is so.
+            a report for each, in this order, or one for each layer and pooling of it where there are several; its
+            `error` says why there is nothing, where that is so.
 
         Raises:
             StoreError: a full disk or a damaged store, which the next encoder would meet too.
@@ -174,7 +177,7 @@ class Extraction:
             tally.end()
 
     def run(self, encoder: str | Encoder, request: LoadRequest | None = None) -> ExtractReport:
-        """Compute and store the embeddings that the store lacks.
+        """Compute and store the embeddings that the store lacks, of one layer and one pooling.
 
         Rows are stored every few seconds and survive whatever happens next; the same call goes on where this one
         ended. A clip that cannot be used is in the report with its reason, and the others are computed all the same.
@@ -184,12 +187,19 @@ class Extraction:
             request: what to ask of it, where it is loaded here.
 
         Raises:
+            ConfigError: several layers or poolings, which are `each`'s.
             StoreError: the store is damaged, or the disk is full.
             ConfigError: settings that do not go together, or vectors of different lengths.
             WeightsError: the encoder's weights are absent or damaged, or failed while it ran.
             EncoderError: its library fails for the first clips in one and the same way, so not because of them.
             Interrupted: Ctrl-C; what was finished is stored.
         """
+        layers = split_layers("last" if request is None else request.layer)
+        if len(self.poolings) > 1 or len(layers) > 1 or layers == [ALL_LAYERS]:
+            raise ConfigError(
+                f"run() makes one kind of embeddings; several layers or poolings of {name_of(encoder)} are made by "
+                "each(), which gives a report for each kind."
+            )
         if self._jobs > 1:
             (report,) = self.each([encoder] if request is None else {encoder: request})
             if report.error:
@@ -287,7 +297,9 @@ def extract(
     """Compute and store the embeddings that the store lacks, as `serfuse extract` does.
 
     `extract(corpus, "prosody", store, pooling="mean-std")` gives one report, and
-    `extract(corpus, {"hubert": LoadRequest(layer="6"), "logmel": LoadRequest()}, store)` a list of them.
+    `extract(corpus, {"hubert": LoadRequest(layer="6"), "logmel": LoadRequest()}, store)` a list of them. With
+    `LoadRequest(layer="0,6,9")`, `LoadRequest(layer="all")` or `pooling="time,mean-std"` one forward gives all of them,
+    and there is a report for each.
 
     Args:
         corpus: from a reader of `serfuse.corpora`.
@@ -304,5 +316,15 @@ def extract(
     """
     extraction = Extraction(corpus, store, **settings)
     if isinstance(encoders, str | Encoder):
-        return extraction.run(encoders)
+        return extraction.run(encoders) if len(extraction.poolings) == 1 else list(extraction.each([encoders]))
     return list(extraction.each(encoders))
+
+
+def split_poolings(pooling: str | Sequence[str]) -> tuple[str, ...]:
+    """`"time,mean-std"` as `("time", "mean-std")`, each once.
+
+    Raises:
+        ConfigError: an unknown one.
+    """
+    given = pooling.split(",") if isinstance(pooling, str) else pooling
+    return tuple(dict.fromkeys(poolings.check_pooling(one.strip()) for one in given))

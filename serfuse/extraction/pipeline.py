@@ -11,7 +11,7 @@ from ..claims import Claims
 from ..corpora.base import Clip, Corpus
 from ..encoders.base import Encoder
 from ..errors import EncoderError, SerfuseError, StoreError
-from ..store import AudioFacts, EmbeddingStore
+from ..store import AudioFacts, EmbeddingKey, EmbeddingStore
 from . import batching
 from .commit import FLUSH_SECONDS, Commit
 from .decode import Waveforms, decode, of_job
@@ -35,19 +35,23 @@ class Running:
     """A job at work.
 
     Attributes:
-        job: what is run.
+        job: what is run: the outputs that some clip lacks.
+        whole: all outputs that were asked for.
         share: what it lacks.
         commit: where its rows go.
         failed: `(clip id, reason)` of clips that have no row.
+        failed_of: by clip, the outputs that it has no row under for that reason.
         audio_seconds: of clips computed here.
         seconds: that it took for itself.
         error: what ended it before all was done.
     """
 
     job: Job
+    whole: Job
     share: Share
     commit: Commit
     failed: list[tuple[str, str]] = field(default_factory=list)
+    failed_of: dict[str, set[int]] = field(default_factory=dict)
     audio_seconds: float = 0.0
     seconds: float = 0.0
     error: Exception | None = None
@@ -99,11 +103,25 @@ class Pipeline:
         Raises:
             StoreError: a part of the store is damaged.
         """
-        share = Share(self.store, self.corpus.name, self.corpus.clips, self.facts, job, claims=self.claims)
+        whole = job
+        share = self._share(job)
+        there = [output for place, output in enumerate(job.outputs) if not share.left_of(place)]
+        if there and len(there) < len(job.outputs):  # neither claimed nor pooled
+            job = job.only([output for output in job.outputs if output not in there])
+            share = self._share(job)
         commit = Commit(
-            self.store, self.corpus.name, self.facts, job, flush_seconds=self._flush_seconds, stored=share.settle
+            self.store,
+            self.corpus.name,
+            self.facts,
+            job,
+            flush_seconds=self._flush_seconds,
+            stored=share.settle,
+            lacking=share.lacking,
         )
-        return Running(job, share, commit)
+        return Running(job, whole, share, commit)
+
+    def _share(self, job: Job) -> Share:
+        return Share(self.store, self.corpus.name, self.corpus.clips, self.facts, job, claims=self.claims)
 
     def lacking(self, running: Running) -> tuple[int, float]:
         """How many clips a job lacks, and their seconds of audio."""
@@ -112,21 +130,28 @@ class Pipeline:
 
     def report(self, running: Running, skip_bad: bool) -> list[ExtractReport]:
         """What a job did until now, for each of its keys."""
-        there = len(self.corpus.clips) - running.share.left
+        places = {output.key: place for place, output in enumerate(running.job.outputs)}
         return [
-            ExtractReport(
-                running.job.name,
-                output.key,
-                done=running.commit.done,
-                reused=max(0, there - running.commit.done - len(running.failed)),
-                failed=running.failed,
-                skip_bad=skip_bad,
-                audio_seconds=running.audio_seconds,
-                seconds=running.seconds,
-                error="" if running.error is None else said(running.error),
-            )
-            for output in running.job.outputs
+            self._report_of(running, output.key, places.get(output.key), skip_bad) for output in running.whole.outputs
         ]
+
+    def _report_of(self, running: Running, key: EmbeddingKey, place: int | None, skip_bad: bool) -> ExtractReport:
+        """What a job did of one of its keys; without a place all of it was there before."""
+        if place is None:
+            return ExtractReport(running.job.name, key, reused=len(self.corpus.clips), skip_bad=skip_bad)
+        failed = [(clip, why) for clip, why in running.failed if place in running.failed_of[clip]]
+        done, there = running.commit.done_of[place], len(self.corpus.clips) - running.share.left_of(place)
+        return ExtractReport(
+            running.job.name,
+            key,
+            done=done,
+            reused=max(0, there - done - len(failed)),
+            failed=failed,
+            skip_bad=skip_bad,
+            audio_seconds=running.audio_seconds if done else 0.0,
+            seconds=running.seconds,
+            error="" if running.error is None else said(running.error),
+        )
 
     def run(self, group: Sequence[Running], tally: Tally) -> None:
         """Compute what the jobs lack, with the processes that work on the same store: until all is there.
@@ -241,10 +266,9 @@ class Pipeline:
 
     def _work(self, running: Running, items: Sequence[tuple[Clip, Waveforms | Exception]], tally: Tally) -> None:
         job = running.job
-        poolings = [output.pooling for output in job.outputs]
         for piece in batching.steps(job, [clip for clip, _ in items], self.facts, self._batch_seconds):
             waveforms = [of_job(decoded, job) for _, decoded in items[piece]]
-            outcomes = embed_each(job.encoder, waveforms, poolings)
+            outcomes = embed_each(job.encoder, waveforms, job.wanted)
             self._took(running, [clip for clip, _ in items[piece]], outcomes, tally)
 
     def _took(
@@ -257,6 +281,7 @@ class Pipeline:
                 if not commit.count and not self._reused(running):
                     _check_failures(job.encoder, running.failed, outcome)
                 running.failed.append((clip.id, reason(outcome)))
+                running.failed_of[clip.id] = running.share.lacking(clip.id)
                 running.share.settle([clip.id])
                 _log.debug("clip %s", clip.id, exc_info=outcome)
             else:

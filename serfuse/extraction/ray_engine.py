@@ -212,9 +212,7 @@ class _RayPipeline(Pipeline):
             {"number": number, "batch": _batch_as_json(batch, active, self.facts)}
             for number, batch in enumerate(batches)
         ]
-        asked = [
-            (*self._requests[id(job.encoder)], [output.pooling for output in job.outputs], _keys(job)) for job in jobs
-        ]
+        asked = [(*self._requests[id(job.encoder)], job.wanted, _keys(job)) for job in jobs]
         return _embedded(
             ray.data.from_items(items, override_num_blocks=len(items)).map(
                 decode_batch, fn_kwargs={"forms": forms}, num_cpus=1
@@ -332,14 +330,14 @@ class Embedding:
     """An actor: the encoders of a group, loaded when the first batch comes.
 
     Args:
-        asked: name, request, poolings and expected keys of each job.
+        asked: name, request, layers with their poolings, and expected keys of each job.
         pad: of all jobs, resolved.
         batch_seconds: see `batching.limit`.
     """
 
     def __init__(
         self,
-        asked: Sequence[tuple[str, LoadRequest, list[str], list[dict[str, Any]]]],
+        asked: Sequence[tuple[str, LoadRequest, list[tuple[str, str]], list[dict[str, Any]]]],
         pad: PadPolicy,
         batch_seconds: float | None,
     ) -> None:
@@ -354,7 +352,7 @@ class Embedding:
 
         Returns:
             `number`, `heard`, `vectors` (float32, one behind the other) and `outcomes`: for each job `error` (`[kind,
-            text]` or `None`), `seconds` and, of its `clips`, `[[begin, end], ...]` for each pooling or `[kind, text]`.
+            text]` or `None`), `seconds` and, of its `clips`, `[[begin, end], ...]` for each output or `[kind, text]`.
         """
         content, layout = json.loads(batch["batch"][0]), json.loads(batch["layout"][0])
         waveforms = np.frombuffer(batch["waveforms"][0], np.float32)
@@ -384,9 +382,8 @@ class Embedding:
         size = sum(map(len, vectors))
         try:
             job = self._job(number)
-            poolings = [output.pooling for output in job.outputs]
             for piece in batching.steps(job, clips, facts, self._batch_seconds):
-                for outcome in embed_each(job.encoder, inputs[piece], poolings):
+                for outcome in embed_each(job.encoder, inputs[piece], job.wanted):
                     if isinstance(outcome, Exception):
                         told.append(_told(outcome))
                         continue
@@ -403,10 +400,12 @@ class Embedding:
     def _job(self, number: int) -> Job:
         if number not in self._jobs:
             try:
-                name, request, poolings, keys = self._asked[number]
-                job = Job.of(load_encoder(name, request, poolings[0]), poolings[0], self._pad)
+                name, request, wanted, keys = self._asked[number]
+                encoder = load_encoder(name, request, [pooling for _, pooling in wanted])
+                job = Job.of_each(encoder, wanted, self._pad)
                 if _keys(job) != keys:
-                    mine, theirs = _keys(job)[0], keys[0]
+                    pairs = zip(_keys(job), keys, strict=True)
+                    mine, theirs = next((mine, theirs) for mine, theirs in pairs if mine != theirs)
                     field = next((one for one in theirs if mine.get(one) != theirs[one]), "key")
                     raise EncoderError(
                         f"A machine of the cluster would make other embeddings of {name}: {field} is "

@@ -53,10 +53,18 @@ class Share:
         """Whether a clip has no row yet of its present audio, under one of the keys, nor a reason to have none."""
         return clip in self._keys_left
 
+    def lacking(self, clip: str) -> set[int]:
+        """Numbers of the outputs that a clip has no row under."""
+        return {place for place, lacking in enumerate(self._lacking) if clip in lacking}
+
     @property
     def left(self) -> int:
-        """How many clips it lacks."""
+        """How many clips it lacks, under one of the keys at least."""
         return len(self._keys_left)
+
+    def left_of(self, place: int) -> int:
+        """How many clips an output lacks."""
+        return len(self._lacking[place])
 
     def look(self) -> None:
         """Take notice of rows that were stored since the last time, by whichever process.

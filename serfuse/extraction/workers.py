@@ -67,7 +67,7 @@ class Workers:
         except KeyboardInterrupt:
             tally.end_interrupted()
             self._stop()
-            reports = [self._merged(name) for name in asked]
+            reports = [report for name in asked for report in self._merged(name)]
             begun = [report for report in reports if report.key is not None and (report.done or report.failed)]
             raise Interrupted(*(begun or reports[:1])) from None
         finally:
@@ -76,7 +76,8 @@ class Workers:
         if self._failure is not None:
             raise self._failure
         for name in asked:
-            yield self._complete(self._merged(name))
+            for report in self._merged(name):
+                yield self._complete(report)
 
     def _start(self, number: int, asked: Mapping[str, LoadRequest | None]) -> None:
         context = multiprocessing.get_context("spawn")  # torch does not survive a fork
@@ -149,14 +150,19 @@ class Workers:
                 one.process.kill()
                 one.process.join()
 
-    def _merged(self, name: str) -> ExtractReport:
-        """What all processes did of an encoder."""
+    def _merged(self, name: str) -> list[ExtractReport]:
+        """What all processes did of an encoder, for each of its keys."""
         found = [report for one in self._workers for report in one.reports if report.encoder == name]
         having = [report for report in found if report.key is not None]
         if not having:
             deaths = "; ".join(one.death for one in self._workers if one.death)
             error = next((report.error for report in found if report.error), deaths or "no process has begun with it")
-            return ExtractReport(name, error=error)
+            return [ExtractReport(name, error=error)]
+        keys = dict.fromkeys(report.key for report in having)
+        return [self._merged_of(name, [report for report in having if report.key == key]) for key in keys]
+
+    @staticmethod
+    def _merged_of(name: str, having: list[ExtractReport]) -> ExtractReport:
         failed = {clip: reason for report in having for clip, reason in report.failed}
         return ExtractReport(
             name,

@@ -5,6 +5,7 @@ from .exp_map0 import ExpMap0
 from .feature_transport import FeatureTransport
 from .gyro_midpoint import GyroMidpoint
 from .hadamard import Hadamard
+from .layer_weights import LayerWeights
 from .log_map0 import LogMap0
 from .log_pool import LogPool
 from .member_dense import MemberDense
@@ -19,6 +20,7 @@ __all__ = [
     "FeatureTransport",
     "GyroMidpoint",
     "Hadamard",
+    "LayerWeights",
     "LogMap0",
     "LogPool",
     "MemberDense",

@@ -17,14 +17,14 @@ class ReferenceSet(PreciseLayer):
     `get_config` holds just their shape.
 
     Args:
-        values: `(M, D)` vectors, e.g. clips drawn from the training part. May be omitted where `shape` is given and
-            the weights are loaded afterwards; they are zeros until then.
-        shape: `(M, D)`, when `values` is omitted.
+        values: `(M, D)` vectors, e.g. clips drawn from the training part, or `(M, L, D)` with the layers of an encoder.
+            May be omitted where `shape` is given and the weights are loaded afterwards; they are zeros until then.
+        shape: of the values, when they are omitted.
 
-    Shapes: any tensor, to `(M, D)`. The output has no batch axis.
+    Shapes: any tensor, to that shape. The output has no batch axis.
 
     Raises:
-        ValueError: `values` is not a finite matrix with at least one row, or neither argument is given.
+        ValueError: `values` is no finite matrix (or stack of them) with at least one row, or neither argument is given.
     """
 
     def __init__(self, values: Any = None, shape: Sequence[int] | None = None, **kwargs: Any) -> None:
@@ -44,7 +44,7 @@ class ReferenceSet(PreciseLayer):
                 raise ValueError(f"Received values of shape {values.shape} and shape={tuple(shape)}, which differ.")
             shape = values.shape
         axes = shape if isinstance(shape, tuple | list) else ()
-        if len(axes) != 2 or not all(isinstance(n, int) and n >= 1 for n in axes):
+        if len(axes) not in (2, 3) or not all(isinstance(n, int) and n >= 1 for n in axes):
             raise ValueError(f"ReferenceSet expects a matrix (references, features). Received shape: {shape}")
         self.shape = tuple(axes)
         initializer = "zeros" if values is None else (lambda shape, dtype=None: keras.ops.cast(values, dtype))
@@ -60,12 +60,12 @@ class ReferenceSet(PreciseLayer):
         """Return None: references are never masked."""
         return None
 
-    def compute_output_shape(self, input_shape: Any) -> tuple[int, int]:
-        """Return `(M, D)`."""
+    def compute_output_shape(self, input_shape: Any) -> tuple[int, ...]:
+        """Return the shape of the values."""
         return self.shape
 
     def compute_output_spec(self, inputs: Any, **_kwargs: Any) -> keras.KerasTensor:
-        """Return `(M, D)` in the policy's compute dtype."""
+        """Return the shape of the values and the policy's compute dtype."""
         return keras.KerasTensor(self.shape, dtype=self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:

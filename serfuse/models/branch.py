@@ -1,5 +1,6 @@
 """The parts that every neural model of both papers shares: input statistics, Conv1D branch, classification head."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,49 +38,62 @@ def check_size(name: str, size: int, pooled: bool) -> None:
 
 
 def inputs(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Make one Keras input `(B, D)` per array."""
+    """Make one Keras input `(B, D)` per array, or `(B, L, D)` where it holds the layers of an encoder."""
     import keras
 
-    return {name: keras.Input((array.shape[1],), name=name) for name, array in arrays.items()}
+    return {name: keras.Input(array.shape[1:], name=name) for name, array in arrays.items()}
+
+
+def layer_weights_name(name: str) -> str:
+    """Name of the layer that sums the layers of an input."""
+    return f"layers_{name}"
 
 
 def standardizer(training: np.ndarray, name: str, enabled: bool) -> list[Any]:
     """Make the layer that z-scores an input with the statistics of the training part, kept in the model.
 
+    Of the layers of an encoder, each is z-scored by itself, and behind that stands their weighted sum.
+
     Values that do not vary in the training part are only centred: dividing by a standard deviation of nearly zero
     would turn a rounding difference of a test clip into an enormous value.
 
     Args:
-        training: `(N, D)`, the training part of this input.
-        name: of the input; the layer is called `standardize_<name>`.
-        enabled: False returns no layer.
+        training: `(N, D)` or `(N, L, D)`, the training part of this input.
+        name: of the input; the layer is called `standardize_<name>`, that of the sum `layers_<name>`.
+        enabled: False returns no such layer.
     """
+    summed = []
+    if training.ndim == 3:
+        from ..layers import LayerWeights
+
+        summed = [LayerWeights(name=layer_weights_name(name))]
     if not enabled:
-        return []
+        return summed
     import keras
 
     mean, std = statistics(training)
     std = np.where(std < 1e-6 * (1.0 + np.abs(mean)), 1.0, std)
-    layer = keras.layers.Normalization(axis=-1, name=f"standardize_{name}")
+    axis = -1 if training.ndim == 2 else (1, 2)
+    layer = keras.layers.Normalization(axis=axis, name=f"standardize_{name}")
     layer.adapt(np.stack([mean - std, mean + std]).astype("float32"))  # two rows with exactly these statistics
-    return [layer]
+    return [layer, *summed]
 
 
 def statistics(training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column, float64, `(D,)` each, in bounded memory.
+    """Mean and standard deviation of each column, float64, `(D,)` (or `(L, D)`) each, in bounded memory.
 
     Of what is too large to be converted at once, those of blocks are brought together: Chan, Golub and LeVeque,
     "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
 
     Args:
-        training: `(N, D)`, an array or what gives arrays of its rows.
+        training: `(N, D)` or `(N, L, D)`, an array or what gives arrays of its rows.
     """
-    count, size = training.shape
+    count, size = len(training), math.prod(training.shape[1:])
     if isinstance(training, np.ndarray) and 8 * count * size <= _CONVERTED_BYTES:
         values = training.astype("float64")
         return values.mean(axis=0), values.std(axis=0)
     step = max(1, _BLOCK_BYTES // (8 * size))
-    mean, squares = np.zeros(size), np.zeros(size)
+    mean, squares = np.zeros(training.shape[1:]), np.zeros(training.shape[1:])
     for start in range(0, count, step):
         values = np.asarray(training[start : start + step]).astype("float64")
         of, whole = len(values), start + len(values)

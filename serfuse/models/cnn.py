@@ -23,7 +23,7 @@ def build(arrays: Mapping[str, np.ndarray], classes: int, options: CnnOptions, s
     """
     import keras
 
-    branch.check_size("a", arrays["a"].shape[1], pooled)
+    branch.check_size("a", arrays["a"].shape[-1], pooled)
     inputs = branch.inputs(arrays)
     layers = [
         *branch.standardizer(arrays["a"], "a", options.standardize),

@@ -36,7 +36,7 @@ def build(arrays: Mapping[str, np.ndarray], classes: int, options: ConcatOptions
     inputs = branch.inputs(arrays)
     flat = []
     for name, tensor in inputs.items():
-        branch.check_size(name, arrays[name].shape[1], pooled)
+        branch.check_size(name, arrays[name].shape[-1], pooled)
         layers = [
             *branch.standardizer(arrays[name], name, options.standardize),
             *branch.conv_layers(name, pooled),

@@ -150,7 +150,7 @@ def build(arrays: Mapping[str, np.ndarray], classes: int, options: HyfuseOptions
     inputs = branch.inputs(arrays)
     convolved = {}
     for name, tensor in inputs.items():
-        branch.check_size(name, arrays[name].shape[1], pooled=False)
+        branch.check_size(name, arrays[name].shape[-1], pooled=False)
         layers = [
             *branch.standardizer(arrays[name], name, options.standardize),
             *branch.conv_layers(name, pooled=False),

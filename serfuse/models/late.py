@@ -86,6 +86,12 @@ class Experts:
     def history(self) -> list[dict[str, Any]]:
         return [{**row, "network": side} for side, head in self.heads.items() for row in head.history]
 
+    @property
+    def layer_weights(self) -> dict[str, list[float]]:
+        """Of each input with several layers of an encoder, what its head has them weigh."""
+        found = {side: getattr(head, "layer_weights", {}).get("a") for side, head in self.heads.items()}
+        return {side: weights for side, weights in found.items() if weights}
+
     def opinions(self, arrays: Mapping[str, np.ndarray], batch_size: int | None = None) -> dict[str, np.ndarray]:
         """The class probabilities of each head `(N, classes)`."""
         return {side: head.probabilities({"a": arrays[side]}, batch_size) for side, head in self.heads.items()}

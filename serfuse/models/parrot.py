@@ -47,7 +47,7 @@ def build(arrays: Mapping[str, np.ndarray], classes: int, options: ParrotOptions
     rows = _reference_rows(len(arrays["a"]), options.references, seed)
     projected, references = {}, {}
     for name, tensor in inputs.items():
-        branch.check_size(name, arrays[name].shape[1], pooled=True)
+        branch.check_size(name, arrays[name].shape[-1], pooled=True)
         layers = [
             *branch.standardizer(arrays[name], name, options.standardize),
             *branch.conv_layers(name, pooled=True),

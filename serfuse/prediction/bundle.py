@@ -30,7 +30,7 @@ from ..experiment import backend, fitting
 from ..experiment.config import explain
 from ..metrics import METRICS
 from ..models import MAX_INPUTS
-from ..store.key import EmbeddingKey
+from ..store.key import TOGETHER, EmbeddingKey
 from . import keras_file, plain_model
 from .plain_model import PlainModel
 
@@ -41,7 +41,7 @@ MAX_NETWORK_BYTES = 4 * 2**30
 _CARD, _NETWORK, _PLAIN = "bundle.json", "network.keras", "model.safetensors"
 _MOST = 10**9  # of anything that is counted
 _WEIGHTS = re.compile(r"none|random:\d{1,10}|sha256:[0-9a-f]{64}|hub:[\w.-]{1,100}/[\w.-]{1,100}@[\w.-]{1,100}", re.A)
-_LAYER = re.compile(r"last|\d{1,4}", re.A)
+_LAYER = re.compile(r"last|\d{1,4}(\+\d{1,4}){0,99}", re.A)
 
 
 class _Part(BaseModel):
@@ -66,7 +66,13 @@ class Input(_Part):
     """One input of the network."""
 
     key: dict[str, Any] = Field(description="the embedding key, see `serfuse.store.key`")
-    size: int = Field(ge=1, le=10**6, description="length of the vector")
+    size: int = Field(ge=1, le=10**6, description="length of the vector, of each layer where there are several")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what the model takes of one clip: `(size,)`, or `(layers, size)` of several layers."""
+        layers = str(self.key.get("layer")).count(TOGETHER) + 1
+        return (self.size,) if layers == 1 else (layers, self.size)
 
 
 class TrainedOn(_Part):
@@ -177,7 +183,7 @@ class Bundle:
         """What the model says of each clip.
 
         Args:
-            arrays: embeddings `(N, D)` of each input, made as `card.inputs` says.
+            arrays: embeddings `(N, D)` of each input, `(N, L, D)` of several layers, made as `card.inputs` says.
 
         Returns:
             Class probabilities `(N, classes)`, float64, columns as in `card.classes`, NaN where the model gives none;
@@ -189,7 +195,7 @@ class Bundle:
         """
         received = {name: tuple(array.shape) for name, array in arrays.items()}
         rows = len(next(iter(arrays.values()), ()))
-        expected = {name: (rows, part.size) for name, part in self.card.inputs.items()}
+        expected = {name: (rows, *part.shape) for name, part in self.card.inputs.items()}
         if received != expected:
             raise ModelFileError(f"The model takes vectors of the shapes {expected}; received {received}.")
         if isinstance(self.network, PlainModel):
@@ -281,7 +287,7 @@ class Checked:
         network, card = keras_file.load(self.unpacked, self.path, self.card.model), self.card
         takes = {tensor.name: tuple(tensor.shape) for tensor in network.inputs}
         gives = tuple(network.outputs[0].shape)
-        expected = {name: (None, part.size) for name, part in card.inputs.items()}
+        expected = {name: (None, *part.shape) for name, part in card.inputs.items()}
         if takes != expected or len(network.outputs) != 1 or gives != (None, len(card.classes)):
             raise ModelFileError(
                 f"{self.path}: its network takes {takes} and gives {gives}; its card says {expected} and "

@@ -16,7 +16,7 @@ from ..audio.padding import PadPolicy
 from ..encoders.base import Encoder, LoadRequest
 from ..errors import AudioError, ModelFileError
 from ..extraction.batching import CPU_BATCH_SECONDS, GPU_BATCH_SECONDS
-from ..extraction.embed import embed, reason
+from ..extraction.embed import embed, embed_each, reason
 from ..extraction.job import make_key
 from ..progress import Observer
 from ..store.key import EmbeddingKey
@@ -248,14 +248,14 @@ class Predictor:
                 rate, policy = encoder.sample_rate, self._policies[name]
                 waveforms = [clip.waveforms[rate] for clip in good]
                 padded = [padding.pad(waveform, policy.samples(len(waveform), rate)) for waveform in waveforms]
-                done[key] = embed(encoder, padded, key.pooling)
-            size = self._card.inputs[name].size
+                done[key] = _vectors(encoder, padded, key)
+            shape = self._card.inputs[name].shape
             for clip, vector in zip(good, done[key], strict=True):
                 if isinstance(vector, Exception):
                     clip.problem = clip.problem or reason(vector)
-                elif vector.shape != (size,):
+                elif vector.shape != shape:
                     clip.problem = clip.problem or (
-                        f"{encoder.name} gives {vector.shape[0]} values for it and the model takes {size}: it is "
+                        f"{encoder.name} gives {vector.shape[-1]} values for it and the model takes {shape[-1]}: it is "
                         f"longer than the clips that the model was trained on (pad {key.pad})."
                     )
                 else:
@@ -306,6 +306,16 @@ class _Clip:
 
 
 # -- sources -----------------------------------------------------------------------------------------------
+
+
+def _vectors(
+    encoder: Encoder, waveforms: Sequence[np.ndarray | Exception], key: EmbeddingKey
+) -> list[np.ndarray | Exception]:
+    """What the model takes of each recording: a vector, or of several layers `(L, D)`, all from one forward."""
+    if not key.joint:
+        return embed(encoder, waveforms, key.pooling)
+    found = embed_each(encoder, waveforms, [(layer, key.pooling) for layer in key.layers])
+    return [outcome if isinstance(outcome, Exception) else np.stack(outcome) for outcome in found]
 
 
 def _single(value: Any) -> bool:
@@ -367,7 +377,10 @@ def _load_encoders(card: Card, weights: Mapping[str, str], device: str, download
         request = _request(key, weights.get(key.encoder), device, download)
         same = [encoder for encoder_name, asked, encoder in loaded if (encoder_name, asked) == (key.encoder, request)]
         encoder = same[0] if same else encoders.load(key.encoder, request)
-        _check_same(key, make_key(encoder, key.pooling, PadPolicy.parse(key.pad)))
+        if key.joint and not encoder.gives_layers:
+            raise ModelFileError(f"{encoder.name} does not give layers {key.layer} from one pass.")
+        layer = key.layer if key.joint else None
+        _check_same(key, make_key(encoder, key.pooling, PadPolicy.parse(key.pad), layer))
         loaded.append((key.encoder, request, encoder))
         inputs[name] = encoder
     return inputs
@@ -382,7 +395,7 @@ def _request(key: EmbeddingKey, weights: str | None, device: str, download: bool
         weights = key.weights
     return LoadRequest(
         weights=weights,
-        layer=key.layer,
+        layer=max(key.layers, key=int) if key.joint else key.layer,  # those behind it are dropped
         dtype=key.dtype,
         device=device,
         seed=seed,

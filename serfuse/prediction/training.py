@@ -167,7 +167,7 @@ def _card(run: Run, config: Config, dataset: Dataset, validation_clips: int, epo
         seed=config.seed,
         classes=dataset.classes,
         inputs={
-            name: Input(key=key.to_dict(), size=dataset.arrays[name].shape[1]) for name, key in dataset.keys.items()
+            name: Input(key=key.to_dict(), size=dataset.arrays[name].shape[-1]) for name, key in dataset.keys.items()
         },
         trained_on=TrainedOn(
             corpus=dataset.corpus,

@@ -1,5 +1,6 @@
 """What each figure shows in words, for those who hear the page."""
 
+from ..runs import sentences
 from . import charts
 from .runs import ReportedRun
 from .sentences import interval, percent
@@ -53,6 +54,11 @@ def curves(run: ReportedRun) -> str:
     if middle.iloc[-1] > middle.iloc[0]:
         text = text.replace("falls", "goes")
     return f"{text} to {middle.iloc[-1]:.2f} within {len(middle)} epochs"
+
+
+def layers(run: ReportedRun) -> str:
+    """Of `charts.layers`."""
+    return " ".join(sentences.layers(run.metrics))
 
 
 def speakers(run: ReportedRun) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..runs.figures import COLOURS, draw_confusion, draw_tsne, new_figure, own_style, plain
+from ..runs.figures import COLOURS, draw_confusion, draw_layers, draw_tsne, new_figure, own_style, plain
 from .runs import ReportedRun
 
 # On a phone a figure is some 340 pixels wide: with a width of 4.8 inches a letter of 9 points has 9 pixels there.
@@ -106,6 +106,13 @@ def curves(run: ReportedRun) -> str | None:
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return svg(figure)
+
+
+@own_style()
+def layers(run: ReportedRun) -> str | None:
+    """What the layers of an encoder weigh; `None` where no input has several."""
+    weights = run.metrics.get("layer_weights")
+    return svg(draw_layers(weights, small=True)) if weights else None
 
 
 def per_speaker(run: ReportedRun) -> pd.DataFrame:

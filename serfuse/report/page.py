@@ -65,6 +65,12 @@ def render(
                 charts.curves(run),
             ),
             (
+                "Weights of the layers",
+                "What each layer weighs in the sum that the network takes of them",
+                alt_texts.layers(run),
+                charts.layers(run),
+            ),
+            (
                 f"Accuracy per {run.speaker_kind}",
                 "Dashed: accuracy over all clips",
                 alt_texts.speakers(run),
@@ -76,7 +82,7 @@ def render(
                 "run": run,
                 "id": f"run{number}",
                 "warnings": run.warnings(),
-                "sensitivity": run.contributions(),
+                "sensitivity": run.contributions() + run.layer_weights(),
                 "figures": [
                     (head, caption, text, Markup(charts.apart(drawn, f"r{number}f{place}-")))
                     for place, (head, caption, text, drawn) in enumerate(figures)

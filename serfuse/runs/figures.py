@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,74 @@ def draw_confusion(predictions: pd.DataFrame, classes: list[str], title: str = "
         bar = figure.colorbar(image, ax=axes, shrink=0.8)
         bar.set_label("share of the true class")
     return figure
+
+
+@own_style()
+def layers(weights: Mapping[str, Mapping[str, Any]], title: str, path: Path) -> None:
+    """Write the figure of `draw_layers` to a file."""
+    draw_layers(weights, title).savefig(path, dpi=130)
+
+
+@own_style()
+def draw_layers(weights: Mapping[str, Mapping[str, Any]], title: str = "", *, small: bool = False) -> Any:
+    """What the layers of each encoder weigh: a bar for the mean over the folds, a dot for each fold.
+
+    Args:
+        weights: `layer_weights` of `metrics.json`.
+        title: above all.
+        small: as in `draw_confusion`.
+    """
+    figure = new_figure(4.8 if small else 6.4, (2.6 if small else 3.0) * len(weights) + 0.3)
+    panels = np.atleast_1d(figure.subplots(len(weights)))
+    for axes, (side, found) in zip(panels, weights.items(), strict=True):
+        places = np.arange(len(found["layers"]))
+        axes.bar(places, 100 * np.array(found["mean"]), color=COLOURS[5], width=0.75)
+        for fold in found["folds"]:
+            axes.plot(places, 100 * np.array(fold), ".", color=COLOURS[6], markersize=4, alpha=0.6)
+        axes.axhline(100 / len(places), color=COLOURS[3], linestyle="--", linewidth=1.2)
+        step = 1 + len(places) // 26
+        axes.set_xticks(places[::step], found["layers"][::step])
+        axes.set_xlabel(
+            f"layer of {plain(found['encoder'])} (input {side}); dots: folds; dashed: all alike", fontsize=9
+        )
+        axes.set_ylabel("weight in per cent")
+        axes.set_ylim(bottom=0)
+        axes.spines[["top", "right"]].set_visible(False)
+    if title:
+        panels[0].set_title(title, fontsize=10, wrap=True, parse_math=False)
+    return figure
+
+
+@own_style()
+def layer_scores(study: Any, path: Path) -> None:
+    """Write a figure of each layer with its interval, and a line for what an honest choice gives.
+
+    Args:
+        study: a `LayerStudy`.
+        path: of the picture.
+    """
+    from ..metrics import METRICS
+
+    metric = METRICS.get(study.metric)
+    times = 100 if metric.unit == "percent" else 1
+    figure = new_figure(6.4, 4.0)
+    axes = figure.add_subplot()
+    for score in study.scores:
+        if score.low is not None and score.high is not None:
+            axes.plot([score.layer] * 2, [times * score.low, times * score.high], color=COLOURS[5], linewidth=2)
+    places = [score.layer for score in study.scores]
+    axes.plot(places, [times * score.value for score in study.scores], "o-", color=COLOURS[0], linewidth=1)
+    if study.nested is not None:
+        axes.axhline(times * study.nested.value, color=COLOURS[3], linestyle="--", linewidth=1.2)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    dashed = "; dashed: chosen inside each training part" if study.nested is not None else ""
+    axes.set_xlabel(f"layer of {plain(study.encoder)} (bars: 95 % intervals{dashed})")
+    axes.set_ylabel(f"{metric.title}{' in per cent' if times == 100 else ''}")
+    title = f"{study.model} on each layer of {study.encoder}, {study.corpus}, split {study.split}"
+    axes.set_title(title, fontsize=10, wrap=True, parse_math=False)
+    axes.grid(axis="y", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)
 
 
 def project(features: np.ndarray, seed: int) -> np.ndarray:

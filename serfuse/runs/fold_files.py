@@ -56,6 +56,7 @@ def write(folder: Path, result: FoldResult, fingerprint: str, extra: dict[str, A
             "threads": result.threads,
             "embeddings": result.embeddings,
             **({"chosen": result.chosen} if result.chosen else {}),
+            **({"layer_weights": result.layer_weights} if result.layer_weights else {}),
             **(extra or {}),
             "files": {path.name: reading.digest(path.read_bytes()) for path in sorted(temporary.iterdir())},
         }
@@ -114,6 +115,7 @@ def read(folder: Path, fold: Fold, fingerprint: str) -> FoldResult | None:
             threads=int(facts.get("threads", 0)),
             embeddings=dict(facts.get("embeddings") or {}),
             chosen=dict(facts.get("chosen") or {}),
+            layer_weights=dict(facts.get("layer_weights") or {}),
         )
     except (OSError, ValueError, KeyError, TypeError, RunError) as error:
         raise RunError(

@@ -129,7 +129,7 @@ def _threads(members: Sequence[Run]) -> list[int]:
 def _config(members: Sequence[Run], inputs: Mapping[str, tuple[Run, str]], weights: Sequence[float] | None) -> Config:
     """A configuration of `late` that gives the same by training, where there is one; else one of `fused`."""
     first = members[0].description
-    data = {"corpus": first.corpus.name, **{name: run.keys[side].folder for name, (run, side) in inputs.items()}}
+    data = {"corpus": first.corpus.name, **{name: run.keys[side].selector for name, (run, side) in inputs.items()}}
     values = {
         "model": "fused",
         "options": {} if weights is None else {"weights": list(weights)},

@@ -225,6 +225,10 @@ class Run:
         """What `training.search` chose in the folds."""
         return sentences.choices(self.metrics)
 
+    def layer_weights(self) -> list[str]:
+        """What the layers of encoders weigh, where all of them were given."""
+        return sentences.layers(self.metrics)
+
     @property
     def _sides(self) -> Mapping[str, str]:
         return {side: key.encoder for side, key in self.description.embeddings.items()}
@@ -287,7 +291,7 @@ def settings_of(values: Mapping[str, Any]) -> dict[str, Any]:
         return dict(values)
     settings = {key: value for key, value in values.items() if key not in schema.RECORDED}
     try:
-        named = {side: EmbeddingKey.from_dict(key).folder for side, key in values["embeddings"].items()}
+        named = {side: EmbeddingKey.from_dict(key).selector for side, key in values["embeddings"].items()}
         settings["data"] = {**values["data"], **named}
     except (AttributeError, KeyError, TypeError, StoreError) as error:
         raise ConfigError(f"The embeddings recorded in this run's configuration cannot be read ({error}).") from None

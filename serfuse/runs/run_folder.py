@@ -76,7 +76,7 @@ def clear(out: Path, keep_models: bool = False) -> None:
         RunError: it cannot be removed.
     """
     try:
-        for name in ("metrics.json", reading.DIGESTS, *FILES, "confusion.png", "tsne.png", "tsne.csv"):
+        for name in ("metrics.json", reading.DIGESTS, *FILES, "confusion.png", "layers.png", "tsne.png", "tsne.csv"):
             (out / name).unlink(missing_ok=True)
         for model in [] if keep_models else out.glob("fold_*.keras"):
             model.unlink()
@@ -249,7 +249,9 @@ def write(out: Path, result: Result) -> list[str]:
     classes, title = result.dataset.classes, description(result.config, result.dataset).title
     note = f"{title}\npenultimate layer, test clips of fold {first.fold.index}"
     remarks = []
+    weights = result.metrics.get("layer_weights")
     for name, draw in (
+        *([("layers.png", partial(figures.layers, weights, title))] if weights else []),
         ("confusion.png", partial(figures.confusion, result.predictions, classes, title)),
         ("tsne.png", partial(figures.tsne, points, classes, note)),
     ):

@@ -100,6 +100,21 @@ class _Chosen(_Part):
     settings: dict[str, Any]
 
 
+class _LayerWeights(_Part):
+    """What the layers of an encoder weigh in the sum that a network takes of them: in the mean, and in each fold."""
+
+    encoder: str
+    layers: Annotated[list[Count], Field(min_length=1, max_length=1000)]
+    mean: list[Share]
+    folds: list[list[Share]]
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> "_LayerWeights":
+        if any(len(weights) != len(self.layers) for weights in (self.mean, *self.folds)):
+            raise ValueError(f"expected {len(self.layers)} weights, one for each layer")
+        return self
+
+
 class Metrics(_Part):
     """`metrics.json`."""
 
@@ -116,6 +131,7 @@ class Metrics(_Part):
     sensitivity: dict[str, _Sensitivity] = {}
     neighbours: dict[str, _Neighbours] = {}
     chosen: list[_Chosen] = []
+    layer_weights: dict[str, _LayerWeights] = {}
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> "Metrics":
@@ -269,7 +285,7 @@ def check_metrics(values: Any, description: Description, where: str) -> Metrics:
         RunError: as `check_description`, or the two files are about different inputs.
     """
     found = _validated(Metrics, values, "metrics.json", where)
-    unknown = set(found.sensitivity) - set(description.embeddings)
+    unknown = {*found.sensitivity, *found.layer_weights} - set(description.embeddings)
     if unknown:
         raise RunError(
             f"{where} is not a whole run folder: metrics.json tells of the inputs {', '.join(sorted(unknown))}, "

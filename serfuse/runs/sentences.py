@@ -90,6 +90,22 @@ def choices(metrics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+_MOST_LAYERS = 4
+
+
+def layers(metrics: Mapping[str, Any]) -> list[str]:
+    """What a network has the layers of an encoder weigh, a sentence for each such input."""
+    lines = []
+    for side, found in metrics.get("layer_weights", {}).items():
+        order = sorted(range(len(found["layers"])), key=lambda place: -found["mean"][place])
+        most = ", ".join(f"{found['layers'][place]} ({found['mean'][place]:.1%})" for place in order[:_MOST_LAYERS])
+        lines.append(
+            f"Of the {len(order)} layers of {found['encoder']} (input {side}), these weigh most, in the mean of "
+            f"{len(found['folds'])} folds: {most}; all alike would be {1 / len(order):.1%} each."
+        )
+    return lines
+
+
 def contributions(encoders: Mapping[str, str], metrics: Mapping[str, Any]) -> list[str]:
     """What each input of a fusion contributes; arguments as for `warnings`."""
     return [

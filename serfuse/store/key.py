@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from ..errors import StoreError
@@ -12,6 +12,9 @@ from ..errors import StoreError
 EXTRACTION_VERSION = 1
 """Raised whenever a change of this package's code changes embeddings. Part of every key, so that the next `extract`
 computes them anew and older ones are no longer found."""
+
+TOGETHER = "+"
+"""Stands between layers that are used together."""
 
 _FORMAT = 1
 
@@ -23,7 +26,8 @@ class EmbeddingKey:
     Attributes:
         encoder: registry name.
         weights: `Encoder.weights_id`: "none", "random:SEED", "sha256:...", or "hub:NAME@REVISION".
-        layer: "last" or a number as text.
+        layer: "last" or a number as text; "0+1+2" stands for several that are used together (see `layers`), which no
+            folder holds.
         pooling: "time", "paper" or "mean-std".
         pad: resolved pad policy: "none", "5.000" (seconds), or "max:8.978" (the corpus' longest clip in seconds).
         sample_rate: Hz at which the encoder heard the audio.
@@ -72,6 +76,28 @@ class EmbeddingKey:
     def folder(self) -> str:
         """Name of the folder that holds these embeddings; also a full name wherever an encoder is asked for."""
         return f"{self.encoder}-{self.digest}"
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layer, or each of several that are used together."""
+        return tuple(self.layer.split(TOGETHER))
+
+    @property
+    def joint(self) -> bool:
+        """Whether it stands for several layers that are used together."""
+        return len(self.layers) > 1
+
+    def of_layer(self, layer: str) -> "EmbeddingKey":
+        """The same with one layer, or with several as "0+1+2"."""
+        return replace(self, layer=layer)
+
+    @property
+    def selector(self) -> str:
+        """What names these embeddings in a configuration: the folder, or of several layers all that tells them."""
+        if not self.joint:
+            return self.folder
+        chosen = {name: getattr(self, name) for name in ("layer", "pooling", "pad", "weights", "dtype")}
+        return f"{self.encoder}@{','.join(f'{name}={value}' for name, value in chosen.items())}"
 
     @property
     def random(self) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from .key import EmbeddingKey, option_text
+from .key import TOGETHER, EmbeddingKey, option_text
 
 
 def fits(key: EmbeddingKey, name: str, value: Any) -> bool:
@@ -17,6 +17,36 @@ def fits(key: EmbeddingKey, name: str, value: Any) -> bool:
         with suppress(ValueError):
             return float(have) == float(value)
     return have == value or (name in ("pad", "weights") and have.startswith((f"{value}:", f"{value}@")))
+
+
+ALL_LAYERS = "all"
+"""As the layer of `find`: every numbered layer that is there, used together."""
+
+
+def several_layers(layer: Any) -> bool:
+    """Whether several layers are asked for, to be used together: "all", or "0+6+9"."""
+    return str(layer) == ALL_LAYERS or TOGETHER in str(layer)
+
+
+def joint(keys: Sequence[EmbeddingKey], layer: str) -> list[EmbeddingKey]:
+    """The keys of several layers used together, one for each kind of embeddings that has these layers.
+
+    Args:
+        keys: of single layers.
+        layer: "all", which asks for two at least, or "0+6+9".
+    """
+    kinds: dict[EmbeddingKey, list[int]] = {}
+    for key in keys:
+        if key.layer.isdecimal():
+            kinds.setdefault(key.of_layer(""), []).append(int(key.layer))
+    asked = None if layer == ALL_LAYERS else layer.split(TOGETHER)
+    found = []
+    for kind, numbers in kinds.items():
+        there = [str(number) for number in sorted(numbers)]
+        chosen = there if asked is None else [one for one in there if one in asked]
+        if len(chosen) > 1 and (asked is None or set(asked) == set(chosen)):
+            found.append(kind.of_layer(TOGETHER.join(chosen)))
+    return found
 
 
 def difference(encoder: str, keys: Sequence[EmbeddingKey]) -> str:
@@ -40,6 +70,7 @@ def command(words: Sequence[str], encoder: str, settings: Mapping[str, Any]) -> 
     flags = {"pooling": "--pool", "pad": "--pad", "layer": "--layer", "dtype": "--dtype"}
     for name, value in settings.items():
         if name in flags:
+            value = str(value).replace(TOGETHER, ",") if name == "layer" else value
             found += [flags[name], "max" if name == "pad" and str(value).startswith("max") else str(value)]
         elif name == "weights" and str(value).startswith("random"):
             found += ["--weights", "random"]

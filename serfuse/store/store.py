@@ -306,7 +306,8 @@ class EmbeddingStore:
         Args:
             encoder: a registry name, or the full name of one kind as messages show it ("hubert-1a2b3c4d5e6f").
             constraints: fields of `EmbeddingKey` and their values; `None` does not constrain. `weights="random"` and
-                `pad="max"` fit every seed and length; `options` needs to hold the given ones.
+                `pad="max"` fit every seed and length; `options` needs to hold the given ones. `layer="all"` (every
+                numbered layer that is there) and `layer="0+6+9"` give the key of those layers used together.
 
         Raises:
             StoreError: none fits, or several; the message lists them and the command that makes what is missing.
@@ -323,6 +324,11 @@ class EmbeddingStore:
         encoder = canonical(encoder)
         named = [key for key in keys if key.folder == encoder]
         keys = named or [key for key in keys if key.encoder == encoder]
+        if selection.several_layers(layer := str(wanted.get("layer"))):
+            others = {name: value for name, value in wanted.items() if name != "layer"}
+            single = [key for key in keys if all(selection.fits(key, name, value) for name, value in others.items())]
+            if together := selection.joint(single, layer):
+                keys, wanted = together, others
         fitting = [key for key in keys if all(selection.fits(key, name, value) for name, value in wanted.items())]
         current = [key for key in fitting if named or key.current]
         if len(current) == 1:
@@ -332,8 +338,12 @@ class EmbeddingStore:
             raise StoreError(
                 f"The store {self.root} holds several embeddings of corpus {corpus!r} that fit {asked}:\n"
                 + "\n".join(f"  {key.describe()}" for key in current)
-                + "\nName one in full (for example "
-                f"{current[0].folder}), or say more about it (for example {selection.difference(encoder, current)})."
+                + (
+                    f"\nSay more about it (for example {current[0].selector})."
+                    if current[0].joint
+                    else f"\nName one in full (for example {current[0].folder}), or say more about it (for example "
+                    f"{selection.difference(encoder, current)})."
+                )
             )
         held = keys or self.keys(corpus)
         if not keys and encoder not in ENCODERS:

@@ -18,6 +18,7 @@ from ..progress import Observer
 from ..runs import execution, fold_files
 from ..splits.folds import Fold
 from ..store import Chosen, EmbeddingKey, EmbeddingStore
+from ..store.key import TOGETHER
 from .grid import Experiment, Grid
 
 _CACHED_BYTES = 2 << 30
@@ -272,7 +273,7 @@ def _problem(store: EmbeddingStore, corpus: str, text: str) -> Missing | None:
             words += ["--pool", selectors["pooling"]]
         for name in ("pad", "layer", "dtype"):
             if name in selectors:
-                words += [f"--{name}", selectors[name]]
+                words += [f"--{name}", selectors[name].replace(TOGETHER, ",")]
         command = shlex.join([*words, "--store", str(store.root)])
         return Missing(corpus, (text,), "the store does not have this corpus", command)
     try:
@@ -289,10 +290,11 @@ def _problem(store: EmbeddingStore, corpus: str, text: str) -> Missing | None:
             return Missing(corpus, (text,), str(error), "")
         return Missing(corpus, (text,), "not extracted", store.command(corpus, encoder, selectors))
     try:
-        store.join(corpus, {"a": key})
+        store.join(corpus, {layer: key.of_layer(layer) for layer in key.layers})
     except StoreError:
-        ids, _ = store.load(corpus, key) if store.present(corpus, key) else ([], None)
-        lacking = len(store.clips(corpus)) - len(ids)
+        single = [key.of_layer(layer) for layer in key.layers]
+        there = [len(store.load(corpus, one)[0]) if store.present(corpus, one) else 0 for one in single]
+        lacking = len(store.clips(corpus)) - min(there)
         return Missing(corpus, (text,), f"{lacking} clips are not extracted", store.command(corpus, encoder, selectors))
     return None
 

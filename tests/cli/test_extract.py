@@ -79,6 +79,24 @@ def test_json_is_all_there_is_on_standard_output(serfuse) -> None:
 
 
 @pytest.mark.slow
+def test_several_layers_and_poolings_have_a_line_and_a_report_each(serfuse) -> None:
+    words = ["--encoder", "counting-layers", "--encoder", "counting", "--layer", "1", "--layer", "0"]
+    done = serfuse(*words, "--pool", "time,mean-std")
+    assert done.exit_code == 0, done.output
+    assert "counting-layers, layer 1, time: 6 computed" in done.stdout
+    assert "counting-layers, layer 0, mean-std: 6 computed" in done.stdout
+    assert "counting, layer last, mean-std: 6 computed" in done.stdout
+    report = json.loads(serfuse(*words, "--pool", "time", "--json").stdout)
+    found = [(one["encoder"], one["key"]["layer"], one["key"]["pooling"], one["reused"]) for one in report["encoders"]]
+    assert found == [
+        ("counting-layers", "1", "time", 6),
+        ("counting-layers", "0", "time", 6),
+        ("counting", "last", "time", 6),
+    ]
+    both = serfuse("--encoder", "counting", "--pool", "time,paper")
+    assert both.exit_code == 2 and "one forward has one length" in " ".join(both.stderr.split())
+
+
 def test_bad_clips_are_listed_and_the_exit_code_says_so(serfuse, data: Path) -> None:
     (data / "anger" / "empty.wav").write_bytes(b"")
     (data / "sadness" / "text.wav").write_text("no audio " * 100)
@@ -190,7 +208,7 @@ def test_a_store_that_cannot_be_written_is_an_error_before_any_work(serfuse, tmp
     [
         (["--encoder", "hubbert"], "Unknown encoder 'hubbert'. Did you mean 'hubert'? Choose one of: wavlm"),
         (["--encoder", "counting", "--pad", "long"], "Unknown pad policy 'long'"),
-        (["--encoder", "counting", "--pool", "median"], "'median' is not one of"),
+        (["--encoder", "counting", "--pool", "median"], "Unknown pooling 'median'. Choose one of"),
         (["--encoder", "counting", "--option", "colour=red"], "none of the encoders has an option 'colour'"),
         (["--encoder", "counting", "--option", "scale"], "expected KEY=VALUE"),
         (["--encoder", "counting", "--limit", "0"], "0 is not in the range"),
@@ -236,6 +254,13 @@ def test_values_for_one_go_to_that_one_whatever_the_others_get() -> None:
     assert [asked[name].layer for name in asked] == ["3", "last"]
     asked = load_requests(["audiomamba-tiny"], options=["audiomamba-tiny:layout=freq", "layout=time"])
     assert asked["audiomamba-tiny"].options == {"layout": "freq"}
+
+
+def test_layers_that_are_repeated_or_parted_by_commas_are_all_meant() -> None:
+    asked = load_requests(["hubert", "wavlm"], layers=["hubert=6", "hubert=9", "wavlm=all"])
+    assert [asked[name].layer for name in asked] == ["6,9", "all"]
+    asked = load_requests(["hubert", "wavlm"], layers=["0,6", "9", "wavlm=last"])
+    assert [asked[name].layer for name in asked] == ["0,6,9", "last"]
 
 
 def test_one_path_of_weights_serves_one_encoder() -> None:

@@ -1,6 +1,7 @@
 """A small real encoder for tests of extraction: cheap statistics of 10 ms blocks, and a count of what it was asked.
 
-`install()` makes it known to this process under the names `counting` and `counting-batch`, until `uninstall()`; and
+`install()` makes it known to this process under the names `counting`, `counting-batch` and `counting-layers` (which
+has three layers and gives them from one forward), until `uninstall()`; and
 `as_package` to other processes, as a package would that brings an encoder. With `COUNTING_LOG` it writes down when it
 began with which waveform.
 """
@@ -16,7 +17,7 @@ import numpy as np
 
 from serfuse.encoders import ENCODERS
 from serfuse.encoders.base import Encoder, EncoderEntry, EncoderPreset, LoadRequest
-from serfuse.encoders.checks import check_waveform, resolve_options
+from serfuse.encoders.checks import check_waveform, resolve_layer, resolve_options
 
 HEARD: list[int] = []
 """Number of clips of every call, in order; a test clears it."""
@@ -24,7 +25,15 @@ HEARD: list[int] = []
 
 def _preset(name: str) -> EncoderPreset:
     return EncoderPreset(
-        name, "codec", 8000, 4, hop=80, min_samples=800, needs_weights=False, options={"scale": 1.0, "loud": False}
+        name,
+        "codec",
+        8000,
+        4,
+        hop=80,
+        layers=3 if name == "counting-layers" else 0,
+        min_samples=800,
+        needs_weights=False,
+        options={"scale": 1.0, "loud": False},
     )
 
 
@@ -55,6 +64,28 @@ class CountingBatch(Counting):
         return frames
 
 
+class CountingLayers(Counting):
+    """Layer K is the layer before it, squared and shifted; those behind the one it is loaded for are not there."""
+
+    def __init__(self, preset: EncoderPreset, request: LoadRequest) -> None:
+        super().__init__(preset, request)
+        number = resolve_layer(preset, request.layer)
+        self.layer = "last" if number is None else str(number)
+
+    def frames(self, waveform: np.ndarray) -> np.ndarray:
+        return self.frames_of_layers([waveform], [self.layer])[self.layer][0]
+
+    def frames_of_layers(self, waveforms: Sequence[np.ndarray], layers: Sequence[str]) -> dict[str, list[np.ndarray]]:
+        there = 3 if self.layer == "last" else int(self.layer)
+        numbers = {layer: 3 if layer == "last" else int(layer) for layer in layers}
+        assert max(numbers.values()) <= there, "a layer that was dropped"
+        hidden = [super(CountingLayers, self).frames(waveform) for waveform in waveforms]
+        found = [hidden]
+        for number in range(there):
+            found.append([frames**2 + number for frames in found[-1]])
+        return {layer: found[number] for layer, number in numbers.items()}
+
+
 def digest(waveform: np.ndarray) -> str:
     """What the log calls a waveform."""
     return hashlib.sha256(np.ascontiguousarray(waveform, np.float32).tobytes()).hexdigest()[:16]
@@ -69,10 +100,11 @@ def _log(waveform: np.ndarray) -> None:
 
 
 def load(preset: EncoderPreset, request: LoadRequest) -> Counting:
-    return (CountingBatch if preset.name == "counting-batch" else Counting)(preset, request)
+    return KINDS[preset.name](preset, request)
 
 
-NAMES = ("counting", "counting-batch")
+KINDS = {"counting": Counting, "counting-batch": CountingBatch, "counting-layers": CountingLayers}
+NAMES = tuple(KINDS)
 
 
 def install() -> None:
@@ -87,7 +119,7 @@ def uninstall() -> None:
         ENCODERS.unregister(name)
 
 
-COUNTING, COUNTING_BATCH = (EncoderEntry(_preset(name), load) for name in NAMES)
+COUNTING, COUNTING_BATCH, COUNTING_LAYERS = (EncoderEntry(_preset(name), load) for name in NAMES)
 
 
 def as_package(folder: Path) -> dict[str, str]:
@@ -99,7 +131,8 @@ def as_package(folder: Path) -> dict[str, str]:
     about = folder / "counting_encoder-0.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: counting-encoder\nVersion: 0\n")
-    points = "counting = counting_encoder:COUNTING\ncounting-batch = counting_encoder:COUNTING_BATCH\n"
+    names = {"counting": "COUNTING", "counting-batch": "COUNTING_BATCH", "counting-layers": "COUNTING_LAYERS"}
+    points = "".join(f"{name} = counting_encoder:{entry}\n" for name, entry in names.items())
     (about / "entry_points.txt").write_text(f"[serfuse.encoders]\n{points}")
     paths = [str(folder), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}

@@ -140,6 +140,21 @@ def test_a_killed_driver_leaves_what_arrived_and_the_next_call_computes_the_rest
     np.testing.assert_array_equal(matrix, whole)
 
 
+def test_several_keys_of_one_forward_arrive_each_under_its_own(
+    cluster: str, tiny_corpus: Corpus, whole: np.ndarray, tmp_path: Path
+) -> None:
+    from serfuse.extraction.ray_engine import RayExtraction
+
+    store = EmbeddingStore(tmp_path / "store")
+    Extraction(tiny_corpus, store, limit=40).run("logmel")
+    with RayExtraction(tiny_corpus, store, jobs=1, pooling="time,mean-std") as extraction:
+        time, both = extraction.each(["logmel"])
+    assert (time.key.pooling, time.done, time.reused) == ("time", 8, 40)
+    assert (both.key.pooling, both.done, both.reused) == ("mean-std", 48, 0)
+    np.testing.assert_array_equal(rows(store, time), whole)
+    np.testing.assert_array_equal(rows(store, both)[:, : whole.shape[1]], whole)
+
+
 def test_what_a_cluster_cannot_do_is_said(cluster: str, tiny_corpus: Corpus, tmp_path: Path) -> None:
     from serfuse.encoders import load
     from serfuse.extraction.ray_engine import RayExtraction

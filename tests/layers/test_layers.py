@@ -67,7 +67,7 @@ def dtypes(outputs):
 
 def test_everything_exported_is_here():
     tried = {type(make()).__name__ for make, _ in CASES.values()} | {"ReferenceSet"}
-    tried |= {"LogPool", "MemberDense"}  # which have shapes of their own, in files of their own
+    tried |= {"LayerWeights", "LogPool", "MemberDense"}  # which have shapes of their own, in files of their own
     assert tried == set(layers.__all__)
 
 

@@ -54,6 +54,22 @@ def test_a_few_missing_clips_are_counted(make_plan, store) -> None:
     assert problem.reason == "3 clips are not extracted" and "--encoder dac" in problem.command
 
 
+def test_all_layers_of_an_encoder_are_a_cell_as_well(make_plan, store) -> None:
+    ids, matrix = store.load("emodb", store.find("emodb", "hubert"))
+    hashes = [store.present("emodb", store.find("emodb", "hubert"))[name] for name in ids]
+    table = {"models": {"fcn": {"heading": "FCN"}}, "blocks": [{"rows": ["hubert@layer=3+6"]}]}
+    store.append("emodb", EmbeddingKey("hubert", layer="3"), ids, hashes, matrix)
+    lacking = make_plan(**table).missing[0]
+    assert lacking.reason == "not extracted" and "--encoder hubert --layer 3,6" in lacking.command
+    store.append("emodb", EmbeddingKey("hubert", layer="6"), ids[2:], hashes[2:], matrix[2:])
+    assert make_plan(**table).missing[0].reason == "2 clips are not extracted"
+    store.append("emodb", EmbeddingKey("hubert", layer="6"), ids[:2], hashes[:2], matrix[:2])
+    found = make_plan(**table)
+    assert not found.missing and found.planned[0].dataset.arrays["a"].shape == (len(ids), 2, 0)
+    config = found.planned[0].experiment.config
+    assert found.planned[0].fingerprint == execution.fingerprint(config, load_dataset(config, store))
+
+
 def test_a_cached_store_reads_a_matrix_once(store, monkeypatch) -> None:
     cached = CachedStore(store.root)
     key = cached.find("emodb", "hubert")

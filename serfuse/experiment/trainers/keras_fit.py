@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ... import models
+from ...errors import ConfigError
 from ...progress import Observer
 from ..backend import notices_held_back
 from ..config import Config
@@ -34,8 +35,15 @@ def seeded_network(lesson: Lesson) -> Any:
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
-    config = lesson.config
-    return models.get(config.model).build(lesson.training.arrays, lesson.classes, config.model_options(), lesson.seed)
+    config, arrays = lesson.config, lesson.training.arrays
+    network = models.get(config.model).build(arrays, lesson.classes, config.model_options(), lesson.seed)
+    for tensor in network.inputs:
+        if arrays[tensor.name].ndim == 3 and len(tensor.shape) != 3:
+            raise ConfigError(
+                f"The model {config.model!r} takes vectors, and input {tensor.name} has all layers of an encoder. Name "
+                "one layer of it (@layer=6)."
+            )
+    return network
 
 
 def optimizer(config: Config, clips: int, adam: type | None = None, adamw: type | None = None) -> Any:
@@ -56,7 +64,7 @@ def optimizer(config: Config, clips: int, adam: type | None = None, adamw: type 
     if not settings.weight_decay:
         return (adam or keras.optimizers.Adam)(rate)
     found = (adamw or keras.optimizers.AdamW)(rate, weight_decay=settings.weight_decay)
-    found.exclude_from_weight_decay(var_names=["bias"])
+    found.exclude_from_weight_decay(var_names=["bias", "layer_logits"])
     return found
 
 

@@ -67,7 +67,7 @@ def _of_one_form(lessons: Sequence[Lesson]) -> list[list[int]]:
     """Numbers of the lessons whose networks are built alike."""
     groups: dict[tuple[Any, ...], list[int]] = {}
     for place, lesson in enumerate(lessons):
-        sizes = tuple((name, array.shape[1]) for name, array in lesson.training.arrays.items())
+        sizes = tuple((name, array.shape[1:]) for name, array in lesson.training.arrays.items())
         form = (lesson.config.model_dump_json(), sizes, lesson.classes, len(lesson.validation) > 0)
         groups.setdefault(form, []).append(place)
     return list(groups.values())

@@ -100,7 +100,7 @@ def program(
         def trained(carried: Any, batch: Any) -> Any:
             return step(carried[0], fixed, clips, carried[1], batch), None
 
-        def looked_at(sums: Any, batch: Any) -> Any:
+        def look(sums: Any, batch: Any) -> Any:
             said, _ = answer(state["weights"], state["seeds"], fixed, of_batch(watched_clips, batch), False)
             mean, right, total = judged(said, batch)
             return (sums[0] + mean * total, sums[1] + right, sums[2] + total), None
@@ -112,7 +112,7 @@ def program(
             (state, (lost, right, total)), _ = jax.lax.scan(trained, (state, none), batches)
             figures = {"accuracy": right / total, "loss": lost / total}
             if watched:
-                (lost, right, total), _ = jax.lax.scan(looked_at, none, watched_batches)
+                (lost, right, total), _ = jax.lax.scan(look, none, watched_batches)
                 figures |= {"val_accuracy": right / total, "val_loss": lost / total}
         if patience is not None:
             state = _stopped(state, figures["val_loss"], epoch, patience)

@@ -20,7 +20,7 @@ def fitting(network: Any, lessons: Sequence[Lesson]) -> int:
         lessons: all that there are.
     """
     clips = {str(name): 0 for lesson in lessons for part in (lesson.training, lesson.validation) for name in part.ids}
-    columns = sum(array.shape[1] for array in lessons[0].training.arrays.values())
+    columns = sum(math.prod(array.shape[1:]) for array in lessons[0].training.arrays.values())
     room = _SHARE * free() - _BYTES * len(clips) * columns
     return max(1, min(len(lessons), int(room / (_BYTES * needed(network, lessons[0].config.training.batch_size)))))
 

@@ -1,0 +1,81 @@
+"""`serfuse layers`: a run of each layer, what the best is worth, and the choice inside the training parts."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from serfuse.cli import main
+from serfuse.corpora.base import Clip, Corpus
+from serfuse.errors import StoreError
+from serfuse.runs import layer_study
+from serfuse.runs.run import Run
+from serfuse.store import AudioFacts, EmbeddingKey, EmbeddingStore
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingStore:
+    """Layers 0, 1 and 4 of "hubert", of which the second holds the emotion."""
+    rng, store = np.random.default_rng(3), EmbeddingStore(tmp_path_factory.mktemp("layers"))
+    emotions = ("anger", "neutral", "sadness")
+    clips = [
+        Clip(f"s{s}-t{t}-{e}", Path(f"/nowhere/s{s}-t{t}-{e}.wav"), e, f"s{s}", f"t{t}")
+        for s in range(4)
+        for t in range(4)
+        for e in emotions
+    ]
+    clips.sort(key=lambda clip: clip.id)
+    facts = {clip.id: AudioFacts(f"{number:064x}", 1.0) for number, clip in enumerate(clips)}
+    store.write_corpus(Corpus("made", tuple(clips)), facts)
+    centres = {name: rng.normal(size=6) for name in emotions}
+    for layer, signal in (("0", 0.0), ("1", 6.0), ("4", 0.4)):
+        rows = np.stack([signal * centres[clip.emotion] + rng.normal(size=6) for clip in clips]).astype("float32")
+        ids = [clip.id for clip in clips]
+        store.append("made", EmbeddingKey("hubert", layer=layer), ids, [facts[i].audio for i in ids], rows)
+    store.append("made", EmbeddingKey("logmel"), ids, [facts[i].audio for i in ids], rows)
+    return store
+
+
+def test_each_layer_is_a_run_and_the_choice_is_made_inside_the_training_parts(
+    store: EmbeddingStore, tmp_path: Path
+) -> None:
+    settings = {"split": "speaker", "folds": 2}
+    found = layer_study.study(store, "hubert", settings=settings, nested=True, out=tmp_path)
+    assert [score.layer for score in found.scores] == [0, 1, 4] and found.best.layer == 1
+    for score in found.scores:
+        run = Run.read(score.run)
+        assert run.metrics["pooled"]["accuracy"] == score.value and score.low <= score.value <= score.high
+        assert run.keys["a"] == EmbeddingKey("hubert", layer=str(score.layer))
+        assert score.behind == pytest.approx(found.best.value - score.value)
+        if score is not found.best:
+            assert score.behind > 0 and score.behind_low <= score.behind <= score.behind_high
+    assert found.nested.layers == (1, 1) and found.nested.value == found.best.value
+    assert "picked by its test figures, the best of 3" in found.sentence() and "flatters" in found.sentence()
+    assert json.loads((tmp_path / "layers.json").read_text())["best"] == 1
+    assert (tmp_path / "layers.png").stat().st_size > 5000
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("layer-*/metrics.json")}
+    again = layer_study.study(store, "hubert@layer=1+4", settings=settings, out=tmp_path)
+    assert [score.layer for score in again.scores] == [1, 4] and again.nested is None and "--nested" in again.sentence()
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("layer-*/metrics.json")} == before
+
+
+def test_the_command_prints_a_table_or_json(store: EmbeddingStore, tmp_path: Path) -> None:
+    words = ["layers", "--corpus", "made", "--encoder", "hubert", "--split", "speaker", "--folds", "2"]
+    words += ["--store", str(store.root), "--out", str(tmp_path), "--quiet"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines[0] == "svm on each layer of hubert, made, split speaker: accuracy in per cent"
+    assert [line.split()[0] for line in lines[4:7]] == ["0", "1", "4"]
+    assert f"Figure: {tmp_path / 'layers.png'}" in done.stdout
+    as_json = json.loads(CliRunner().invoke(main, [*words, "--json"]).stdout)
+    assert [score["layer"] for score in as_json["scores"]] == [0, 1, 4] and as_json["best"] == 1
+
+
+def test_an_encoder_without_layers_in_the_store_is_told_with_the_command(store: EmbeddingStore) -> None:
+    with pytest.raises(StoreError, match="that fit logmel, layer all"):
+        layer_study.study(store, "logmel")
+    with pytest.raises(StoreError, match="names one layer"):
+        layer_study.study(store, "hubert@layer=1")
