@@ -76,9 +76,9 @@ class Model:
             listed nowhere; its runs are read, reported and compared.
 
     `build` gets the *training part* of each input, `{"a": (N, D_a), ...}` in float32, or `(N, L, D)` where an input is
-    several layers of an encoder (which `branch.inputs` and `branch.standardizer` turn into vectors), because some models
-    set constants from it (the scale of the exponential map, a reference set, the input statistics), the number of
-    classes, the options and a seed. It returns an uncompiled `keras.Model` from a dict of inputs to class
+    several layers of an encoder (which `branch.inputs` and `branch.standardizer` turn into vectors), because some
+    models set constants from it (the scale of the exponential map, a reference set, the input statistics), the number
+    of classes, the options and a seed. It returns an uncompiled `keras.Model` from a dict of inputs to class
     probabilities whose penultimate layer is called "penultimate"; or, for scikit-learn, an unfitted estimator. An
     estimator of several inputs is fitted on their columns side by side, in the order of the inputs.
     """
