@@ -11,6 +11,7 @@ import pandas as pd
 
 from .. import metrics, models
 from ..errors import ConfigError, SplitError
+from ..models.heads import HeadOptions
 from ..progress import Observer
 from ..splits import folds, leakage
 from ..splits.folds import Fold
@@ -99,7 +100,8 @@ def check(config: Config, dataset: Dataset) -> None:
     model.check_trainable()
     for one in (one for _, one in search.candidates(config)):
         _check_layers(one, dataset)
-    heads = getattr(config.model_options(), "heads", None)
+    options = config.model_options()
+    heads = options.heads if isinstance(options, HeadOptions) else None  # another model's option may be called so
     made_of = heads(len(dataset.keys)) if heads else [None] * len(dataset.keys)
     first: dict[str, Any] = {}
     for (side, key), head in zip(dataset.keys.items(), made_of, strict=True):
@@ -116,7 +118,7 @@ def check(config: Config, dataset: Dataset) -> None:
 def _check_layers(config: Config, dataset: Dataset) -> None:
     """Refuse several layers of an encoder where they cannot be weighed by gradient."""
     model, options = models.get(config.model), config.model_options()
-    heads = getattr(options, "heads", None)
+    heads = options.heads if isinstance(options, HeadOptions) else None
     made_of = heads(len(dataset.keys)) if heads else [(config.model, None)] * len(dataset.keys)
     for (side, key), (name, values) in zip(dataset.keys.items(), made_of, strict=True):
         if not key.joint:
