@@ -54,34 +54,30 @@ def _lean(x: Any) -> bool:
 
 @cache
 def _squared() -> Any:
-    import tensorflow as tf
-
-    @tf.custom_gradient
+    @ops.custom_gradient
     def squared(x: Any) -> Any:
-        return tf.reduce_sum(tf.square(x), axis=-1, keepdims=True), lambda slope: 2 * slope * x
+        return ops.sum(ops.square(x), axis=-1, keepdims=True), lambda slope: 2 * slope * x
 
     return squared
 
 
 def _within(x: Any, largest: float) -> tuple[Any, Any]:
-    import tensorflow as tf
-
-    @tf.custom_gradient
+    @ops.custom_gradient
     def within(x: Any) -> Any:
-        square = tf.reduce_sum(tf.square(x), axis=-1, keepdims=True)
+        square = ops.sum(ops.square(x), axis=-1, keepdims=True)
         # No value is beyond it where not even the length is, which is nearly always: nothing more is read then.
-        usual = tf.reduce_all(square <= largest**2)
+        usual = ops.all(square <= largest**2)
 
         def scaled() -> tuple[Any, Any, Any]:
             factor = _factor(x, largest)
             near = x * factor
-            return near, tf.reduce_sum(tf.square(near), axis=-1, keepdims=True), factor
+            return near, ops.sum(ops.square(near), axis=-1, keepdims=True), factor
 
-        near, found, factor = tf.cond(usual, lambda: (x, square, tf.ones_like(square)), scaled)
+        near, found, factor = ops.cond(usual, lambda: (x, square, ops.ones_like(square)), scaled)
 
         def gradient(of_near: Any, of_square: Any) -> Any:
             slope = of_near + 2 * of_square * near
-            return tf.cond(usual, lambda: slope, lambda: slope * factor)
+            return ops.cond(usual, lambda: slope, lambda: slope * factor)
 
         return (near, found), gradient
 
