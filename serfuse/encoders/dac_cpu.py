@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from transformers.models.dac.modeling_dac import DacEncoder, DacResidualUnit, Snake1d
 
 _PIECE = 2**15 - 1
-"""Numbers in one piece of an activation: 128 KB, and just what torch works through without calling other threads,
-whose coming and going thousands of times would cost more than they save, and ten times as much on a busy machine."""
+"""Numbers in one piece of an activation, in one thread: 128 KB."""
+
+_SHARED_PIECE = 2**21
+"""And where several threads share it. At each of three operations a piece they wait for each other, on a busy machine
+long; so the pieces must be few. 8 MB are the widest activation of two seconds, beyond which memory need not grow."""
 
 _NARROW = 128
 """Channels up to which oneDNN's convolution is faster than products of matrices."""
@@ -86,7 +89,7 @@ class _Snake(nn.Module):
         padded = hidden.new_empty(batch, length + 2 * padding, width) if padding else hidden
         padded[:, :padding] = 0
         padded[:, padding + length :] = 0
-        rows = max(1, _PIECE // width)
+        rows = max(1, (_PIECE if torch.get_num_threads() == 1 else _SHARED_PIECE) // width)
         sine = hidden.new_empty(min(rows, length), width)
         for clip in range(batch):
             for start in range(0, length, rows):

@@ -282,11 +282,19 @@ def test_incomplete_files_of_descripts_form_are_refused(original, tmp_path):
         load(NAME, tmp_path / "x.pth")
 
 
-@pytest.mark.parametrize("samples", [320, 4480])
-def test_wide_layers_on_a_cpu_are_transformers_own(samples):
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("samples", "count"), [(320, 1), (4480, 1), (4480, 2)])
+def test_wide_layers_on_a_cpu_are_transformers_own(samples, count, threads):
     """The small checkpoint is narrow throughout; the published codec's later layers are products of matrices."""
     from serfuse.encoders.dac_cpu import CpuDacEncoder
 
+    threads(count)
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(0)
         config = transformers.DacConfig(
