@@ -16,7 +16,7 @@ _CHANNELS = 64
 
 
 def scan(
-    hidden: np.ndarray, step: np.ndarray, decay: np.ndarray, into: np.ndarray, out_of: np.ndarray, threads: int
+    hidden: np.ndarray, step: np.ndarray, decay: np.ndarray, into: np.ndarray, out_of: np.ndarray, *, threads: int
 ) -> np.ndarray:
     """`audiomamba_model.selective_scan`, of float32 arrays, within 1e-6 of the largest value.
 

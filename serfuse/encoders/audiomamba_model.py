@@ -91,7 +91,7 @@ def selective_scan(
     if hidden.device.type == "cpu" and all(
         tensor.dtype == torch.float32 and not tensor.requires_grad for tensor in given
     ):
-        return torch.from_numpy(scan(*(tensor.numpy() for tensor in given), torch.get_num_threads()))
+        return torch.from_numpy(scan(*(tensor.numpy() for tensor in given), threads=torch.get_num_threads()))
     return scan_in_blocks(*given, blocks=max(1, _AT_ONCE // len(hidden)))
 
 
