@@ -98,6 +98,7 @@ def command(
     """
     from serfuse.audio.padding import PadPolicy
     from serfuse.corpora import get, read
+    from serfuse.encoders.hub_names import canonical
     from serfuse.extraction.extract import Extraction, split_poolings
     from serfuse.extraction.shard import Shard
     from serfuse.store import EmbeddingStore
@@ -143,8 +144,9 @@ def command(
             if engine == "ray":
                 held.enter_context(extraction)
             out.prepared(extraction)
+            several = {canonical(encoder): several_layers(request) for encoder, request in requests.items()}
             for report in extraction.each(requests):
-                out.report(report, several=len(poolings) > 1 or several_layers(requests[report.encoder]))
+                out.report(report, several=len(poolings) > 1 or several[report.encoder])
     except KeyboardInterrupt as error:
         out.interrupted(getattr(error, "reports", []))
     out.finish()
