@@ -79,6 +79,7 @@ class LayerStudy:
         metric: what was counted.
         scores: one for each layer, in their order.
         nested: the choice inside the training parts, where it was asked for.
+        warnings: what a reader of the figures must know first, as of the runs: synthetic speech, random weights ...
     """
 
     corpus: str
@@ -88,6 +89,7 @@ class LayerStudy:
     metric: str
     scores: tuple[LayerScore, ...]
     nested: NestedChoice | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def best(self) -> LayerScore:
@@ -167,7 +169,8 @@ def study(
     compared = compare(list(runs.values()), metric=metric, names=list(runs), against=[_best(runs, metric)])
     scores = tuple(_score(compared, found, runs[found.name]) for found in compared.runs)
     chosen = _nested(configs, data, runs, metric, observer) if nested else None
-    result = LayerStudy(corpus, joint.encoder, model, first.split.name, metric, scores, chosen)
+    warnings = tuple(dict.fromkeys(text for run in runs.values() for text in run.warnings()))
+    result = LayerStudy(corpus, joint.encoder, model, first.split.name, metric, scores, chosen, warnings)
     write_text(folder / FILE, json.dumps(result.to_dict(), indent=1))
     figures.layer_scores(result, folder / PICTURE)
     return result
