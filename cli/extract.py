@@ -107,6 +107,12 @@ def command(
     if data is None:
         raise click.UsageError(f"Add --data: the folder{' or file' if corpus == 'table' else ''} of {corpus}.")
     asked = list(dict.fromkeys(encoders))
+    for encoder, _, settings in (one.partition("@") for one in asked if not one.startswith("hf:")):
+        if settings:
+            raise click.UsageError(
+                f"--encoder {encoder}@{settings}: that is how `serfuse cv` chooses among embeddings that are stored. "
+                f"Here give --encoder {encoder} and --layer, --pool, --pad, --weights or --option."
+            )
     requests = load_requests(
         asked, weights=weights, layers=layers, options=options, seed=seed, device=device, dtype=dtype
     )

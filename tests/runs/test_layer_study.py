@@ -86,7 +86,7 @@ def test_drawn_weights_are_told_as_in_the_runs(store: EmbeddingStore, tmp_path: 
 
 
 def test_an_encoder_without_layers_in_the_store_is_told_with_the_command(store: EmbeddingStore) -> None:
-    with pytest.raises(StoreError, match="that fit xls-r-300m, layer all(.|\n)*--encoder xls-r-300m --layer all"):
+    with pytest.raises(StoreError, match=r"that fit xls-r-300m, layer all(.|\n)*--encoder xls-r-300m --layer all"):
         layer_study.study(store, "xls-r-300m")
     with pytest.raises(StoreError, match="logmel has no layers"):
         layer_study.study(store, "logmel")
