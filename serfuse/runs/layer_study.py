@@ -108,8 +108,8 @@ class LayerStudy:
             )
         chosen = ", ".join(map(str, sorted(set(self.nested.layers))))
         return (
-            f"{best}, so its {figure.title} of {figure.shown(self.best.value)} flatters: chosen inside each training "
-            f"part (layers {chosen}), it is {figure.shown(self.nested.value)}."
+            f"{best}, so its {figure.title} of {figure.shown(self.best.value)} may flatter: chosen inside each "
+            f"training part (layers {chosen}), it is {figure.shown(self.nested.value)}."
         )
 
     def to_dict(self) -> dict[str, Any]:
