@@ -237,6 +237,7 @@ def show(finished: "Run") -> None:
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 110)
+    console.print(finished.description.title, style="bold", soft_wrap=True)  # above a table it would be broken
     console.print(table(finished))
     for sentence in remarks(finished):
         console.print(sentence, soft_wrap=True)
@@ -244,14 +245,13 @@ def show(finished: "Run") -> None:
 
 def table(finished: "Run") -> "Table":
     """Figures per fold, mean, spread and interval."""
-    from rich.markup import escape
     from rich.table import Table
 
     from serfuse.metrics import METRICS
 
     metrics = finished.metrics
     shown = [METRICS.get(name) for name in _IN_THE_TABLE]
-    found = Table(title=escape(finished.description.title), title_justify="left", title_style="bold")
+    found = Table()
     found.add_column("fold")
     for metric in shown:
         found.add_column(metric.title, justify="right")

@@ -98,6 +98,7 @@ def command(
     """
     from serfuse.audio.padding import PadPolicy
     from serfuse.corpora import get, read
+    from serfuse.encoders.hub_names import canonical
     from serfuse.extraction.extract import Extraction, split_poolings
     from serfuse.extraction.shard import Shard
     from serfuse.store import EmbeddingStore
@@ -106,6 +107,12 @@ def command(
     if data is None:
         raise click.UsageError(f"Add --data: the folder{' or file' if corpus == 'table' else ''} of {corpus}.")
     asked = list(dict.fromkeys(encoders))
+    for encoder, _, settings in (one.partition("@") for one in asked if not one.startswith("hf:")):
+        if settings:
+            raise click.UsageError(
+                f"--encoder {encoder}@{settings}: that is how `serfuse cv` chooses among embeddings that are stored. "
+                f"Here give --encoder {encoder} and --layer, --pool, --pad, --weights or --option."
+            )
     requests = load_requests(
         asked, weights=weights, layers=layers, options=options, seed=seed, device=device, dtype=dtype
     )
@@ -143,8 +150,9 @@ def command(
             if engine == "ray":
                 held.enter_context(extraction)
             out.prepared(extraction)
+            several = {canonical(encoder): several_layers(request) for encoder, request in requests.items()}
             for report in extraction.each(requests):
-                out.report(report, several=len(poolings) > 1 or several_layers(requests[report.encoder]))
+                out.report(report, several=len(poolings) > 1 or several[report.encoder])
     except KeyboardInterrupt as error:
         out.interrupted(getattr(error, "reports", []))
     out.finish()

@@ -95,6 +95,7 @@ def render(found: "LayerStudy") -> str:
             *aligned(heads, rows),
             "",
             found.sentence(),
+            *(f"WARNING: {text}" for text in found.warnings),
             f"Figure: {folder / 'layers.png'}",
         ]
     )

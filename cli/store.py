@@ -68,7 +68,7 @@ def _print_json(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-@command.command()
+@command.command(short_help="Show what the store holds.")
 @click.argument("corpus", required=False)
 @_options
 def info(corpus: str | None, root: str | Path | None, as_json: bool) -> None:
@@ -94,7 +94,7 @@ def info(corpus: str | None, root: str | Path | None, as_json: bool) -> None:
         click.echo(f"The store {found['store']} is empty.")
 
 
-@command.command()
+@command.command(short_help="Compare every byte with the check sums.")
 @_options
 def verify(root: str | Path | None, as_json: bool) -> None:
     """Read every byte of the store and compare it with the check sums. Exit code 1 when something is damaged."""
@@ -111,7 +111,7 @@ def verify(root: str | Path | None, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-@command.command()
+@command.command(short_help="Set damaged files aside, and name the clips to extract again.")
 @_options
 def repair(root: str | Path | None, as_json: bool) -> None:
     """Set damaged files aside, keep the rows that are whole, and name the clips to extract again."""
@@ -130,7 +130,7 @@ def repair(root: str | Path | None, as_json: bool) -> None:
             click.echo(f"Bring what is missing back with:\n  {extract}")
 
 
-@command.command()
+@command.command(short_help="Bring the rows of each kind into one part.")
 @click.argument("corpus", required=False)
 @_options
 def compact(corpus: str | None, root: str | Path | None, as_json: bool) -> None:
@@ -148,7 +148,7 @@ def compact(corpus: str | None, root: str | Path | None, as_json: bool) -> None:
         click.echo(f"{len(done)} kinds of embeddings have one part each.")
 
 
-@command.command()
+@command.command(short_help="Write files of older formats anew.")
 @click.argument("corpus", required=False)
 @_options
 def convert(corpus: str | None, root: str | Path | None, as_json: bool) -> None:
@@ -167,7 +167,7 @@ def convert(corpus: str | None, root: str | Path | None, as_json: bool) -> None:
         )
 
 
-@command.command()
+@command.command(short_help="Write labels and embeddings to one file or folder.")
 @click.argument("corpus")
 @click.argument("kind")
 @click.argument("out", type=click.Path(path_type=Path))
@@ -186,7 +186,7 @@ def export(corpus: str, kind: str, out: Path, root: str | Path | None, as_json: 
         click.echo(f"{count} clips with {key.folder} are in {out}")
 
 
-@command.command("import")
+@command.command("import", short_help="Take embeddings that were made elsewhere.")
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.option("--corpus", required=True, help="The corpus whose clips they are of, as the store knows it.")
 @click.option("--name", required=True, help="What they are called from now on, for example xlsr-mine.")
@@ -235,7 +235,7 @@ def import_(
         click.echo(f"{len(lacking)} clips have none ({named}); `serfuse cv` needs them for every clip.")
 
 
-@command.command()
+@command.command(short_help="Say why two kinds of embeddings differ.")
 @click.argument("corpus")
 @click.argument("one")
 @click.argument("other")
@@ -262,7 +262,7 @@ def diff(corpus: str, one: str, other: str, root: str | Path | None, as_json: bo
         click.echo(f"  vectors of a clip differ by {found['relative_difference']:.2%} of their length (median)")
 
 
-@command.command()
+@command.command(short_help="List what nothing current uses, and remove it with --remove.")
 @click.option("--remove", is_flag=True, help="Remove what is listed. Without it nothing is changed.")
 @click.option("--damaged", is_flag=True, help="Also damaged parts of embeddings that clips lack now.")
 @_options

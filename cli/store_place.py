@@ -12,6 +12,13 @@ class _Place(click.ParamType):
     name = "folder or URL"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | Path:
+        if str(value).startswith("memory://"):
+            self.fail(
+                f"{value} is in the memory of this command and gone when it ends. Give a folder, or an address such "
+                "as s3://BUCKET/PREFIX. (In Python, serfuse.Store takes memory://.)",
+                param,
+                ctx,
+            )
         return value if isinstance(value, Path) or "://" in value else Path(value)
 
 

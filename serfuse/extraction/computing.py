@@ -282,8 +282,13 @@ def layers_of(encoder: Encoder, text: str) -> list[str]:
 
 
 def name_of(encoder: str | Encoder) -> str:
-    """The name of an encoder that was given by name or loaded."""
-    return encoder if isinstance(encoder, str) else encoder.name
+    """What reports call an encoder that was given by name or loaded: of `hf:./FOLDER` it is `hf.FOLDER`."""
+    if not isinstance(encoder, str):
+        return encoder.name
+    try:
+        return canonical(encoder)
+    except ConfigError:  # of no encoder, as loading it says
+        return encoder
 
 
 def _free_memory() -> None:

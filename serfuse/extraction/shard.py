@@ -22,7 +22,9 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.number <= self.of:
-            raise ConfigError(f"Shard {self.number}/{self.of} does not exist. Expected I/N with I from 1 to N.")
+            raise ConfigError(
+                f"Shard {self.number}/{self.of} does not exist. Expected I/N with I from 1 to N (a job array: 1-N)."
+            )
 
     @classmethod
     def parse(cls, text: str) -> "Shard":

@@ -14,7 +14,7 @@ from .. import child_process, machine
 from ..encoders.base import Encoder, LoadRequest
 from ..errors import ConfigError, SerfuseError, StoreError
 from ..progress import Observer
-from .computing import Computing, Prepared
+from .computing import Computing, Prepared, name_of
 from .report import ExtractReport, Interrupted
 from .tally import Tally
 
@@ -59,7 +59,7 @@ class Workers:
                 f"Several processes load their encoders themselves, but {', '.join(loaded)} is loaded in this one. "
                 "Give it by name, or use one process (jobs=1)."
             )
-        tally = Tally(self._observer, list(asked))
+        tally = Tally(self._observer, [name_of(name) for name in asked])
         try:
             for number in range(self._number):
                 self._start(number, asked)
@@ -67,7 +67,7 @@ class Workers:
         except KeyboardInterrupt:
             tally.end_interrupted()
             self._stop()
-            reports = [report for name in asked for report in self._merged(name)]
+            reports = [report for name in asked for report in self._merged(name_of(name))]
             begun = [report for report in reports if report.key is not None and (report.done or report.failed)]
             raise Interrupted(*(begun or reports[:1])) from None
         finally:
@@ -76,7 +76,7 @@ class Workers:
         if self._failure is not None:
             raise self._failure
         for name in asked:
-            for report in self._merged(name):
+            for report in self._merged(name_of(name)):
                 yield self._complete(report)
 
     def _start(self, number: int, asked: Mapping[str, LoadRequest | None]) -> None:
@@ -264,7 +264,7 @@ def serve(
     child_process.end_with_parent()
     child_process.redirect(None)
     computing = Computing(prepared, _Told(pipe, talks))
-    tally = _TallyElsewhere(pipe, list(asked), talks)
+    tally = _TallyElsewhere(pipe, [name_of(name) for name in asked], talks)
     try:
         for report in computing.compute(asked, tally):
             pipe.send(("report", report))

@@ -79,6 +79,7 @@ class LayerStudy:
         metric: what was counted.
         scores: one for each layer, in their order.
         nested: the choice inside the training parts, where it was asked for.
+        warnings: what a reader of the figures must know first, as of the runs: synthetic speech, random weights ...
     """
 
     corpus: str
@@ -88,6 +89,7 @@ class LayerStudy:
     metric: str
     scores: tuple[LayerScore, ...]
     nested: NestedChoice | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def best(self) -> LayerScore:
@@ -106,8 +108,8 @@ class LayerStudy:
             )
         chosen = ", ".join(map(str, sorted(set(self.nested.layers))))
         return (
-            f"{best}, so its {figure.title} of {figure.shown(self.best.value)} flatters: chosen inside each training "
-            f"part (layers {chosen}), it is {figure.shown(self.nested.value)}."
+            f"{best}, so its {figure.title} of {figure.shown(self.best.value)} may flatter: chosen inside each "
+            f"training part (layers {chosen}), it is {figure.shown(self.nested.value)}."
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -167,7 +169,8 @@ def study(
     compared = compare(list(runs.values()), metric=metric, names=list(runs), against=[_best(runs, metric)])
     scores = tuple(_score(compared, found, runs[found.name]) for found in compared.runs)
     chosen = _nested(configs, data, runs, metric, observer) if nested else None
-    result = LayerStudy(corpus, joint.encoder, model, first.split.name, metric, scores, chosen)
+    warnings = tuple(dict.fromkeys(text for run in runs.values() for text in run.warnings()))
+    result = LayerStudy(corpus, joint.encoder, model, first.split.name, metric, scores, chosen, warnings)
     write_text(folder / FILE, json.dumps(result.to_dict(), indent=1))
     figures.layer_scores(result, folder / PICTURE)
     return result

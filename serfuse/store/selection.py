@@ -49,12 +49,19 @@ def joint(keys: Sequence[EmbeddingKey], layer: str) -> list[EmbeddingKey]:
     return found
 
 
-def difference(encoder: str, keys: Sequence[EmbeddingKey]) -> str:
-    """How the first key is told apart from the others, in the command line's notation."""
+def difference(encoder: str, keys: Sequence[EmbeddingKey], layer: str = "") -> str:
+    """How the first key is told apart from the others, in the command line's notation.
+
+    Args:
+        encoder: its name.
+        keys: two or more that fit.
+        layer: what was asked for, where the keys are of several layers used together.
+    """
     for name in ("pooling", "pad", "layer", "weights", "dtype"):
         if len({getattr(key, name) for key in keys}) > 1:
-            return f"{encoder}@{name}={getattr(keys[0], name)}"
-    return keys[0].folder
+            together = f",layer={layer}" if layer and name != "layer" else ""
+            return f"{encoder}@{name}={getattr(keys[0], name)}{together}"
+    return keys[0].selector if keys[0].joint else keys[0].folder
 
 
 def settings_of(key: EmbeddingKey) -> dict[str, Any]:

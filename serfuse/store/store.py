@@ -339,7 +339,7 @@ class EmbeddingStore:
                 f"The store {self.root} holds several embeddings of corpus {corpus!r} that fit {asked}:\n"
                 + "\n".join(f"  {key.describe()}" for key in current)
                 + (
-                    f"\nSay more about it (for example {current[0].selector})."
+                    f"\nSay more about it (for example {selection.difference(encoder, current, layer)})."
                     if current[0].joint
                     else f"\nName one in full (for example {current[0].folder}), or say more about it (for example "
                     f"{selection.difference(encoder, current)})."
@@ -348,6 +348,10 @@ class EmbeddingStore:
         held = keys or self.keys(corpus)
         if not keys and encoder not in ENCODERS:
             raise unknown_name("encoder", encoder, dict.fromkeys(key.encoder for key in held) or ENCODERS)
+        if layer not in ("None", "last") and encoder in ENCODERS:
+            preset = ENCODERS.get(encoder).preset
+            if preset.vector_size and not preset.layers:  # of a checkpoint that is not here neither is known
+                raise StoreError(f"{encoder} has no layers to choose from, so layer={layer} names nothing.")
         listing = "\n".join(f"  {key.describe()}" for key in held)
         raise StoreError(
             f"The store {self.root} holds no embeddings of corpus {corpus!r} that fit {asked}. "

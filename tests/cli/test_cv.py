@@ -259,11 +259,16 @@ def test_random_weights_are_called_random(serfuse, make_store, tmp_path: Path) -
     store = make_store(root=tmp_path / "serfuse-store")
     clips = store.clips("standin")
     matrix = np.random.default_rng(0).normal(size=(len(clips), 8))
-    store.append("standin", EmbeddingKey("wavlm", weights="random:0"), list(clips["id"]), list(clips["audio"]), matrix)
+    for name in ("wavlm", "unispeech-sat"):
+        store.append("standin", EmbeddingKey(name, weights="random:0"), list(clips["id"]), list(clips["audio"]), matrix)
     done = serfuse("cv", "--head", "svm", "--a", "wavlm", "--folds", "2", "--out", "random")
     assert done.exit_code == 0 and "WARNING: wavlm has random weights: the figures say nothing" in done.output
     assert "svm: wavlm (random weights), standin" in done.output, "the title, which the figures bear too"
     assert json.loads(Path("random/metrics.json").read_text("utf-8"))["random_weights"] == ["wavlm"]
+
+    both = ("--a", "wavlm", "--b", "unispeech-sat", "--folds", "2", "--no-pictures")
+    fused = serfuse("cv", "--fusion", "late", *both, "--out", "fused")
+    assert "late: wavlm (random weights) + unispeech-sat (random weights), standin, split random" in fused.output
 
     trained = serfuse("cv", "--head", "svm", "--a", "hubert", "--folds", "2", "--out", "trained")
     assert "random weights" not in trained.output

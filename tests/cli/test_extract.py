@@ -207,6 +207,7 @@ def test_a_store_that_cannot_be_written_is_an_error_before_any_work(serfuse, tmp
     ("arguments", "says"),
     [
         (["--encoder", "hubbert"], "Unknown encoder 'hubbert'. Did you mean 'hubert'? Choose one of: wavlm"),
+        (["--encoder", "hubert@layer=6"], "Here give --encoder hubert and --layer"),
         (["--encoder", "counting", "--pad", "long"], "Unknown pad policy 'long'"),
         (["--encoder", "counting", "--pool", "median"], "Unknown pooling 'median'. Choose one of"),
         (["--encoder", "counting", "--option", "colour=red"], "none of the encoders has an option 'colour'"),

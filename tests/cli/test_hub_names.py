@@ -8,6 +8,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from serfuse.cli import main
+from serfuse.corpora import synthetic
+from serfuse.extraction.extract import extract
+from serfuse.store import EmbeddingStore
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "encoders"))
 from checkpoints import small_checkpoint
@@ -71,3 +74,24 @@ def test_what_is_no_name_is_an_error_in_words() -> None:
         for command in (("extract", "--corpus", "emodb", "--data", ".", "--encoder", name), ("list", "encoders", name)):
             done = call(*command)
             assert done.exit_code == 1 and "names no encoder. Expected hf:OWNER/NAME" in done.output
+
+
+def test_a_folder_that_is_absent_or_not_whole_says_what_is_missing(
+    tiny_corpus_dir: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "config.json").write_text("{}")
+    (tmp_path / "part" / "model.safetensors").write_bytes(b"")
+    data = ("--corpus", "synthetic", "--data", tiny_corpus_dir, "--quiet")
+    done = call("extract", *data, "--encoder", "hf:./absent", "--encoder", "hf:./part")
+    assert done.exit_code == 1
+    assert f"hf.absent: not extracted. hf.absent: there is no folder {tmp_path / 'absent'}." in done.output
+    assert f"{tmp_path / 'part'} lacks preprocessor_config.json, which hf.part needs." in done.output
+
+
+@pytest.mark.slow
+def test_several_processes_report_under_the_name_of_the_store(tiny_corpus_dir: Path, tmp_path: Path) -> None:
+    corpus, store = synthetic.read(tiny_corpus_dir), EmbeddingStore(tmp_path / "store")
+    (report,) = extract(corpus, [f"hf:{tmp_path / 'absent'}"], store, jobs=2)
+    assert report.encoder == "hf.absent" and "there is no folder" in report.error

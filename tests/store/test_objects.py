@@ -247,3 +247,9 @@ def test_addresses_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(StoreError, match=r"needs another library: pip install 'serfuse\[remote\]'"):
         EmbeddingStore("s3a://bucket/x")  # another name of it, which fsspec has not looked up yet
+
+
+def test_the_commands_refuse_a_store_that_ends_with_them(tiny_corpus_dir: Path) -> None:
+    extract = ["extract", "--corpus", "synthetic", "--data", str(tiny_corpus_dir), "--encoder", "logmel"]
+    done = CliRunner().invoke(main, [*extract, "--store", "memory://x"])
+    assert done.exit_code == 2 and "gone when it ends" in done.output

@@ -218,6 +218,23 @@ def test_of_several_it_names_the_first_setting_in_which_they_differ(filled: Embe
             part.unlink()
 
 
+def test_of_several_layers_together_the_hint_says_all_and_in_what_they_differ(filled: EmbeddingStore) -> None:
+    for layer in ("0", "1"):
+        for pooling in ("time", "mean-std"):
+            key = replace(KEY, layer=layer, pooling=pooling)
+            filled.append("c", key, ["a1"], ["a1-1"], rows_of(["a1"]))
+    with pytest.raises(StoreError) as caught:
+        filled.find("c", "hubert", layer="all")
+    hint = str(caught.value).rpartition("(for example ")[2]
+    assert hint in ("hubert@pooling=time,layer=all).", "hubert@pooling=mean-std,layer=all).")
+
+
+@pytest.mark.parametrize("layer", ["all", "6"])
+def test_layers_of_an_encoder_without_any_come_with_no_command(filled: EmbeddingStore, layer: str) -> None:
+    with pytest.raises(StoreError, match=f"logmel has no layers to choose from, so layer={layer} names nothing"):
+        filled.find("c", "logmel", layer=layer)
+
+
 def test_options_are_found_by_some_of_them(filled: EmbeddingStore) -> None:
     few, many = (EmbeddingKey("logmel", weights="none", options={"mels": m, "change": True}) for m in (64, 80))
     for key in (few, many):

@@ -120,9 +120,18 @@ def resolve(preset: EncoderPreset, request: LoadRequest) -> Weights:
         return _from_path(preset, Path(request.weights).expanduser())
 
     folder = weights_folder(preset)
-    files, _ = _match(preset, folder)
+    files, missing = _match(preset, folder)
     if files is not None:
         return _local(files)
+    if preset.folder:  # that very one was asked for
+        if not folder.is_dir():
+            raise WeightsError(f"{preset.name}: there is no folder {folder}. Expected one in transformers' format.")
+        absent = ", ".join(_told(entry) for entry in missing)
+        raise WeightsError(
+            f"{folder} lacks {absent}, which {preset.name} needs. Expected a folder in transformers' format, as "
+            "`save_pretrained` of the model and of its feature extractor write it; the second writes "
+            "preprocessor_config.json, without which it is not known how the waveform is normalised."
+        )
     if _HUB_NAME.fullmatch(preset.source):
         return _from_hub(preset, preset.source, preset.revision, request.download, pin=True)
     raise missing_weights(preset, f"Looked in {folder}.")
