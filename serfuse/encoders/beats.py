@@ -46,17 +46,17 @@ class Beats(LayeredEncoder):
         preset = resized(preset, vector_size=model.post_extract_proj.out_features, layers=len(layers))
         super().__init__(preset, model, layers, attention=_MATRICES * layers[0].self_attn.heads, **settings)
 
-    def _pieces(self, batch: np.ndarray) -> "Iterator[tuple[torch.Tensor, None]]":
+    def _pieces(self, clips: list[np.ndarray]) -> "Iterator[tuple[torch.Tensor, list[tuple[int, None]]]]":
         import torch
         from torchaudio.compliance import kaldi
 
         # On the CPU whatever the device, so that the input of the network is the same.
         spectra = [
             kaldi.fbank(clip[None] * 2**15, num_mel_bins=_BANDS, sample_frequency=self.sample_rate)
-            for clip in torch.from_numpy(batch)
+            for clip in map(torch.from_numpy, clips)
         ]
         bands = (torch.stack(spectra) - _MEAN) / (2 * _DEVIATION)
-        yield bands.to(self.device, self._dtype), None
+        yield bands.to(self.device, self._dtype), [(number, None) for number in range(len(clips))]
 
     def _run(self, inputs: "torch.Tensor") -> "torch.Tensor":
         return self._model(inputs)
