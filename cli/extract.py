@@ -98,6 +98,7 @@ def command(
     """
     from serfuse.audio.padding import PadPolicy
     from serfuse.corpora import get, read
+    from serfuse.encoders import canonical
     from serfuse.extraction.extract import Extraction, split_poolings
     from serfuse.extraction.shard import Shard
     from serfuse.store import EmbeddingStore
@@ -109,6 +110,7 @@ def command(
     requests = load_requests(
         asked, weights=weights, layers=layers, options=options, seed=seed, device=device, dtype=dtype
     )
+    layered = {canonical(encoder) for encoder in asked if several_layers(requests[encoder])}
     poolings = split_poolings(pool)
     if "paper" in poolings and len(poolings) > 1 and pad is None:
         raise click.UsageError(
@@ -144,7 +146,7 @@ def command(
                 held.enter_context(extraction)
             out.prepared(extraction)
             for report in extraction.each(requests):
-                out.report(report, several=len(poolings) > 1 or several_layers(requests[report.encoder]))
+                out.report(report, several=len(poolings) > 1 or canonical(report.encoder) in layered)
     except KeyboardInterrupt as error:
         out.interrupted(getattr(error, "reports", []))
     out.finish()
