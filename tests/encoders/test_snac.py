@@ -184,6 +184,13 @@ def test_what_is_refused(folders, tmp_path, nowhere):
         torch.save({**state, norm: wrong}, folder / "pytorch_model.bin")
         with pytest.raises(WeightsError, match=r"not a complete checkpoint.*encoder\.block\.0\.weight"):
             load("snac-24khz", folder)
+    bias, book = "encoder.block.0.bias", "quantizer.quantizers.1.codebook.weight"
+    torch.save({**state, bias: state[bias].double() + 1e300}, folder / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match="hold NaN or infinite numbers"):
+        load("snac-24khz", folder)
+    torch.save({**state, book: torch.zeros(())}, folder / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match="lacks codebook 1"):
+        load("snac-24khz", folder, options={"codebooks": "all"})
     state.pop("quantizer.quantizers.1.in_proj.bias")
     torch.save(state, folder / "pytorch_model.bin")
     with pytest.raises(WeightsError, match="lacks codebook 1"):

@@ -144,7 +144,13 @@ def load_part(
     strange = sorted({str(tensor.dtype) for tensor in part.values()} - _DTYPES)
     if strange:
         raise WeightsError(f"{path} holds weights as {', '.join(strange)}, expected floats. {preset.where}")
-    broken = [name for name, tensor in part.items() if not torch.isfinite(tensor).all()]
+    # In float32, which is what they are loaded as: a float64 may be too large for it.
+    single = {torch.float64: torch.float32}
+    broken = [
+        name
+        for name, tensor in part.items()
+        if not torch.isfinite(tensor.to(single.get(tensor.dtype, tensor.dtype))).all()
+    ]
     if broken:
         raise WeightsError(
             f"{path} is damaged: {some([prefix + name for name in broken])} hold NaN or infinite numbers. "
