@@ -158,6 +158,7 @@ def command(
                         overwrite=overwrite,
                         pictures=not no_pictures,
                         keep_models=not no_models,
+                        twins=_of_a_run(config_file),
                         observer=progress,
                     )
                 except FolderInUseError:

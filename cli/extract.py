@@ -98,7 +98,7 @@ def command(
     """
     from serfuse.audio.padding import PadPolicy
     from serfuse.corpora import get, read
-    from serfuse.encoders.hub_names import canonical
+    from serfuse.encoders import canonical
     from serfuse.extraction.extract import Extraction, split_poolings
     from serfuse.extraction.shard import Shard
     from serfuse.store import EmbeddingStore
@@ -116,6 +116,7 @@ def command(
     requests = load_requests(
         asked, weights=weights, layers=layers, options=options, seed=seed, device=device, dtype=dtype
     )
+    layered = {canonical(encoder) for encoder in asked if several_layers(requests[encoder])}
     poolings = split_poolings(pool)
     if "paper" in poolings and len(poolings) > 1 and pad is None:
         raise click.UsageError(
@@ -150,9 +151,8 @@ def command(
             if engine == "ray":
                 held.enter_context(extraction)
             out.prepared(extraction)
-            several = {canonical(encoder): several_layers(request) for encoder, request in requests.items()}
             for report in extraction.each(requests):
-                out.report(report, several=len(poolings) > 1 or several[report.encoder])
+                out.report(report, several=len(poolings) > 1 or canonical(report.encoder) in layered)
     except KeyboardInterrupt as error:
         out.interrupted(getattr(error, "reports", []))
     out.finish()

@@ -46,17 +46,17 @@ class Beats(LayeredEncoder):
         preset = resized(preset, vector_size=model.post_extract_proj.out_features, layers=len(layers))
         super().__init__(preset, model, layers, attention=_MATRICES * layers[0].self_attn.heads, **settings)
 
-    def _pieces(self, batch: np.ndarray) -> "Iterator[tuple[torch.Tensor, None]]":
+    def _pieces(self, clips: list[np.ndarray]) -> "Iterator[tuple[torch.Tensor, list[tuple[int, None]]]]":
         import torch
         from torchaudio.compliance import kaldi
 
         # On the CPU whatever the device, so that the input of the network is the same.
         spectra = [
             kaldi.fbank(clip[None] * 2**15, num_mel_bins=_BANDS, sample_frequency=self.sample_rate)
-            for clip in torch.from_numpy(batch)
+            for clip in map(torch.from_numpy, clips)
         ]
         bands = (torch.stack(spectra) - _MEAN) / (2 * _DEVIATION)
-        yield bands.to(self.device, self._dtype), None
+        yield bands.to(self.device, self._dtype), [(number, None) for number in range(len(clips))]
 
     def _run(self, inputs: "torch.Tensor") -> "torch.Tensor":
         return self._model(inputs)
@@ -125,9 +125,7 @@ def _from_file(preset: EncoderPreset, path: Path) -> "BeatsNetwork":
 
 def _read(preset: EncoderPreset, path: Path) -> "dict[str, torch.Tensor]":
     """The tensors of the encoder, its settings checked and weight norm multiplied out."""
-    import torch
-
-    from .checkpoints.state_dict import flat, is_safetensors, reading
+    from .checkpoints.state_dict import flat, is_safetensors, normed, reading
     from .checkpoints.torch_file import open_torch_file
 
     with reading(preset, path):
@@ -148,9 +146,9 @@ def _read(preset: EncoderPreset, path: Path) -> "dict[str, torch.Tensor]":
             state = file.tensors(flat(preset, path, content.get("model")))
     state = {name: tensor for name, tensor in state.items() if not name.startswith("predictor.")}
     norm, direction = (state.pop(f"encoder.pos_conv.0.weight_{end}", None) for end in "gv")
-    if norm is not None and direction is not None and norm.ndim == direction.ndim == 3:
-        # Unlike elsewhere a norm for each place of the kernel.
-        state["encoder.pos_conv.0.weight"] = torch._weight_norm(direction, norm, 2)
+    # Unlike elsewhere a norm for each place of the kernel.
+    if direction is not None and (weight := normed(norm, direction, direction.ndim - 1)) is not None:
+        state["encoder.pos_conv.0.weight"] = weight
     return state
 
 

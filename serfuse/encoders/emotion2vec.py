@@ -35,11 +35,13 @@ class Emotion2Vec(LayeredEncoder):
         preset = resized(preset, vector_size=model.norm.normalized_shape[0], layers=len(model.layers))
         super().__init__(preset, model, model.layers, attention=_MATRICES * model.alibi_scale.numel(), **settings)
 
-    def _pieces(self, batch: np.ndarray) -> "Iterator[tuple[torch.Tensor, int]]":
+    def _pieces(self, clips: list[np.ndarray]) -> "Iterator[tuple[torch.Tensor, list[tuple[int, int]]]]":
         import torch
 
-        normal = torch.nn.functional.layer_norm(torch.from_numpy(batch), batch.shape[1:])
-        yield normal.to(self.device, self._dtype), (batch.shape[1] - _SHORTEST) // _HOP + 1
+        batch = torch.from_numpy(np.stack(clips))
+        normal = torch.nn.functional.layer_norm(batch, batch.shape[1:])
+        frames = (batch.shape[1] - _SHORTEST) // _HOP + 1
+        yield normal.to(self.device, self._dtype), [(number, frames) for number in range(len(clips))]
 
     def _run(self, inputs: "torch.Tensor") -> "torch.Tensor":
         return self._model(inputs)

@@ -6,6 +6,7 @@ be part of a name on the hub.
 """
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -123,10 +124,12 @@ def _read(name: str) -> tuple[str, str, str | None, str]:
         if "--" not in found["owner"] + found["name"] and _SAFE.fullmatch(kept):
             return kept, f"{found['owner']}/{found['name']}", found["revision"], ""
     elif given.startswith((".", "/", "~")):
-        folder = Path(given).expanduser().resolve()
-        kept = _KEPT + re.sub(r"-{2,}", "-", re.sub(r"[^A-Za-z0-9._-]", "-", folder.name)).lstrip("._-")
-        if _SAFE.fullmatch(kept):
-            return kept, "", None, str(folder)
+        # Of a user that does not exist, through links in a circle, or with a zero byte in it: no folder.
+        with suppress(RuntimeError, ValueError, OSError):
+            folder = Path(given).expanduser().resolve()
+            kept = _KEPT + re.sub(r"-{2,}", "-", re.sub(r"[^A-Za-z0-9._-]", "-", folder.name)).lstrip("._-")
+            if _SAFE.fullmatch(kept):
+                return kept, "", None, str(folder)
     raise ConfigError(
         f"{shown(name)} names no encoder. Expected hf:OWNER/NAME, a model of the hub (such as "
         "hf:microsoft/wavlm-base-plus-sv), or a folder with its path: hf:./FOLDER or hf:/PATH/FOLDER."

@@ -126,7 +126,7 @@ def _quantiser(
     for place in range(count):
         names = [f"quantizer.quantizers.{place}.{part}" for part in _PARTS]
         parts = [state[name].float() for name in names if name in state]
-        low = parts[-1].shape[-1] if len(parts) == len(names) else 0
+        low = parts[-1].shape[-1] if len(parts) == len(names) and parts[-1].ndim else 0
         shapes = [(low, wide, 1), (low,), (wide, low, 1), (wide,), (*parts[-1].shape[:1], low)] if low else []
         if [tuple(part.shape) for part in parts] != shapes:
             raise WeightsError(f"{path} lacks codebook {place}, or it does not fit the encoder. {preset.where}")

@@ -86,11 +86,16 @@ class Result:
         return pd.concat([result.predictions for result in self.folds], ignore_index=True)
 
 
-def check(config: Config, dataset: Dataset) -> None:
+def check(config: Config, dataset: Dataset, *, twins: bool = False) -> None:
     """Refuse what cannot be trained, or is a fusion of nothing, before anything is begun.
 
     One representation given twice adds nothing to what it says once. Other layers or poolings of an encoder are other
     representations; and models of models may have another head for the second time.
+
+    Args:
+        config: the experiment.
+        dataset: what it is to be trained on.
+        twins: let a representation be given twice, as in runs that were made before that was refused.
 
     Raises:
         ConfigError: the model cannot be trained, or two inputs are the same in all that the model makes of them; or one
@@ -105,7 +110,8 @@ def check(config: Config, dataset: Dataset) -> None:
     made_of = heads(len(dataset.keys)) if heads else [None] * len(dataset.keys)
     first: dict[str, Any] = {}
     for (side, key), head in zip(dataset.keys.items(), made_of, strict=True):
-        if twin := next((other for other, like in first.items() if like == (key, head)), None):
+        twin = next((other for other, like in first.items() if like == (key, head)), None)
+        if twin and not twins:
             advice = ", or another head for each (options.head)" if heads else ""
             raise ConfigError(
                 f"The inputs {twin} and {side} of {config.model!r} are the same representation ({key.folder}), and a "

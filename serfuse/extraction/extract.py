@@ -16,8 +16,10 @@ from typing import Any, overload
 from ..audio.padding import PadPolicy
 from ..corpora.base import Corpus
 from ..corpora.subset import spread
+from ..encoders import canonical
 from ..encoders import pooling as poolings
 from ..encoders.base import Encoder, LoadRequest
+from ..encoders.checks import shown
 from ..errors import ConfigError, EncoderError, StoreError
 from ..progress import Observer
 from ..store import EmbeddingStore, Skipped
@@ -139,10 +141,12 @@ class Extraction:
 
         Raises:
             StoreError: a full disk or a damaged store, which the next encoder would meet too.
-            ConfigError: several processes, and an encoder that is loaded in this one.
+            ConfigError: several processes, and an encoder that is loaded in this one; two names that are one in the
+                store.
             Interrupted: Ctrl-C; what was finished is stored.
         """
         asked = encoders if isinstance(encoders, Mapping) else dict.fromkeys(encoders)
+        _check_names([name for name in asked if isinstance(name, str)])
         self._begin()
         if self._jobs > 1:
             from .workers import Workers
@@ -278,6 +282,22 @@ class Extraction:
         if report.skip_bad:
             keep += [Skipped(clip, self.facts[clip].audio, reason) for clip, reason in reasons.items()]
         self.store.record_skipped(self.corpus.name, report.key, keep)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Refuse two folders of one name, whose embeddings the store would tell apart by their weights alone.
+
+    Raises:
+        ConfigError: `hf:./a b` beside `hf:./a-b`, or one folder by two of its paths.
+    """
+    known: dict[str, str] = {}
+    for name in names:
+        other = known.setdefault(canonical(name), name)
+        if other != name:
+            raise ConfigError(
+                f"{shown(other)} and {shown(name)} are both called {canonical(name)} in the store. Name one folder "
+                "once; rename one of two, or extract them one after the other."
+            )
 
 
 @overload

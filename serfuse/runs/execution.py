@@ -74,6 +74,7 @@ def execute(
     overwrite: bool = False,
     pictures: bool = True,
     keep_models: bool = True,
+    twins: bool = False,
     observer: Observer | None = None,
 ) -> Result:
     """Cross-validate and write the run folder.
@@ -88,6 +89,7 @@ def execute(
         overwrite: replace a finished run.
         pictures: also draw the confusion matrix and the penultimate layer, which takes longer than a small model.
         keep_models: also keep the network of each fold.
+        twins: see `cross_validation.check`.
         observer: hears of the audit before training, and of each epoch and fold. A fold that it hears of is written
             down.
 
@@ -98,7 +100,7 @@ def execute(
         FolderInUseError: another process is at work in `out`.
         StoreError: the disk is full.
     """
-    cross_validation.check(config, dataset)
+    cross_validation.check(config, dataset, twins=twins)
     if fitting.trained_with(config) == "keras":
         backend.set_up_backend()
     parts = cross_validation.plan(config, dataset)

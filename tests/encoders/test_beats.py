@@ -152,6 +152,9 @@ def test_what_is_refused(checkpoint, tmp_path, nowhere) -> None:
     for lost in ("encoder.pos_conv.0.weight_g", "encoder.layers.11.fc2.bias"):
         with pytest.raises(WeightsError, match="not a complete checkpoint"):
             load(save(path, {name: tensor for name, tensor in state.items() if name != lost}))
+    norm = "encoder.pos_conv.0.weight_g"
+    with pytest.raises(WeightsError, match="not a complete checkpoint"):
+        load(save(path, {**state, norm: state[norm][..., :1]}))
     with pytest.raises(WeightsError, match="another model than beats"):
         load(save(path, {**state, "encoder.layers.12.fc2.bias": torch.zeros(32)}))
     path.write_bytes(checkpoint.read_bytes()[:3000])

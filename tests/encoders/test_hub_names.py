@@ -52,7 +52,8 @@ def test_a_name_has_one_safe_form_that_leads_back() -> None:
         preset = encoders.preset(name)
         assert (preset.name, preset.source) == ("hf.microsoft--wavlm-base-plus-sv", "microsoft/wavlm-base-plus-sv")
         assert name in encoders.ENCODERS and encoders.ENCODERS.origin(name) == "serfuse"
-    for strange in ("hf:", "hf:wavlm", "hf:a/b/c", "hf:a--b/c", "hf:/", "hf:a/../b", "hf:a/b c"):
+    nowhere = ("hf:~no-such-user/x", "hf:./\x00x")
+    for strange in ("hf:", "hf:wavlm", "hf:a/b/c", "hf:a--b/c", "hf:/", "hf:a/../b", "hf:a/b c", *nowhere):
         with pytest.raises(ConfigError, match=r"names no encoder\. Expected hf:OWNER/NAME"):
             encoders.preset(strange)
     for strange in ("hf./etc/passwd", "hf.", "hf.../x", "HF:a/b"):

@@ -179,6 +179,18 @@ def test_what_is_refused(folders, tmp_path, nowhere):
     torch.save({key: value for key, value in state.items() if "block.3." not in key}, folder / "pytorch_model.bin")
     with pytest.raises(WeightsError, match="not a complete checkpoint"):
         load("snac-24khz", folder)
+    norm = "encoder.block.0.parametrizations.weight.original0"
+    for wrong in (state[norm][:1], state[norm].reshape(-1), state[norm].double(), state[norm].repeat(9, 1, 1)):
+        torch.save({**state, norm: wrong}, folder / "pytorch_model.bin")
+        with pytest.raises(WeightsError, match=r"not a complete checkpoint.*encoder\.block\.0\.weight"):
+            load("snac-24khz", folder)
+    bias, book = "encoder.block.0.bias", "quantizer.quantizers.1.codebook.weight"
+    torch.save({**state, bias: state[bias].double() + 1e300}, folder / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match="hold NaN or infinite numbers"):
+        load("snac-24khz", folder)
+    torch.save({**state, book: torch.zeros(())}, folder / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match="lacks codebook 1"):
+        load("snac-24khz", folder, options={"codebooks": "all"})
     state.pop("quantizer.quantizers.1.in_proj.bias")
     torch.save(state, folder / "pytorch_model.bin")
     with pytest.raises(WeightsError, match="lacks codebook 1"):

@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import soundfile
+from checkpoints import small_checkpoint
 
 from serfuse import audio, encoders
 from serfuse.audio.padding import PadPolicy
@@ -274,3 +275,14 @@ def test_ctrl_c_stores_what_all_processes_have_finished(
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130 and "Nothing is lost" in output and "Traceback" not in output, output
     assert 18 <= len(stored(store)) < CLIPS and f"{len(stored(store))} more clips of counting are stored" in output
+
+
+@pytest.mark.slow
+def test_processes_report_on_a_folder_by_the_name_that_it_has_in_the_store(many, store, tmp_path) -> None:
+    folder = small_checkpoint("hubert", tmp_path / "my model")
+    corpus = table.read(many, name="many")
+    with pytest.raises(ConfigError, match=r"are both called hf\.my-model in the store"):
+        extract.extract(corpus, [f"hf:{folder}", f"hf:{tmp_path}/my-model"], store)
+    (report,) = extract.extract(corpus, [f"hf:{folder}"], store, jobs=2, limit=4)
+    assert (report.encoder, report.done, report.error) == ("hf.my-model", 4, "")
+    assert len(store.load("many", report.key)[0]) == 4

@@ -53,7 +53,7 @@ def test_a_small_screen_shows_what_is_at_work(progress: driver.Progress, width: 
 
 
 def test_a_large_screen_shows_everything(progress: driver.Progress) -> None:
-    console = Console(width=160, height=60, color_system=None)
+    console = Console(width=160, height=2 * len(encoders.names()) + 20, color_system=None)
     lines = _shown(sweep_rows.live(progress, console, 2, 1), console)
     labels = [line.split()[0] for line in lines if "/20" in line]
     assert len(labels) == 2 * len(encoders.names()) - 3 and labels[-3:] == ["hubert", "wavlm", "wav2vec2"]

@@ -144,7 +144,13 @@ def load_part(
     strange = sorted({str(tensor.dtype) for tensor in part.values()} - _DTYPES)
     if strange:
         raise WeightsError(f"{path} holds weights as {', '.join(strange)}, expected floats. {preset.where}")
-    broken = [name for name, tensor in part.items() if not torch.isfinite(tensor).all()]
+    # In float32, which is what they are loaded as: a float64 may be too large for it.
+    single = {torch.float64: torch.float32}
+    broken = [
+        name
+        for name, tensor in part.items()
+        if not torch.isfinite(tensor.to(single.get(tensor.dtype, tensor.dtype))).all()
+    ]
     if broken:
         raise WeightsError(
             f"{path} is damaged: {some([prefix + name for name in broken])} hold NaN or infinite numbers. "
@@ -152,6 +158,26 @@ def load_part(
         )
     if any(parameter.is_meta for parameter in model.parameters()):
         model.to_empty(device="cpu").load_state_dict(part)
+
+
+def normed(norm: Any, direction: Any, axis: int) -> torch.Tensor | None:
+    """A weight that is kept with weight norm, `g * v / |v|` (Salimans and Kingma, arXiv:1602.07868).
+
+    Args:
+        norm: `g`, of length 1 along every axis but one.
+        direction: `v`.
+        axis: the first or the last one, along which there is a norm for each place.
+
+    Returns:
+        `None` where the two do not belong together: torch compares no shapes and would write beyond its memory.
+    """
+    if norm is None or direction is None or direction.ndim < 2 or direction.numel() == 0:
+        return None
+    shape = [1] * direction.ndim
+    shape[axis] = direction.shape[axis]
+    if list(norm.shape) != shape or norm.dtype != direction.dtype or not norm.is_floating_point():
+        return None
+    return torch._weight_norm(direction, norm, axis)
 
 
 def some(names: Any, limit: int = 3) -> str:

@@ -19,7 +19,7 @@ from ..base import EncoderPreset
 from ..checks import shown
 from ..torch_inference import seeded
 from .locate import MAX_JSON, Weights
-from .state_dict import again, read_state, reading, some
+from .state_dict import again, normed, read_state, reading, some
 from .transformers_config import admitted
 
 
@@ -104,7 +104,7 @@ def read_all(preset: EncoderPreset, weights: Weights) -> dict[str, torch.Tensor]
 def without_weight_norm(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tensors with weight norm multiplied out, under either of torch's names for it.
 
-    A weight of norm g along its first axis: `g * v / |v|` (Salimans and Kingma, arXiv:1602.07868).
+    A norm for each place of the first axis. One that does not fit stays as it is, so that its weight is found missing.
     """
     plain = {}
     names = (
@@ -113,9 +113,10 @@ def without_weight_norm(state: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
     )
     for name, tensor in state.items():
         norm = next((name.removesuffix(v) + g for g, v in names if name.endswith(v)), None)
-        if norm in state:
+        weight = normed(state.get(norm), tensor, 0)
+        if weight is not None:
             module = norm.removesuffix(".weight_g").removesuffix(".parametrizations.weight.original0")
-            plain[f"{module}.weight"] = torch._weight_norm(tensor, state[norm], 0)
+            plain[f"{module}.weight"] = weight
         elif not any(name.endswith(g) and name.removesuffix(g) + v in state for g, v in names):
             plain[name] = tensor
     return plain
