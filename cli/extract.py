@@ -152,7 +152,7 @@ def command(
                 held.enter_context(extraction)
             out.prepared(extraction)
             for report in extraction.each(requests):
-                out.report(report, several=len(poolings) > 1 or canonical(report.encoder) in layered)
+                out.report(report, several=len(poolings) > 1 or report.encoder in layered)
     except KeyboardInterrupt as error:
         out.interrupted(getattr(error, "reports", []))
     out.finish()

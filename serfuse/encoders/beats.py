@@ -82,11 +82,7 @@ def load(preset: EncoderPreset, request: LoadRequest) -> Beats:
     return Beats(
         preset,
         model,
-        weights_id=weights.id,
-        layer=request.layer,
-        dtype=opening.dtype,
-        device=opening.device,
-        options=opening.options,
+        **opening.settings,
     )
 
 

@@ -67,11 +67,7 @@ def load(preset: EncoderPreset, request: LoadRequest) -> Emotion2Vec:
     return Emotion2Vec(
         preset,
         model,
-        weights_id=weights.id,
-        layer=request.layer,
-        dtype=opening.dtype,
-        device=opening.device,
-        options=opening.options,
+        **opening.settings,
     )
 
 

@@ -17,12 +17,25 @@ class Opening:
         device: a torch device, "auto" resolved.
         options: the preset's, with those of the request on top.
         weights: where they are, or the seed to draw them from.
+        layer: as it was asked for.
     """
 
     dtype: str
     device: str
     options: dict[str, Any]
     weights: Weights
+    layer: str = "last"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What `LayeredEncoder` takes by keyword."""
+        return {
+            "weights_id": self.weights.id,
+            "layer": self.layer,
+            "dtype": self.dtype,
+            "device": self.device,
+            "options": self.options,
+        }
 
 
 def open_request(preset: EncoderPreset, request: LoadRequest, dtypes: tuple[str, ...] = ("float32",)) -> Opening:
@@ -45,4 +58,5 @@ def open_request(preset: EncoderPreset, request: LoadRequest, dtypes: tuple[str,
         options=resolve_options(preset, request),
         device=resolve_device(request.device),
         weights=resolve(preset, request),
+        layer=request.layer,
     )

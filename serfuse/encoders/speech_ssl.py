@@ -136,12 +136,8 @@ def load(preset: EncoderPreset, request: LoadRequest) -> SpeechSSL:
     return SpeechSSL(
         preset,
         model,
-        weights_id=weights.id,
         do_normalize=do_normalize,
-        layer=request.layer,
-        dtype=opening.dtype,
-        device=opening.device,
-        options=opening.options,
+        **opening.settings,
     )
 
 

@@ -75,11 +75,7 @@ def load(preset: EncoderPreset, request: LoadRequest) -> Wav2Vec2Bert:
     return Wav2Vec2Bert(
         preset,
         model,
-        weights_id=opening.weights.id,
-        layer=request.layer,
-        dtype=opening.dtype,
-        device=opening.device,
-        options=opening.options,
+        **opening.settings,
     )
 
 

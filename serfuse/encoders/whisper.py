@@ -74,11 +74,7 @@ def load(preset: EncoderPreset, request: LoadRequest) -> Whisper:
     return Whisper(
         preset,
         model,
-        weights_id=opening.weights.id,
-        layer=request.layer,
-        dtype=opening.dtype,
-        device=opening.device,
-        options=opening.options,
+        **opening.settings,
     )
 
 

@@ -11,7 +11,6 @@ from multiprocessing import connection
 from typing import Any
 
 from .. import child_process, machine
-from ..encoders import canonical
 from ..encoders.base import Encoder, LoadRequest
 from ..errors import ConfigError, SerfuseError, StoreError
 from ..progress import Observer
@@ -153,15 +152,14 @@ class Workers:
 
     def _merged(self, name: str) -> list[ExtractReport]:
         """What all processes did of an encoder, for each of its keys."""
-        called = canonical(name)
-        found = [report for one in self._workers for report in one.reports if canonical(report.encoder) == called]
+        found = [report for one in self._workers for report in one.reports if report.encoder == name]
         having = [report for report in found if report.key is not None]
         if not having:
             deaths = "; ".join(one.death for one in self._workers if one.death)
             error = next((report.error for report in found if report.error), deaths or "no process has begun with it")
             return [ExtractReport(name, error=error)]
         keys = dict.fromkeys(report.key for report in having)
-        return [self._merged_of(called, [report for report in having if report.key == key]) for key in keys]
+        return [self._merged_of(name, [report for report in having if report.key == key]) for key in keys]
 
     @staticmethod
     def _merged_of(name: str, having: list[ExtractReport]) -> ExtractReport:
