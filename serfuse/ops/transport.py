@@ -7,6 +7,7 @@ entropic regularisation (POT's `reg`) in units of the cost.
 
 from typing import Any, NamedTuple
 
+import keras
 from keras import ops
 
 from .float64 import maximum, minimum
@@ -159,25 +160,82 @@ def _by_logarithms(kernel: Any, a: Any, b: Any, iterations: int, masked: bool) -
 
 
 def _by_scalings(kernel: Any, a: Any, b: Any, iterations: int, masked: bool) -> tuple[Any, Any]:
-    forth = ops.exp(kernel)
-    back = ops.swapaxes(forth, -1, -2)
-    a, b = ops.expand_dims(a, -1), ops.expand_dims(b, -1)
-
-    u = v = ops.ones_like(forth[..., :1])
+    a, b = ops.expand_dims(a, -2), ops.expand_dims(b, -2)
     if not masked:
-        for _ in range(iterations):
-            v = b / (back @ u)
-            u = a / (forth @ v)
-        return ops.log(u[..., 0]), ops.log(v[..., 0])
+        solve = _lean_scalings(kernel) or _scalings
+        log_u, log_v = solve(kernel, a, b, iterations)
+        return log_u[..., 0, :], log_v[..., 0, :]
 
     def divided(weights: Any, sums: Any) -> Any:
         # A sum is 0 only where all pairs are masked.
         return weights / ops.where(sums > 0.0, sums, ops.ones_like(sums))
 
+    forth, back, u = _both_ways(kernel)
+    v = u
     for _ in range(iterations):
-        v = divided(b, back @ u)
-        u = divided(a, forth @ v)
-    return _log(u[..., 0]), _log(v[..., 0])
+        v = divided(b, u @ forth)
+        u = divided(a, v @ back)
+    return _log(u[..., 0, :]), _log(v[..., 0, :])
+
+
+def _both_ways(kernel: Any) -> tuple[Any, Any, Any]:
+    """The kernel's exponential, its transpose, and the first scaling: a row, whose products are the fastest."""
+    forth = ops.exp(kernel)
+    back = ops.swapaxes(forth, -1, -2)
+    return forth, back, ops.ones_like(back[..., :1, :])
+
+
+def _scalings(kernel: Any, a: Any, b: Any, iterations: int) -> tuple[Any, Any]:
+    """Logarithms of both scalings, `(..., 1, N)` and `(..., 1, M)`."""
+    forth, back, u = _both_ways(kernel)
+    v = u
+    for _ in range(iterations):
+        v = b / (u @ forth)
+        u = a / (v @ back)
+    return ops.log(u), ops.log(v)
+
+
+def _lean_scalings(kernel: Any) -> Any:
+    """`_scalings` with the gradient of all iterations as one product; None where the backend derives it by itself.
+
+    What a backend derives adds up one matrix per product of the iteration, each as large as the kernel. Their sum is
+    the product of the vectors, stacked.
+    """
+    known = keras.backend.backend() in ("tensorflow", "jax")
+    return _scalings_by_rows if known and not keras.utils.is_keras_tensor(kernel) else None
+
+
+def _scalings_by_rows(kernel: Any, a: Any, b: Any, iterations: int) -> tuple[Any, Any]:
+    count = kernel.shape[-2]
+
+    @ops.custom_gradient
+    def solve(kernel: Any) -> Any:
+        forth, back, u = _both_ways(kernel)
+        us, vs = [u], []
+        for _ in range(iterations):
+            vs.append(b / (us[-1] @ forth))
+            us.append(a / (vs[-1] @ back))
+
+        def gradient(slope: Any) -> Any:
+            # Backwards through u = a / (v K^T) and v = b / (u K), in the slopes of log u and log v.
+            of_u, of_v = slope[..., :count], slope[..., count:]
+            left, right = [], []
+            for before, v, u in zip(us[-2::-1], vs[::-1], us[:0:-1], strict=True):
+                of_sums = -of_u * u / a
+                left.append(of_sums)
+                right.append(v)
+                of_v = of_v + (of_sums @ forth) * v
+                of_sums = -of_v * v / b
+                left.append(before)
+                right.append(of_sums)
+                of_u, of_v = (of_sums @ back) * before, 0.0
+            stacked = ops.swapaxes(ops.concatenate(left, axis=-2), -1, -2)
+            return (stacked @ ops.concatenate(right, axis=-2)) * forth
+
+        return ops.concatenate([ops.log(us[-1]), ops.log(vs[-1])], axis=-1), gradient
+
+    both = solve(ops.convert_to_tensor(kernel))
+    return both[..., :count], both[..., count:]
 
 
 def sinkhorn_log_plan(cost: Any, epsilon: float, iterations: int, a: Any = None, b: Any = None) -> Any:

@@ -128,15 +128,16 @@ def test_small_epsilon_finds_the_permutation_and_a_large_one_forgets_the_cost():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("epsilon", [0.04, 0.1, 1.0])
-def test_both_methods_are_the_same_iteration(epsilon, dtype):
+def test_both_methods_are_the_same_iteration(epsilon, masked, dtype):
     """A cost and an epsilon that are both smaller by one factor have the same plan, which logarithms then find."""
     p, q = sets(dtype=dtype, batch=(3,), p=9, q=11)
     mask = np.arange(11) < np.array([[11], [4], [1]])
 
     def total(p, q, factor):
-        cost = transport.cost_matrix(p, q, None, tf.constant(mask))
-        weights = transport.uniform_weights(tf.constant(mask), cost.dtype)
+        cost = transport.cost_matrix(p, q, None, tf.constant(mask) if masked else None)
+        weights = transport.uniform_weights(tf.constant(mask), cost.dtype) if masked else None
         log_plan = transport.sinkhorn_log_plan(factor * cost, factor * epsilon, 20, None, weights)
         return tf.reduce_sum(transport.barycentric_map(log_plan, q) * np.linspace(-1, 1, 3))
 
