@@ -128,10 +128,14 @@ def _fuse(model: "torch.nn.Module") -> None:
     """Compute the normalised weights once instead of at every call."""
     import torch
 
+    from .torch_inference import without_cudnn
+
     with _quiet():
         for module in model.modules():
             if isinstance(module, torch.nn.Conv1d):
                 torch.nn.utils.remove_weight_norm(module)
+                # For these widths and lengths cuDNN takes 8 GiB for three seconds of audio, and a second of time.
+                without_cudnn(module)
 
 
 def _quiet() -> warnings.catch_warnings:

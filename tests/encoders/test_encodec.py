@@ -216,3 +216,20 @@ def test_codebooks_that_are_not_there(theirs, folder, tmp_path):
     torch.save(whole(encodec_state()), tmp_path / "x.pt")  # its one codebook has vectors of four numbers, not of 16
     with pytest.raises(WeightsError, match=r"has shape \(8, 4\), expected vectors of 16 numbers"):
         load(NAME, tmp_path / "x.pt", options={"codebooks": "all"})
+
+
+def test_convolutions_do_without_cudnn_and_the_lstm_with_it(encoder):
+    """Its first algorithm takes gigabytes for seconds of audio; a plain LSTM would take a launch for every frame."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    found: dict[str, set[bool]] = {}
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            found.setdefault(function.overloadpacket.__name__, set()).add(torch.backends.cudnn.enabled)
+            return function(*args, **(kwargs or {}))
+
+    with Watch():
+        encoder.frames(tone(3000, 24000))
+    assert found["conv1d"] == {False} and found["lstm"] == {True}
+    assert torch.backends.cudnn.enabled
