@@ -76,7 +76,7 @@ def test_seconds_that_are_none_are_refused(corpus: Corpus, tmp_path: Path, secon
     store = EmbeddingStore(tmp_path / "store")
     for setting in ("flush_seconds", "batch_seconds"):
         with pytest.raises(ConfigError, match=f"{setting} must be .* got {seconds}"):
-            extract(corpus, "counting", store, **{setting: seconds})
+            extract.extract(corpus, "counting", store, **{setting: seconds})
 
 
 class Batches(Observer):
