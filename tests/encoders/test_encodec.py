@@ -121,6 +121,14 @@ def folder(theirs, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("lengths", [(4801, 9000, 8999, 4800, 6399, 6401), (2560, 2561), (9000, 319, 1)])
+def test_clips_of_different_length_share_a_pass_as_they_are_alone(encoder, lengths):
+    clips = [tone(9000, 24000)[-length:] for length in lengths]
+    assert encoder.pads
+    for clip, together in zip(clips, encoder.frames_batch(clips), strict=True):
+        np.testing.assert_allclose(together, encoder.frames(clip), rtol=0, atol=5e-6)
+
+
 def _encoded(model, clip: np.ndarray) -> torch.Tensor:
     with torch.inference_mode():
         return model.encoder(torch.from_numpy(clip)[None, None])
