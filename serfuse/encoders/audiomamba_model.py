@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .audiomamba_cpu import scan
+from . import audiomamba_cpu
 
 CHUNK_FRAMES, MELS = 200, 80
 """Mel frames and bands of one chunk."""
@@ -57,12 +57,30 @@ class Mixer(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """`(B, L, D)` to `(B, L, D)`."""
-        hidden, gate = self.in_proj(tokens).chunk(2, dim=-1)
+        projected = self.in_proj(tokens)
+        if _compilable(projected):
+            return self._compiled(projected)
+        hidden, gate = projected.chunk(2, dim=-1)
         hidden = functional.silu(self._convolved(hidden))
         low, into, out_of = self.x_proj(hidden).split(self.split, dim=-1)
         step = functional.softplus(self.dt_proj(low))
         scanned = selective_scan(hidden, step, -torch.exp(self.A_log), into, out_of)
         return self.out_proj(torch.addcmul(scanned, self.D, hidden) * functional.silu(gate))
+
+    def _compiled(self, projected: torch.Tensor) -> torch.Tensor:
+        """The rest of `forward` on a CPU, without gradients."""
+        threads, given = torch.get_num_threads(), projected.numpy()
+        taps, bias, skip = (
+            weights.detach().contiguous().numpy() for weights in (self.conv1d.weight[:, 0].T, self.conv1d.bias, self.D)
+        )
+        hidden = audiomamba_cpu.convolved(given, taps, bias, threads=threads)
+        low, into, out_of = self.x_proj(torch.from_numpy(hidden)).split(self.split, dim=-1)
+        step = self.dt_proj(low).numpy()
+        audiomamba_cpu.softplus(step, threads=threads)
+        decay = -torch.exp(self.A_log)
+        scanned = audiomamba_cpu.scan(hidden, step, decay.numpy(), into.numpy(), out_of.numpy(), threads=threads)
+        audiomamba_cpu.gated(scanned, hidden, skip, given, threads=threads)
+        return self.out_proj(torch.from_numpy(scanned))
 
     def _convolved(self, hidden: torch.Tensor) -> torch.Tensor:
         """`conv1d` of `(B, L, E)`, tap by tap: for so few, nothing need be turned round."""
@@ -72,6 +90,11 @@ class Mixer(nn.Module):
         for place, tap in enumerate(taps[1:], 1):
             convolved = convolved.addcmul_(padded[:, place : place + length], tap)
         return convolved
+
+
+def _compilable(tensor: torch.Tensor) -> bool:
+    """Whether what is compiled for a CPU takes it, and nobody asks for gradients."""
+    return tensor.device.type == "cpu" and tensor.dtype == torch.float32 and not tensor.requires_grad
 
 
 def selective_scan(
@@ -88,10 +111,9 @@ def selective_scan(
         `(B, L, E)`.
     """
     given = (hidden, step, decay, into, out_of)
-    if hidden.device.type == "cpu" and all(
-        tensor.dtype == torch.float32 and not tensor.requires_grad for tensor in given
-    ):
-        return torch.from_numpy(scan(*(tensor.numpy() for tensor in given), threads=torch.get_num_threads()))
+    if all(map(_compilable, given)):
+        given = (tensor.numpy() for tensor in given)
+        return torch.from_numpy(audiomamba_cpu.scan(*given, threads=torch.get_num_threads()))
     return scan_in_blocks(*given, blocks=max(1, _AT_ONCE // len(hidden)))
 
 
