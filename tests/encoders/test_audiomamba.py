@@ -174,7 +174,7 @@ def test_the_scan_does_not_depend_on_threads_and_hides_no_nan():
 
 @pytest.mark.parametrize("length", [1, 3, 40])
 def test_what_stands_around_the_scan_is_torchs_own(length):
-    """Also where gates are wide open or shut and steps tiny or long, in any number of threads, with NaN left as it is."""
+    """Also where gates are wide open or shut and steps tiny or long, in any number of threads; NaN stays."""
     from torch.nn import functional
 
     draw = torch.Generator().manual_seed(length)
@@ -197,7 +197,7 @@ def test_what_stands_around_the_scan_is_torchs_own(length):
         torch.testing.assert_close(made, functional.softplus(steps.double()), atol=0, **close)
         scanned = convolved.float().clone()
         audiomamba_cpu.gated(scanned.numpy(), steps.numpy(), skip.numpy(), projected.numpy(), threads=threads)
-        torch.testing.assert_close(scanned, gated, atol=1e-6, **close)
+        torch.testing.assert_close(scanned, gated, atol=1e-6 * float(gated.nan_to_num().abs().max()), **close)
 
 
 @pytest.mark.parametrize("layout", ["official", "freq"])
