@@ -17,21 +17,17 @@ _CHANNELS = 64
 """Whose state is kept at once: 6 KB for 24 values each, and as much again for the decay."""
 
 
-def convolved(projected: np.ndarray, taps: np.ndarray, bias: np.ndarray, *, threads: int) -> np.ndarray:
+def convolved(projected: np.ndarray, taps: np.ndarray, bias: np.ndarray, output: np.ndarray, *, threads: int) -> None:
     """SiLU of a causal convolution over the tokens, of float32 arrays, within 1e-6 of the largest value.
 
     Args:
         projected: `(B, L, 2 E)`; its first half is convolved.
         taps: `(K, E)`, the last one for the token itself.
         bias: `(E,)`.
+        output: `(B, L, E)`, what is made.
         threads: at most so many; what comes out does not depend on it.
-
-    Returns:
-        `(B, L, E)`.
     """
-    output = np.empty((*projected.shape[:2], len(bias)), np.float32)
     _each(_compiled().convolve, projected, threads, taps, bias, output)
-    return output
 
 
 def softplus(steps: np.ndarray, *, threads: int) -> None:
@@ -74,7 +70,14 @@ def _together(work: Callable[[Any], None], shares: Sequence[Any], threads: int) 
 
 
 def scan(
-    hidden: np.ndarray, step: np.ndarray, decay: np.ndarray, into: np.ndarray, out_of: np.ndarray, *, threads: int
+    hidden: np.ndarray,
+    step: np.ndarray,
+    decay: np.ndarray,
+    into: np.ndarray,
+    out_of: np.ndarray,
+    *,
+    threads: int,
+    output: np.ndarray | None = None,
 ) -> np.ndarray:
     """`audiomamba_model.selective_scan`, of float32 arrays, within 1e-6 of the largest value.
 
@@ -83,12 +86,13 @@ def scan(
         decay: `(E, N)`, negative.
         into, out_of: `(B, L, N)`.
         threads: at most so many; what comes out does not depend on it.
+        output: what is filled and given back, fresh by default; it may be `step`.
 
     Returns:
         `(B, L, E)`.
     """
     batch, _, inner = hidden.shape
-    output = np.empty_like(hidden, order="C")
+    output = np.empty_like(hidden, order="C") if output is None else output
     rates = np.ascontiguousarray(decay.T.astype(np.float64) / np.log(2), np.float32)
     run = _compiled().scan
     pieces = [(clip, start) for clip in range(batch) for start in range(0, inner, _CHANNELS)]

@@ -165,6 +165,8 @@ def test_the_scan_does_not_depend_on_threads_and_hides_no_nan():
     operands = [tensor.numpy() for tensor in scan_operands(50, 200)]
     alone = audiomamba_cpu.scan(*operands, threads=1)
     assert np.array_equal(audiomamba_cpu.scan(*operands, threads=3), alone)
+    hidden, step, *others = operands
+    assert np.array_equal(audiomamba_cpu.scan(hidden, out := step.copy(), *others, threads=3, output=out), alone)
     operands[1][0, 20, 130] = np.nan
     spoilt = audiomamba_cpu.scan(*operands, threads=2)
     assert np.isnan(spoilt[0, 20:, 130]).all()
@@ -187,7 +189,8 @@ def test_what_stands_around_the_scan_is_torchs_own(length):
     convolved = functional.silu((windows * taps.T).sum(-1) + bias)
     gated = (convolved.float() + skip * steps) * functional.silu(gate)
     for threads in (1, 2, 5):
-        found = audiomamba_cpu.convolved(projected.numpy(), taps.numpy(), bias.numpy(), threads=threads)
+        found = np.empty((2, length, 7), np.float32)
+        audiomamba_cpu.convolved(projected.numpy(), taps.numpy(), bias.numpy(), found, threads=threads)
         close = {"check_dtype": False, "equal_nan": True, "rtol": 4e-6}
         torch.testing.assert_close(
             torch.from_numpy(found), convolved, atol=1e-6 * float(convolved.nan_to_num().abs().max()), **close
