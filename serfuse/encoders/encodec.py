@@ -5,16 +5,13 @@ Its weights are taken in the package's own form, or in transformers', which has 
 
 import re
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ..errors import WeightsError
 from .base import TRANSFORMERS_WEIGHTS, EncoderEntry, EncoderPreset, LoadRequest
 from .checkpoints.locate import Weights, sha256
-from .checks import check_clips, resized
+from .checks import resized
 from .codec import TorchCodec, asked_codebooks
 from .resolve import open_request
 
@@ -32,34 +29,6 @@ _BOOK = "quantizer.vq.layers.{}._codebook.embed"
 
 _TOGETHER = 8
 """Frames that a clip must have to share a pass with longer ones: in a shorter one some reflection reaches its end."""
-
-
-class Encodec(TorchCodec):
-    """EnCodec's encoder. It is causal, so clips of different length can share a pass."""
-
-    def __init__(self, preset: EncoderPreset, model: "torch.nn.Module", **settings: Any) -> None:
-        from .clip_ends import ClipEnds
-
-        super().__init__(preset, model, **settings)
-        self.pads = self.batches
-        strided = [module for module in model.model if getattr(module, "conv", None) and _stride(module) > 1]
-        self._ends = ClipEnds(strided, [_stride(module) for module in strided])
-
-    def frames_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        from .torch_inference import inference, on_device
-
-        lengths = [len(waveform) for waveform in waveforms]
-        if not self.pads or len(set(lengths)) < 2:
-            return super().frames_batch(waveforms)
-        clips = check_clips(self.preset, waveforms, alike=False)
-        if min(lengths) < _TOGETHER * self.preset.hop:
-            return [self.frames(clip) for clip in clips]
-        batch = np.zeros((len(clips), 1, max(lengths)), np.float32)
-        for row, clip in zip(batch, clips, strict=True):
-            row[0, : len(clip)] = clip
-        with inference(), self._ends.over(lengths, self.device):
-            frames = self._model(on_device(batch, self.device)).transpose(1, 2).contiguous().cpu().numpy()
-        return [own[: -(-length // self.preset.hop)].copy() for own, length in zip(frames, lengths, strict=True)]
 
 
 def _stride(module: "torch.nn.Module") -> int:
@@ -89,7 +58,19 @@ def load(preset: EncoderPreset, request: LoadRequest) -> TorchCodec:
         preset = resized(preset, vector_size=model.dimension)
         weights.check_unchanged()
     _fuse(model)
-    return Encodec(preset, model, weights_id=weights.id, device=opening.device, options=options, quantiser=quantiser)
+    from .clip_ends import ClipEnds
+
+    strided = [module for module in model.model if getattr(module, "conv", None) and _stride(module) > 1]
+    return TorchCodec(
+        preset,
+        model,
+        weights_id=weights.id,
+        device=opening.device,
+        options=options,
+        quantiser=quantiser,
+        apart=ClipEnds(strided, [_stride(module) for module in strided]),
+        apart_from=_TOGETHER * preset.hop,
+    )
 
 
 def build(preset: EncoderPreset) -> "torch.nn.Module":

@@ -339,3 +339,18 @@ def test_activations_of_any_size_on_a_cpu(count, threads):
             bound = 2 * float((theirs(clips) - expected).abs().max()) + 1e-6 * float(expected.abs().max())
             assert float((ours(clips) - expected).abs().max()) <= bound, scale
         assert torch.isfinite(ours(torch.full((1, 1, 640), 1e12))).all()
+
+
+def test_clips_of_different_length_share_a_pass_as_they_are_alone():
+    """As on a GPU, where transformers' own modules run."""
+    from serfuse.encoders.clip_ends import ClipZeros
+    from serfuse.encoders.codec import TorchCodec
+
+    model = dac_model().encoder
+    preset, settings = encoders.preset(NAME), {"weights_id": "none", "multiple": 320}
+    together = TorchCodec(preset, model, **settings, apart=ClipZeros(model))
+    assert together.pads
+    clips = [tone(4801)[-length:] for length in (4801, 4480, 700, 319)]
+    for clip, frames in zip(clips, together.frames_batch(clips), strict=True):
+        alone = together.frames(clip)
+        np.testing.assert_allclose(frames, alone, rtol=0, atol=2e-5 * np.abs(alone).max())
