@@ -46,7 +46,7 @@ def without_cudnn(module: torch.nn.Module) -> None:
     forward = module.forward
 
     def plain(*args: Any, **kwargs: Any) -> Any:
-        with torch.backends.cudnn.flags(enabled=False):
+        with torch.backends.cudnn.flags(enabled=False, allow_tf32=False):
             return forward(*args, **kwargs)
 
     module.forward = plain
