@@ -1,6 +1,7 @@
 """What `serfuse extract` costs: beside a plain loop, beside padding to the longest, and beside arithmetic. Markdown.
 
     python benchmarks/extract.py EMODB_WAV_FOLDER                       # two cores: about 25 minutes
+    python benchmarks/extract.py EMODB_WAV_FOLDER --clips 16 --portions 2   # every row, in a third of that
     python benchmarks/extract.py EMODB_WAV_FOLDER --device cuda --parts encoders together    # a GPU: about 5 minutes
     python benchmarks/extract.py EMODB_WAV_FOLDER --parts program       # only the whole program with logmel
 
@@ -104,7 +105,8 @@ class Loop:
         if name == "encodec":
             return transformers.EncodecModel(transformers.EncodecConfig()).encoder, False
         if name == "dac":
-            return transformers.DacModel(transformers.DacConfig(sampling_rate=16000)).encoder, False
+            config = transformers.DacConfig(sampling_rate=16000, **self.preset.config["architecture"])
+            return transformers.DacModel(config).encoder, False
         # No library offers these on the package registry as they are: the plain loop over serfuse's own model.
         from serfuse import encoders
         from serfuse.encoders import LoadRequest
@@ -405,7 +407,11 @@ def main() -> None:
     paths = chosen(arguments.data, arguments.clips or (480 if on_gpu else 48))
     portions = arguments.portions or (2 if on_gpu else 4)
     option = "" if device == "cpu" else f" --device {device}"
-    parts = "" if arguments.parts == list(PARTS) else f" --parts {' '.join(arguments.parts)}"
+    for name in ("clips", "portions", "seconds"):
+        if getattr(arguments, name) != parser.get_default(name):
+            option += f" --{name} {getattr(arguments, name):g}"
+    if arguments.parts != list(PARTS):
+        option += f" --parts {' '.join(arguments.parts)}"
     text: list[str] = []
 
     def add(*lines: str) -> None:
@@ -414,9 +420,7 @@ def main() -> None:
         print("\n".join(lines), flush=True)
         arguments.out.write_text("\n".join(text).rstrip() + "\n", encoding="utf-8")
 
-    add(
-        "# What `serfuse extract` costs", "", f"Made by `python benchmarks/extract.py EMODB_WAV_FOLDER{option}{parts}`."
-    )
+    add("# What `serfuse extract` costs", "", f"Made by `python benchmarks/extract.py EMODB_WAV_FOLDER{option}`.")
     rate = statistics.median(product_rate(device) for _ in range(3))
     add(
         f"On {machine(device)}; a matrix product in float32 runs at {rate / 1e9:.0f} GFLOP/s. "

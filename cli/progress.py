@@ -18,6 +18,9 @@ _WINDOW_SECONDS = 30.0
 class Meter:
     """Rate and time left, from the recent past.
 
+    They are measured from the first item on: what is set up before it (a model that is loaded, a graph that is traced,
+    results that were there already) says nothing about those to come.
+
     Args:
         total: number of items.
         clock: seconds, for tests.
@@ -33,9 +36,11 @@ class Meter:
 
     def move(self, done: int, fraction: float | None = None) -> None:
         """Note that `done` items are finished, and which fraction of the work that is (by default `done / total`)."""
-        self.done = done
         now = self._clock()
         part = fraction if fraction is not None else done / self.total if self.total else 1.0
+        if not self.done:
+            self._points.clear()
+        self.done = done
         self._points.append((now, done, part))
         while len(self._points) > 2 and now - self._points[1][0] > _WINDOW_SECONDS:
             self._points.popleft()

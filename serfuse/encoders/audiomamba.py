@@ -46,7 +46,6 @@ class AudioMambaEncoder(Encoder):
         self.options = options
         self.device = device
         self._model = model.to(device).eval().requires_grad_(False)
-        # On the CPU whatever the device, so that the input of the network is the same.
         self._mel = torchaudio.transforms.MelSpectrogram(
             sample_rate=preset.sample_rate,
             n_fft=_WINDOW,
@@ -56,7 +55,7 @@ class AudioMambaEncoder(Encoder):
             f_max=8000.0,
             n_mels=MELS,
             power=2.0,
-        )
+        ).to(device)
 
     def frames(self, waveform: np.ndarray) -> np.ndarray:
         return self.frames_batch([waveform])[0]
@@ -71,10 +70,10 @@ class AudioMambaEncoder(Encoder):
         with inference():
             mels = self._mels(clips)
             chunks = [-(-len(mel) // CHUNK_FRAMES) for mel in mels]
-            padded = torch.zeros(sum(chunks), CHUNK_FRAMES, MELS)
+            padded = torch.zeros(sum(chunks), CHUNK_FRAMES, MELS, device=self.device)
             for mel, own in zip(mels, padded.split(chunks), strict=True):
                 own.view(-1, MELS)[: len(mel)] = mel
-            parts = padded.to(self.device).split(_CHUNKS_AT_ONCE[torch.device(self.device).type])
+            parts = padded.split(_CHUNKS_AT_ONCE[torch.device(self.device).type])
             encoded = torch.cat([self._model(part) for part in parts]).float().cpu()
             # The official code drops the whole frames that lie in the padding.
             return [
@@ -84,11 +83,11 @@ class AudioMambaEncoder(Encoder):
 
     def _mels(self, clips: "list[np.ndarray]") -> "list[torch.Tensor]":
         """Of each clip, `(frames, 80)`."""
-        import torch
+        from .torch_inference import on_device
 
         if len({len(clip) for clip in clips}) == 1:
-            return list(self.log_mel(torch.from_numpy(np.stack(clips))))
-        return [self.log_mel(torch.from_numpy(clip)[None])[0] for clip in clips]
+            return list(self.log_mel(on_device(np.stack(clips), self.device)))
+        return [self.log_mel(on_device(clip[None], self.device))[0] for clip in clips]
 
     def log_mel(self, waveforms: "torch.Tensor") -> "torch.Tensor":
         """`(B, samples)` to `(B, frames, 80)`, with mean 0 and deviation 1 over each clip."""

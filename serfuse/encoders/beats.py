@@ -50,13 +50,14 @@ class Beats(LayeredEncoder):
         import torch
         from torchaudio.compliance import kaldi
 
-        # On the CPU whatever the device, so that the input of the network is the same.
+        from .torch_inference import on_device
+
         spectra = [
             kaldi.fbank(clip[None] * 2**15, num_mel_bins=_BANDS, sample_frequency=self.sample_rate)
-            for clip in map(torch.from_numpy, clips)
+            for clip in on_device(np.stack(clips), self.device)
         ]
         bands = (torch.stack(spectra) - _MEAN) / (2 * _DEVIATION)
-        yield bands.to(self.device, self._dtype), [(number, None) for number in range(len(clips))]
+        yield bands.to(self._dtype), [(number, None) for number in range(len(clips))]
 
     def _run(self, inputs: "torch.Tensor") -> "torch.Tensor":
         return self._model(inputs)

@@ -7,21 +7,25 @@ import numpy as np
 
 from ..errors import ConfigError
 from .base import Encoder, EncoderPreset
-from .checks import check_batch
+from .checks import check_batch, check_clips
 
 if TYPE_CHECKING:
     import torch
+
+    from .clip_ends import ClipEnds, ClipZeros
 
 _MOST = 1024  # codebooks; EnCodec, with the most, has 32
 
 
 class TorchCodec(Encoder):
-    """The encoder half of a codec. Clips of equal length are run together, others never are.
+    """The encoder half of a codec. Clips of equal length are run together; others where `apart` keeps them apart.
 
     `model` maps `(B, 1, samples)` to `(B, D, T)`. `quantiser` maps that to the sum of the codebooks' nearest vectors,
     of the same shape; without one the frames are the continuous output. `multiple`: zeros fill each clip on the right
     up to a multiple of so many samples, as the codec's own front end does. `hop`: samples of a frame, where the frames
-    that hear nothing but that filling are left out.
+    that hear nothing but that filling are left out. `apart`: has `over(lengths, device)`, within which a pass over
+    clips that are padded to one length gives the frames of each as if it were alone; for clips of `apart_from` samples
+    or more.
     """
 
     def __init__(
@@ -35,6 +39,8 @@ class TorchCodec(Encoder):
         multiple: int = 1,
         hop: int = 0,
         quantiser: "torch.nn.Module | None" = None,
+        apart: "ClipEnds | ClipZeros | None" = None,
+        apart_from: int = 1,
     ) -> None:
         self.preset = preset
         self.weights_id = weights_id
@@ -44,6 +50,8 @@ class TorchCodec(Encoder):
         self.device = device
         self._model = model.to(device).eval().requires_grad_(False)
         self._quantiser = None if quantiser is None else quantiser.to(device).eval().requires_grad_(False)
+        self._apart, self._apart_from = apart, apart_from
+        self.pads = apart is not None and self.batches
 
     def frames(self, waveform: np.ndarray) -> np.ndarray:
         return self.frames_batch([waveform])[0]
@@ -55,6 +63,8 @@ class TorchCodec(Encoder):
             # A rounding that differs between a batch and its clips alone can choose another vector.
             check_batch(self.preset, waveforms)
             return [self.frames(waveform) for waveform in waveforms]
+        if self.pads and len({len(waveform) for waveform in waveforms}) > 1:
+            return self._padded(check_clips(self.preset, waveforms, alike=False))
         batch = check_batch(self.preset, waveforms)
         kept = -(-batch.shape[1] // self.hop) if self.hop else None
         batch = np.pad(batch, ((0, 0), (0, -batch.shape[1] % self.multiple)))
@@ -64,6 +74,20 @@ class TorchCodec(Encoder):
                 output = self._quantiser(output)
             frames = output.transpose(1, 2)[:, :kept].contiguous().cpu().numpy()
         return list(frames)
+
+    def _padded(self, clips: list[np.ndarray]) -> list[np.ndarray]:
+        """Frames of clips of different length from one pass."""
+        from .torch_inference import inference, on_device
+
+        lengths = [-(-len(clip) // self.multiple) * self.multiple for clip in clips]
+        if min(lengths) < self._apart_from:
+            return [self.frames(clip) for clip in clips]
+        batch = np.zeros((len(clips), 1, max(lengths)), np.float32)
+        for row, clip in zip(batch, clips, strict=True):
+            row[0, : len(clip)] = clip
+        with inference(), self._apart.over(lengths, self.device):
+            frames = self._model(on_device(batch, self.device)).transpose(1, 2).contiguous().cpu().numpy()
+        return [own[: -(-length // self.preset.hop)].copy() for own, length in zip(frames, lengths, strict=True)]
 
     @property
     def batches(self) -> bool:

@@ -50,10 +50,15 @@ def load(preset: EncoderPreset, request: LoadRequest) -> TorchCodec:
     quantiser, options["codebooks"] = _quantiser(preset, state, asked, place)
     shortest = 1 if options["pad_to"] >= _SHORTEST else _SHORTEST
     preset = resized(preset, vector_size=encoder.conv2.out_channels, min_samples=shortest)
+    apart = None
     if opening.device == "cpu":
         from .dac_cpu import CpuDacEncoder
 
         encoder = CpuDacEncoder(encoder)
+    elif options["pad_to"] % preset.hop == 0:
+        from .clip_ends import ClipZeros
+
+        apart = ClipZeros(encoder)
     # The decoder and the quantiser are two thirds of the parameters; the first is never run.
     return TorchCodec(
         preset,
@@ -63,6 +68,7 @@ def load(preset: EncoderPreset, request: LoadRequest) -> TorchCodec:
         options=options,
         multiple=options["pad_to"],
         quantiser=quantiser,
+        apart=apart,
     )
 
 

@@ -2,25 +2,24 @@
 
 There, half of the time goes into the Snake activations (five passes over tensors that fit no cache, each into fresh
 memory) and oneDNN turns every tensor round before and after each convolution. Here the channels of a moment lie side by
-side: a convolution is then a few products of matrices that need not be copied first, and an activation goes over one
-piece of the signal after the other, each small enough for the cache. Imports torch: for family files only.
+side: a convolution is then a few products of matrices that need not be copied first, and an activation is compiled, one
+pass that adds the bias of the convolution before it and leaves zeros where the next one looks beyond the ends. What a
+residual unit adds is added by its last product. Imports torch: for family files only.
 """
 
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import cache
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
     from transformers.models.dac.modeling_dac import DacEncoder, DacResidualUnit, Snake1d
-
-_PIECE = 2**15 - 1
-"""Numbers in one piece of an activation, in one thread: 128 KB."""
-
-_SHARED_PIECE = 2**21
-"""And where several threads share it. At each of three operations a piece they wait for each other, on a busy machine
-long; so the pieces must be few. 8 MB are the widest activation of two seconds, beyond which memory need not grow."""
 
 _NARROW = 128
 """Channels up to which oneDNN's convolution is faster than products of matrices."""
@@ -49,61 +48,64 @@ class CpuDacEncoder(nn.Module):
         self.last = _Convolution(encoder.conv2)
 
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
-        padded = functional.pad(waveforms[:, 0], 2 * (self.first.padding,))
-        hidden = functional.linear(padded.unfold(1, self.first.kernel, 1), self.first.matrices[:, 0].T, self.first.bias)
+        threads = torch.get_num_threads()
+        with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
+            return torch.stack([self._frames(waveform, pool) for waveform in waveforms[:, 0]])
+
+    def _frames(self, waveform: torch.Tensor, pool: Executor | None) -> torch.Tensor:
+        """Of one clip, `(D, T)`; so it does not depend on those beside it."""
+        padded = functional.pad(waveform, 2 * (self.first.padding,))
+        # Without the biases, which are added where it is read.
+        hidden, bias = padded.unfold(0, self.first.kernel, 1) @ self.first.matrices[:, 0], self.first.bias
         for block in self.blocks:
-            change = None
             for unit in block["units"]:
-                change = unit(hidden, change)
-            hidden = block["down"](block["snake"](hidden, block["down"].padding, change))
-        return self.last(self.snake(hidden, self.last.padding)).transpose(1, 2)
+                bias = unit(hidden, bias, pool)
+            down = block["down"]
+            hidden, bias = down(block["snake"](hidden, bias, down.padding, pool)), down.bias
+        return (self.last(self.snake(hidden, bias, self.last.padding, pool)) + self.last.bias).T
 
 
 class _Unit(nn.Module):
-    """A residual unit: what it adds to `hidden`, after `change`, what the unit before adds, was added in place."""
+    """A residual unit, in place: what it adds is added to `hidden`, and to the bias that it gives back."""
 
     def __init__(self, unit: "DacResidualUnit") -> None:
         super().__init__()
+        self.wide, self.narrow = map(_Convolution, (unit.conv1, unit.conv2))
         self.snakes = nn.ModuleList(map(_Snake, (unit.snake1, unit.snake2)))
-        self.convolutions = nn.ModuleList(map(_Convolution, (unit.conv1, unit.conv2)))
 
-    def forward(self, hidden: torch.Tensor, change: torch.Tensor | None) -> torch.Tensor:
-        for snake, convolution in zip(self.snakes, self.convolutions, strict=True):
-            hidden, change = convolution(snake(hidden, convolution.padding, change)), None
-        return hidden
+    def forward(self, hidden: torch.Tensor, bias: torch.Tensor, pool: Executor | None) -> torch.Tensor:
+        first, second = self.snakes
+        heard = second(self.wide(first(hidden, bias, self.wide.padding, pool)), self.wide.bias, 0, pool)
+        hidden.addmm_(heard, self.narrow.matrices[0])
+        return bias + self.narrow.bias
 
 
 class _Snake(nn.Module):
-    """x + sin(alpha x)^2 / alpha of `(B, T, C)`, between `padding` rows of zeros: `(B, T + 2 padding, C)`.
-
-    `change` is added to x first, in place.
-    """
+    """x + sin(alpha x)^2 / alpha of `(T, C)` and a bias, between `padding` rows of zeros: `(T + 2 padding, C)`."""
 
     def __init__(self, snake: "Snake1d") -> None:
         super().__init__()
         self.register_buffer("alpha", snake.alpha.detach().flatten().clone())
         self.register_buffer("inverse", (self.alpha + 1e-9).reciprocal())
 
-    def forward(self, hidden: torch.Tensor, padding: int, change: torch.Tensor | None = None) -> torch.Tensor:
-        batch, length, width = hidden.shape
-        padded = hidden.new_empty(batch, length + 2 * padding, width) if padding else hidden
-        padded[:, :padding] = 0
-        padded[:, padding + length :] = 0
-        rows = max(1, (_PIECE if torch.get_num_threads() == 1 else _SHARED_PIECE) // width)
-        sine = hidden.new_empty(min(rows, length), width)
-        for clip in range(batch):
-            for start in range(0, length, rows):
-                piece = hidden[clip, start : start + rows]
-                if change is not None:
-                    piece += change[clip, start : start + rows]
-                squared = torch.mul(piece, self.alpha, out=sine[: len(piece)]).sin_().square_()
-                target = padded[clip, padding + start : padding + start + len(piece)]
-                torch.addcmul(piece, squared, self.inverse, out=target)
+    def forward(self, hidden: torch.Tensor, bias: torch.Tensor, padding: int, pool: Executor | None) -> torch.Tensor:
+        length, width = hidden.shape
+        padded = hidden.new_empty(length + 2 * padding, width)
+        padded[:padding] = 0
+        padded[padding + length :] = 0
+        run, each = _compiled(), (bias.numpy(), self.alpha.numpy(), self.inverse.numpy())
+        given, made = hidden.numpy(), padded[padding : padding + length].numpy()
+        if pool is None:
+            run(given, *each, made)
+            return padded
+        size = max(1, -(-length // torch.get_num_threads()))
+        shares = [slice(start, start + size) for start in range(0, length, size)]
+        list(pool.map(lambda share: run(given[share], *each, made[share]), shares))
         return padded
 
 
 class _Convolution(nn.Module):
-    """`(B, T, C)`, padded, to `(B, T', C')`.
+    """`(T, C)`, padded, to `(T', C')`, without its bias.
 
     As products of matrices: `stride` taps that follow on each other meet as many rows that lie behind each other in
     memory, so that each such group of taps is one product, with every `stride`-th row from another one on.
@@ -129,17 +131,56 @@ class _Convolution(nn.Module):
 
     def forward(self, padded: torch.Tensor) -> torch.Tensor:
         if self.image is not None:
-            image = padded.transpose(1, 2)[:, :, None]  # in channels-last order as it lies
-            return functional.conv2d(image, self.image, self.bias, dilation=(1, self.dilation))[:, :, 0].transpose(1, 2)
-        batch, length, width = padded.shape
+            image = padded.T[None, :, None]  # in channels-last order as it lies
+            return functional.conv2d(image, self.image, dilation=(1, self.dilation))[0, :, 0].T
+        length, width = padded.shape
         count = (length - self.dilation * (self.kernel - 1) - 1) // self.stride + 1
-        output = padded.new_empty(batch, count, len(self.bias))
-        for clip in range(batch):
-            rows = padded[clip, : length // self.stride * self.stride].reshape(-1, self.stride * width)
-            for number, matrix in enumerate(self.matrices):
-                taken = rows[number * self.dilation : number * self.dilation + count]
-                if number:
-                    output[clip].addmm_(taken, matrix)
-                else:
-                    torch.addmm(self.bias, taken, matrix, out=output[clip])
+        rows = padded[: length // self.stride * self.stride].reshape(-1, self.stride * width)
+        output = torch.mm(rows[:count], self.matrices[0])
+        for number, matrix in enumerate(self.matrices[1:], 1):
+            output.addmm_(rows[number * self.dilation : number * self.dilation + count], matrix)
         return output
+
+
+@cache
+def _compiled() -> Callable[..., None]:
+    """The activation; compiled at the first call, for this processor.
+
+    Each row of `hidden` and the bias are x; sin(alpha x)^2 has the period pi, and within half a one of zero the sine is
+    r times a polynomial in r^2, to 5e-9 of it.
+    """
+    from numba import float32, njit, void
+
+    # At the points where a polynomial of this degree strays least.
+    squares = (np.cos(np.pi * (np.arange(64) + 0.5) / 64) + 1) / 2 * (np.pi / 2) ** 2
+    roots = np.sqrt(squares)
+    c0, c1, c2, c3, c4 = np.polynomial.polynomial.polyfit(squares, np.sin(roots) / roots, 4).astype(np.float32)
+    per, half = np.float32(1 / np.pi), np.float32(np.pi / 2)
+    # Pi in three numbers, the first of so few digits that its multiples are exact.
+    pi1 = np.float32(201 / 64)
+    pi2 = np.float32(np.pi - 201 / 64)
+    pi3 = np.float32(np.pi - 201 / 64 - float(pi2))
+    rounding = np.float32(1.5 * 2**23)  # added and subtracted, it leaves a whole number
+
+    @njit(
+        void(float32[:, ::1], float32[::1], float32[::1], float32[::1], float32[:, ::1]),
+        nogil=True,
+        fastmath={"contract"},  # a * b + c in one operation; no other liberties
+        error_model="numpy",
+    )
+    def run(hidden, bias, alpha, inverse, output):  # noqa: ANN001, ANN202
+        rows, width = hidden.shape
+        for row in range(rows):
+            for channel in range(width):
+                x = hidden[row, channel] + bias[channel]
+                angle = x * alpha[channel]
+                turns = (angle * per + rounding) - rounding
+                rest = angle - turns * pi1 - turns * pi2 - turns * pi3
+                # Only of angles in the millions could it be more; a float has no digits for them.
+                rest = -half if rest < -half else rest
+                rest = half if rest > half else rest
+                square = rest * rest
+                sine = rest * (c0 + square * (c1 + square * (c2 + square * (c3 + square * c4))))
+                output[row, channel] = x + sine * sine * inverse[channel]
+
+    return run

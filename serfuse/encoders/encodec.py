@@ -27,6 +27,15 @@ _BACKWARDS = "encoder.model.13.lstm.weight_ih_l0_reverse"
 _BOOK = "quantizer.vq.layers.{}._codebook.embed"
 
 
+_TOGETHER = 8
+"""Frames that a clip must have to share a pass with longer ones: in a shorter one some reflection reaches its end."""
+
+
+def _stride(module: "torch.nn.Module") -> int:
+    """Of a convolution as the package wraps it."""
+    return module.conv.conv.stride[0]
+
+
 def load(preset: EncoderPreset, request: LoadRequest) -> TorchCodec:
     """Build the encoder, 75 frames of 128 per second, causal.
 
@@ -49,7 +58,19 @@ def load(preset: EncoderPreset, request: LoadRequest) -> TorchCodec:
         preset = resized(preset, vector_size=model.dimension)
         weights.check_unchanged()
     _fuse(model)
-    return TorchCodec(preset, model, weights_id=weights.id, device=opening.device, options=options, quantiser=quantiser)
+    from .clip_ends import ClipEnds
+
+    strided = [module for module in model.model if getattr(module, "conv", None) and _stride(module) > 1]
+    return TorchCodec(
+        preset,
+        model,
+        weights_id=weights.id,
+        device=opening.device,
+        options=options,
+        quantiser=quantiser,
+        apart=ClipEnds(strided, [_stride(module) for module in strided]),
+        apart_from=_TOGETHER * preset.hop,
+    )
 
 
 def build(preset: EncoderPreset) -> "torch.nn.Module":
@@ -128,10 +149,14 @@ def _fuse(model: "torch.nn.Module") -> None:
     """Compute the normalised weights once instead of at every call."""
     import torch
 
+    from .torch_inference import without_cudnn
+
     with _quiet():
         for module in model.modules():
             if isinstance(module, torch.nn.Conv1d):
                 torch.nn.utils.remove_weight_norm(module)
+                # For these widths and lengths cuDNN takes 8 GiB for three seconds of audio, and a second of time.
+                without_cudnn(module)
 
 
 def _quiet() -> warnings.catch_warnings:

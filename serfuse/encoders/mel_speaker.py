@@ -45,19 +45,17 @@ class MelSpeaker(Encoder):
         self.options = dict(options or {})
         self.device = device
         self._model = model.to(device).eval().requires_grad_(False)
-        # On the CPU whatever the device, so that the input of the network is the same.
+        # It works where its input is.
         self._fbank = Fbank(sample_rate=preset.sample_rate, n_mels=bands).eval()
 
     def frames(self, waveform: np.ndarray) -> np.ndarray:
         return self.frames_batch([waveform])[0]
 
     def frames_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        import torch
-
-        from .torch_inference import inference
+        from .torch_inference import inference, on_device
 
         batch = check_batch(self.preset, waveforms)
         with inference():
-            bands = self._fbank(torch.from_numpy(batch))
+            bands = self._fbank(on_device(batch, self.device))
             bands = bands - bands.mean(dim=1, keepdim=True)
-            return list(self._model(bands.to(self.device)).float().cpu().numpy())
+            return list(self._model(bands).float().cpu().numpy())

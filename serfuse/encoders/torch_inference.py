@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,3 +35,18 @@ def on_device(batch: np.ndarray, device: str, dtype: torch.dtype = torch.float32
     if device.startswith("cuda"):
         there = there.pin_memory().to(device, non_blocking=True)
     return there.to(device, dtype)
+
+
+def without_cudnn(module: torch.nn.Module) -> None:
+    """Have the forward of a convolution computed by torch itself on a GPU: the clips' windows times the weights.
+
+    cuDNN takes the first algorithm that its heuristics name, whatever memory that needs; for few channels and many
+    samples in full float32 it can be a thousand times the input. A forward on a CPU stays what it is.
+    """
+    forward = module.forward
+
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        with torch.backends.cudnn.flags(enabled=False, allow_tf32=False):
+            return forward(*args, **kwargs)
+
+    module.forward = plain

@@ -35,7 +35,6 @@ class Whisper(LayeredEncoder):
         config = model.config
         preset = resized(preset, vector_size=config.d_model, layers=config.encoder_layers)
         super().__init__(preset, model, model.layers, **settings)
-        # On the CPU whatever the device, so that the input of the network is the same.
         self._mel = transformers.WhisperFeatureExtractor(feature_size=config.num_mel_bins)
 
     def _pieces(self, clips: list[np.ndarray]) -> "Iterator[tuple[torch.Tensor, list[tuple[int, int]]]]":
@@ -44,7 +43,9 @@ class Whisper(LayeredEncoder):
         for start in range(0, max(len(clip) for clip in clips), _WINDOW):
             windows = {n: clip[start : start + _WINDOW] for n, clip in enumerate(clips) if len(clip) > start}
             features = [
-                self._mel(window, sampling_rate=self.sample_rate, return_tensors="np")["input_features"]
+                self._mel(window, sampling_rate=self.sample_rate, return_tensors="np", device=self.device)[
+                    "input_features"
+                ]
                 for window in windows.values()
             ]
             yield (

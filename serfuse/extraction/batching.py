@@ -30,9 +30,14 @@ def limit(job: Job, batch_seconds: float | None) -> float:
     return batch_seconds or (GPU_BATCH_SECONDS if job.on_gpu else CPU_BATCH_SECONDS)
 
 
-def padded(encoder: Encoder) -> bool:
-    """Whether clips of different length go through an encoder together."""
-    return encoder.pads and encoder.device.startswith("cuda")
+def padded(encoder: Encoder, on_gpu: bool | None = None) -> bool:
+    """Whether clips of different length go through an encoder together.
+
+    Args:
+        encoder: loaded.
+        on_gpu: whether it runs on a GPU; by default whether it is on one.
+    """
+    return encoder.pads and (encoder.device.startswith("cuda") if on_gpu is None else on_gpu)
 
 
 def alike(lengths: Sequence[int], encoder: Encoder) -> list[list[int]]:
@@ -59,7 +64,12 @@ def alike(lengths: Sequence[int], encoder: Encoder) -> list[list[int]]:
 
 
 def batches(
-    clips: Sequence[Clip], facts: Mapping[str, AudioFacts], jobs: Sequence[Job], batch_seconds: float | None
+    clips: Sequence[Clip],
+    facts: Mapping[str, AudioFacts],
+    jobs: Sequence[Job],
+    batch_seconds: float | None,
+    *,
+    on_gpu: bool | None = None,
 ) -> list[list[Clip]]:
     """Clips of equal length, as far as their headers tell, in corpus order.
 
@@ -72,6 +82,7 @@ def batches(
         jobs: that will get them. A clip has as many lengths as there are rates among those that run batches; where
             none does, each clip is alone.
         batch_seconds: see `limit`.
+        on_gpu: whether the jobs run on a GPU; by default those whose encoders are on one.
     """
     together = [job for job in jobs if job.encoder.batches]
     if not together:
@@ -79,7 +90,7 @@ def batches(
     seconds_at_once = max(limit(job, batch_seconds) for job in together)
     rates = sorted({job.sample_rate for job in together})
     pad = together[0].pad
-    if any(padded(job.encoder) for job in together):
+    if any(padded(job.encoder, on_gpu) for job in together):
         return _sorted(clips, facts, pad, seconds_at_once)
     groups: list[list[Clip]] = []
     open_groups: dict[tuple[int, ...], list[Clip]] = {}

@@ -8,6 +8,7 @@ processes of this machine that do it together, `ray_engine` the machines of a cl
 that one of many calls does.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -69,7 +70,7 @@ class Extraction:
 
     Raises:
         StoreError: the store cannot be written, or is damaged.
-        ConfigError: an unknown pooling, pad policy or shard.
+        ConfigError: an unknown pooling, pad policy or shard; seconds that are none.
         CorpusError: "max", and no clip's length is known.
     """
 
@@ -93,6 +94,10 @@ class Extraction:
         part = Shard.parse(shard) if isinstance(shard, str) else shard
         if jobs < 1:
             raise ConfigError(f"jobs must be at least 1, got {jobs}.")
+        if batch_seconds is not None and not 0 < batch_seconds < math.inf:
+            raise ConfigError(f"batch_seconds must be seconds of audio above 0, got {batch_seconds}.")
+        if not flush_seconds >= 0:
+            raise ConfigError(f"flush_seconds must be seconds from 0 on, got {flush_seconds}.")
         if jobs > 1:
             check_shared(store.root)
         store.check_writable(corpus.name)

@@ -95,7 +95,7 @@ class RayExtraction(Extraction):
 
 
 class _RayComputing(Computing):
-    """Loads encoders here as well, since only a loaded one knows its key."""
+    """Loads encoders here as well, since only a loaded one knows its key: on the CPU, as nothing runs here."""
 
     def __init__(self, prepared: Prepared, observer: Observer, cluster: "Cluster", actor: "type[Embedding]") -> None:
         self._cluster, self._actor = cluster, actor
@@ -110,7 +110,7 @@ class _RayComputing(Computing):
             prepared.facts,
             self.heard,
             self.claims,
-            batch_seconds=prepared.batch_seconds or (batching.GPU_BATCH_SECONDS if self._cluster.gpus else None),
+            batch_seconds=prepared.batch_seconds,
             flush_seconds=prepared.flush_seconds,
             cluster=self._cluster,
             asked=self._asked,
@@ -120,9 +120,26 @@ class _RayComputing(Computing):
     def _job(self, encoder: str | Encoder, request: LoadRequest | None) -> Job:
         if not isinstance(encoder, str):
             raise ConfigError(f"The machines of a cluster load encoders by name: give {encoder.name!r}, not an object.")
-        job = super()._job(encoder, request)
-        self._asked[id(job.encoder)] = (encoder, request or LoadRequest())
+        request = request or LoadRequest()
+        self._cluster.check_device(request.device)
+        job = super()._job(encoder, replace(request, device="cpu"))
+        self._asked[id(job.encoder)] = (encoder, request)
         return job
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The actors of a pass.
+
+    Attributes:
+        actors: how many embed at once.
+        threads: processor cores of each.
+        gpus: of each, 0 or 1.
+    """
+
+    actors: int
+    threads: int
+    gpus: int
 
 
 class Cluster:
@@ -131,11 +148,6 @@ class Cluster:
     Args:
         address: see `RayExtraction`.
         jobs: actors.
-
-    Attributes:
-        actors: how many embed at once.
-        threads: processor cores of each.
-        gpus: of each, 0 or 1.
 
     Raises:
         ConfigError: Ray is not installed.
@@ -147,16 +159,40 @@ class Cluster:
         here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.ray, self._owned = ray_cluster.connect(address, max(here, jobs or 1) + 1)
         machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
-        cores = [int(machine.get("CPU", 0)) for machine in machines]
-        gpus = sum(int(machine.get("GPU", 0)) for machine in machines)
-        if sum(cores) < 2:
+        self._jobs = jobs
+        self._cores = [int(machine.get("CPU", 0)) for machine in machines]
+        self._gpus = sum(int(machine.get("GPU", 0)) for machine in machines)
+        if sum(self._cores) < 2:
             self.close()
             raise RunError(
-                f"The Ray cluster has {sum(cores)} processor cores; it takes one to decode and one to embed."
+                f"The Ray cluster has {sum(self._cores)} processor cores; it takes one to decode and one to embed."
             )
-        self.gpus = 1 if gpus else 0
-        self.actors = jobs or gpus or sum(1 for count in cores if count)
-        self.threads = max(1, min((sum(cores) - 1) // self.actors, max(cores) - (len(cores) == 1)))
+
+    def pool(self, devices: Sequence[str]) -> Pool:
+        """The actors for encoders that were asked for on such devices: with a GPU each, unless all are to do without.
+
+        Args:
+            devices: "auto", "cpu" or "cuda" for each encoder.
+        """
+        gpus = 0 if set(devices) == {"cpu"} else self._gpus
+        actors = self._jobs or gpus or sum(1 for count in self._cores if count)
+        threads = max(1, min((sum(self._cores) - 1) // actors, max(self._cores) - (len(self._cores) == 1)))
+        return Pool(actors, threads, 1 if gpus else 0)
+
+    def check_device(self, device: str) -> None:
+        """Refuse what this cluster does not have, and the number of a GPU, which is another one on each machine.
+
+        Raises:
+            ConfigError: as said.
+        """
+        if device not in ("auto", "cpu", "cuda") and not device.startswith("cuda:"):
+            raise ConfigError(f"Unknown device {device!r}. Use auto, cpu or cuda.")
+        if device.startswith("cuda:"):
+            raise ConfigError(
+                f"Device {device!r} was asked for, but a cluster shares its GPUs out by itself. Use --device cuda."
+            )
+        if device == "cuda" and not self._gpus:
+            raise ConfigError("Device 'cuda' was asked for, but the Ray cluster has no GPU. Use --device cpu or auto.")
 
     def close(self) -> None:
         """Let go of it; one that was started here ends."""
@@ -183,12 +219,15 @@ class _RayPipeline(Pipeline):
         jobs = [running.job for running in active]
         for running in active:
             running.share.take(clip.id for clip in wanted)
-        planned = batching.batches(wanted, self.facts, jobs, self._batch_seconds)
+        # Where the actors run decides which clips go together, not where this process does.
+        pool = self._cluster.pool([self._requests[id(job.encoder)][1].device for job in jobs])
+        seconds = self._batch_seconds or (batching.GPU_BATCH_SECONDS if pool.gpus else batching.CPU_BATCH_SECONDS)
+        planned = batching.batches(wanted, self.facts, jobs, seconds, on_gpu=bool(pool.gpus))
         batches = [batch for batch in (self._taken(some, active) for some in planned) if batch is not None]
         if not batches:
             return False
         arrived: set[int] = set()
-        for row in self._rows(batches, active):
+        for row in self._rows(batches, active, pool, seconds):
             arrived.add(int(row["number"]))
             self._received(batches[int(row["number"])], active, row, tally)
             if all(running.error is not None for running in active):
@@ -197,8 +236,8 @@ class _RayPipeline(Pipeline):
             self._lost(batches[number], tally)
         return True
 
-    def _rows(self, batches: Sequence[Batch], active: Sequence[Running]) -> Any:
-        """What became of each batch, in the order in which they are done."""
+    def _rows(self, batches: Sequence[Batch], active: Sequence[Running], pool: Pool, seconds: float) -> Any:
+        """What became of each batch of so many seconds, in the order in which they are done."""
         import ray.data
 
         context = ray.data.DataContext.get_current()
@@ -218,11 +257,11 @@ class _RayPipeline(Pipeline):
                 decode_batch, fn_kwargs={"forms": forms}, num_cpus=1
             ),
             self._actor,
-            fn_constructor_args=(asked, jobs[0].pad, self._batch_seconds),
+            fn_constructor_args=(asked, jobs[0].pad, seconds),
             batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=self._cluster.actors),
-            num_cpus=self._cluster.threads,
-            num_gpus=self._cluster.gpus,
+            compute=ray.data.ActorPoolStrategy(size=pool.actors),
+            num_cpus=pool.threads,
+            num_gpus=pool.gpus,
         ).iter_rows()
 
     def _received(self, batch: Batch, active: Sequence[Running], row: Mapping[str, Any], tally: Tally) -> None:

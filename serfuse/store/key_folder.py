@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from functools import partial
+from functools import cache, partial
 from importlib import metadata
 from typing import Any
 
@@ -359,7 +359,7 @@ def _latest(texts: Sequence[tuple[pa.Array, pa.Array]]) -> tuple[np.ndarray, np.
 
 def key_content(key: EmbeddingKey, vector_size: int) -> dict[str, Any]:
     """What `key.json` says."""
-    return {"digest": key.digest, "key": key.to_dict(), "vector_size": vector_size, "made_with": _made_with()}
+    return {"digest": key.digest, "key": key.to_dict(), "vector_size": vector_size, "made_with": dict(_made_with())}
 
 
 def read_key(path: StorePath) -> tuple[EmbeddingKey, int]:
@@ -389,6 +389,7 @@ def read_key(path: StorePath) -> tuple[EmbeddingKey, int]:
     return key, vector_size
 
 
+@cache  # each is a file to be read and parsed
 def _made_with() -> dict[str, str]:
     """Versions at hand when a key was first stored; for people, not part of the key."""
     found = {"python": platform.python_version(), "machine": platform.machine()}

@@ -53,6 +53,17 @@ def test_speech_is_not_odd(seed: int, gain: float) -> None:
         assert quality.inspect(wave, RATE) == ()
 
 
+@pytest.mark.parametrize(("voiced", "kinds"), [(0, ["speech"]), (2, ["speech"]), (12, [])])
+def test_a_voice_is_found_wherever_it_is_loud(voiced: int, kinds: list[str]) -> None:
+    """In a tenth of the louder frames, and not in the loudest."""
+    rng = np.random.default_rng(5)
+    frames = rng.standard_normal((100, 512)) * np.r_[np.full(50, 0.001), np.full(50, 0.1)][:, None]
+    tone = sum(np.sin(2 * np.pi * 150 * k * np.arange(512) / RATE) / k for k in range(1, 12))
+    frames[50 : 50 + voiced] = 0.05 * tone  # louder than the quiet half, softer than the noise
+    wave = rng.permutation(frames).ravel()
+    assert [remark.kind for remark in quality.inspect(wave, RATE)] == kinds
+
+
 def test_nothing_and_very_little_are_not_odd() -> None:
     assert quality.inspect(np.zeros(0), RATE) == ()
     assert quality.inspect(voice()[4000:4100], RATE) == ()

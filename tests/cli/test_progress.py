@@ -29,10 +29,24 @@ def test_rate_and_time_left_follow_the_work_not_the_count() -> None:
     clock = Clock()
     meter = Meter(10, clock)
     assert meter.rate is None and meter.left is None
+    meter.move(1, fraction=0.0)
     clock.now += 2
-    meter.move(4, fraction=0.2)  # four short clips, a fifth of the audio
+    meter.move(5, fraction=0.2)  # four short clips, a fifth of the audio
     assert meter.rate == pytest.approx(2.0) and meter.left == pytest.approx(8.0)
-    assert meter.done == 4 and meter.fraction == 0.2 and meter.seconds == pytest.approx(2.0)
+    assert meter.done == 5 and meter.fraction == 0.2 and meter.seconds == pytest.approx(2.0)
+
+
+def test_the_first_item_and_what_was_set_up_for_it_promise_nothing() -> None:
+    clock = Clock()
+    meter = Meter(500, clock)
+    clock.now += 60  # a model is loaded, and others are waited for
+    meter.move(0)
+    clock.now += 1
+    meter.move(100)  # ninety-nine were there already
+    assert meter.rate is None and meter.left is None and meter.fraction == 0.2
+    clock.now += 2
+    meter.move(104)
+    assert meter.rate == pytest.approx(2.0) and meter.left == pytest.approx(198.0)
 
 
 def test_the_rate_forgets_the_slow_beginning() -> None:
@@ -111,7 +125,7 @@ def test_on_a_terminal_there_is_a_bar_with_rate_and_time_left(monkeypatch: pytes
     text = out.getvalue()
     assert "\x1b[" in text and "━" in text
     assert "[hubert]" in text and "[one] odd file" in text, "square brackets are text, not markup"
-    assert "3 of 4 files, 1.5 files/s, 0.7 s left, nearly" in text
+    assert "3 of 4 files, 2 files/s, 0.5 s left, nearly" in text
 
 
 def test_work_in_two_pieces_counts_each() -> None:

@@ -165,11 +165,42 @@ def test_the_scan_does_not_depend_on_threads_and_hides_no_nan():
     operands = [tensor.numpy() for tensor in scan_operands(50, 200)]
     alone = audiomamba_cpu.scan(*operands, threads=1)
     assert np.array_equal(audiomamba_cpu.scan(*operands, threads=3), alone)
+    hidden, step, *others = operands
+    assert np.array_equal(audiomamba_cpu.scan(hidden, out := step.copy(), *others, threads=3, output=out), alone)
     operands[1][0, 20, 130] = np.nan
     spoilt = audiomamba_cpu.scan(*operands, threads=2)
     assert np.isnan(spoilt[0, 20:, 130]).all()
     spoilt[0, 20:, 130] = alone[0, 20:, 130]
     assert np.array_equal(spoilt, alone)
+
+
+@pytest.mark.parametrize("length", [1, 3, 40])
+def test_what_stands_around_the_scan_is_torchs_own(length):
+    """Also where gates are wide open or shut and steps tiny or long, in any number of threads; NaN stays."""
+    from torch.nn import functional
+
+    draw = torch.Generator().manual_seed(length)
+    projected = 30 * torch.randn(2, length, 14, generator=draw) ** 3
+    steps = 20 * torch.randn(2, length, 7, generator=draw)
+    taps, bias, skip = (torch.randn(*shape, generator=draw) for shape in ((4, 7), (7,), (7,)))
+    projected[0, -1, 3] = projected[1, 0, 10] = steps[1, 0, 2] = torch.nan
+    signal, gate = projected.double().chunk(2, dim=-1)
+    windows = functional.pad(signal, (0, 0, 3, 0)).unfold(1, 4, 1)
+    convolved = functional.silu((windows * taps.T).sum(-1) + bias)
+    gated = (convolved.float() + skip * steps) * functional.silu(gate)
+    for threads in (1, 2, 5):
+        found = np.empty((2, length, 7), np.float32)
+        audiomamba_cpu.convolved(projected.numpy(), taps.numpy(), bias.numpy(), found, threads=threads)
+        close = {"check_dtype": False, "equal_nan": True, "rtol": 4e-6}
+        torch.testing.assert_close(
+            torch.from_numpy(found), convolved, atol=1e-6 * float(convolved.nan_to_num().abs().max()), **close
+        )
+        made = steps.clone()
+        audiomamba_cpu.softplus(made.numpy(), threads=threads)
+        torch.testing.assert_close(made, functional.softplus(steps.double()), atol=0, **close)
+        scanned = convolved.float().clone()
+        audiomamba_cpu.gated(scanned.numpy(), steps.numpy(), skip.numpy(), projected.numpy(), threads=threads)
+        torch.testing.assert_close(scanned, gated, atol=1e-6 * float(gated.nan_to_num().abs().max()), **close)
 
 
 @pytest.mark.parametrize("layout", ["official", "freq"])

@@ -1,5 +1,6 @@
 """The encoder dac."""
 
+import copy
 import json
 import math
 import re
@@ -70,8 +71,9 @@ def _by_hand(state, x):
 @pytest.mark.slow
 @pytest.mark.parametrize("samples", [1, 320, 4801, 80000])
 def test_against_the_papers_architecture_written_out(encoder, samples):
-    state = dac_model().encoder.state_dict()
-    clip = torch.from_numpy(np.pad(tone(samples), (0, -samples % 320)))
+    # In float64: with these weights transformers' own float32 is as far from it as the bound below lets be.
+    state = dac_model().encoder.double().state_dict()
+    clip = torch.from_numpy(np.pad(tone(samples), (0, -samples % 320))).double()
     expected = _by_hand(state, clip[None, None])[0].T.numpy()
     frames = encoder.frames(tone(samples))
     assert frames.shape == expected.shape
@@ -312,3 +314,43 @@ def test_wide_layers_on_a_cpu_are_transformers_own(samples, count, threads):
         assert found.shape == expected.shape == (2, 320, samples // 320)
         torch.testing.assert_close(found, expected, rtol=0, atol=2e-5 * float(expected.std()))
         torch.testing.assert_close(ours(clips[1:]), found[1:], rtol=0, atol=1e-5 * float(expected.std()))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_activations_of_any_size_on_a_cpu(count, threads):
+    """Their sine is worked out here: small and large angles, silence, and what has no digits left."""
+    from serfuse.encoders.dac_cpu import CpuDacEncoder
+
+    threads(count)
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        torch.manual_seed(1)
+        config = transformers.DacConfig(
+            encoder_hidden_size=4, downsampling_ratios=[2, 4], decoder_hidden_size=16, n_codebooks=1
+        )
+        theirs = transformers.DacModel(config).encoder.eval()
+        for name, parameter in theirs.named_parameters():
+            if name.endswith("alpha"):
+                parameter.copy_(10 ** torch.linspace(-3, 2.5, parameter.numel()).reshape(parameter.shape))
+        double = copy.deepcopy(theirs).double()
+        ours = CpuDacEncoder(theirs)
+        for scale in (0.0, 1e-3, 1.0, 30.0):
+            clips = scale * torch.randn(1, 1, 640)
+            expected = double(clips.double())
+            bound = 2 * float((theirs(clips) - expected).abs().max()) + 1e-6 * float(expected.abs().max())
+            assert float((ours(clips) - expected).abs().max()) <= bound, scale
+        assert torch.isfinite(ours(torch.full((1, 1, 640), 1e12))).all()
+
+
+def test_clips_of_different_length_share_a_pass_as_they_are_alone():
+    """As on a GPU, where transformers' own modules run."""
+    from serfuse.encoders.clip_ends import ClipZeros
+    from serfuse.encoders.codec import TorchCodec
+
+    model = dac_model().encoder
+    preset, settings = encoders.preset(NAME), {"weights_id": "none", "multiple": 320}
+    together = TorchCodec(preset, model, **settings, apart=ClipZeros(model))
+    assert together.pads
+    clips = [tone(4801)[-length:] for length in (4801, 4480, 700, 319)]
+    for clip, frames in zip(clips, together.frames_batch(clips), strict=True):
+        alone = together.frames(clip)
+        np.testing.assert_allclose(frames, alone, rtol=0, atol=2e-5 * np.abs(alone).max())

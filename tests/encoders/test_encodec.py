@@ -121,6 +121,14 @@ def folder(theirs, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("lengths", [(4801, 9000, 8999, 4800, 6399, 6401), (2560, 2561), (9000, 319, 1)])
+def test_clips_of_different_length_share_a_pass_as_they_are_alone(encoder, lengths):
+    clips = [tone(9000, 24000)[-length:] for length in lengths]
+    assert encoder.pads
+    for clip, together in zip(clips, encoder.frames_batch(clips), strict=True):
+        np.testing.assert_allclose(together, encoder.frames(clip), rtol=0, atol=5e-6)
+
+
 def _encoded(model, clip: np.ndarray) -> torch.Tensor:
     with torch.inference_mode():
         return model.encoder(torch.from_numpy(clip)[None, None])
@@ -216,3 +224,20 @@ def test_codebooks_that_are_not_there(theirs, folder, tmp_path):
     torch.save(whole(encodec_state()), tmp_path / "x.pt")  # its one codebook has vectors of four numbers, not of 16
     with pytest.raises(WeightsError, match=r"has shape \(8, 4\), expected vectors of 16 numbers"):
         load(NAME, tmp_path / "x.pt", options={"codebooks": "all"})
+
+
+def test_convolutions_do_without_cudnn_and_the_lstm_with_it(encoder):
+    """Its first algorithm takes gigabytes for seconds of audio; a plain LSTM would take a launch for every frame."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    found: dict[str, set[bool]] = {}
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            found.setdefault(function.overloadpacket.__name__, set()).add(torch.backends.cudnn.enabled)
+            return function(*args, **(kwargs or {}))
+
+    with Watch():
+        encoder.frames(tone(3000, 24000))
+    assert found["conv1d"] == {False} and found["lstm"] == {True}
+    assert torch.backends.cudnn.enabled

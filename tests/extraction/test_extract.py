@@ -71,6 +71,14 @@ def age(path: Path, seconds: float = 60) -> None:
     os.utime(path, (time.time() - seconds,) * 2)
 
 
+@pytest.mark.parametrize("seconds", [float("nan"), -1.0])
+def test_seconds_that_are_none_are_refused(corpus: Corpus, tmp_path: Path, seconds: float) -> None:
+    store = EmbeddingStore(tmp_path / "store")
+    for setting in ("flush_seconds", "batch_seconds"):
+        with pytest.raises(ConfigError, match=f"{setting} must be .* got {seconds}"):
+            extract.extract(corpus, "counting", store, **{setting: seconds})
+
+
 class Batches(Observer):
     """Calls a function with the clips done and the part of the audio, after each batch."""
 

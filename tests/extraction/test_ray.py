@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import counting_encoder
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from serfuse import ray_cluster
 from serfuse.cli import main
 from serfuse.corpora.base import Corpus
+from serfuse.encoders import ENCODERS, EncoderEntry, LoadRequest
 from serfuse.errors import ConfigError
 from serfuse.extraction.extract import Extraction
 from serfuse.store import EmbeddingStore
@@ -35,8 +38,6 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """The address of a cluster that this process is connected to."""
-    from serfuse import ray_cluster
-
     module, _ = ray_cluster.connect(None, 4)
     yield module.get_runtime_context().gcs_address
     module.shutdown()
@@ -168,3 +169,93 @@ def test_what_a_cluster_cannot_do_is_said(cluster: str, tiny_corpus: Corpus, tmp
         main, ["extract", "--corpus", "synthetic", "--data", ".", "--encoder", "logmel", "--address", "auto"]
     )
     assert found.exit_code == 2 and "--engine ray" in found.output
+
+
+class Paddable(counting_encoder.CountingBatch):
+    """Takes clips of any lengths at once."""
+
+    pads = True
+
+    def frames_batch(self, waveforms: Any) -> list[np.ndarray]:
+        return [self.frames(waveform) for waveform in waveforms]
+
+
+class InPlace:
+    """As much of a cluster with a GPU on a far machine, and of its datasets, as extraction asks for; all here."""
+
+    def __init__(self) -> None:
+        self.batches = 0
+        self.settings: dict[str, Any] = {}
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": {"CPU": 2}}, {"Alive": True, "Resources": {"CPU": 8, "GPU": 2}}]
+
+    def from_items(self, items: list[dict[str, Any]], **_: Any) -> "InPlace":
+        self.rows, self.batches = items, len(items)
+        return self
+
+    def map(self, function: Any, *, fn_kwargs: dict[str, Any], **_: Any) -> "InPlace":
+        self.rows = [function(row, **fn_kwargs) for row in self.rows]
+        return self
+
+    def map_batches(self, actor: Any, *, fn_constructor_args: tuple[Any, ...], **settings: Any) -> "InPlace":
+        self.settings, made = settings, actor(*fn_constructor_args)
+        self.rows = [made({name: [value] for name, value in row.items()}) for row in self.rows]
+        return self
+
+    def iter_rows(self) -> Iterator[dict[str, Any]]:
+        return ({name: value if name == "number" else value[0] for name, value in row.items()} for row in self._flat())
+
+    def _flat(self) -> list[dict[str, Any]]:
+        return [{**row, "number": row["number"][0]} for row in self.rows]
+
+
+@pytest.mark.parametrize(("device", "gpus", "actors"), [("auto", 1, 2), ("cuda", 1, 2), ("cpu", 0, 2)])
+def test_the_actors_device_decides_which_clips_go_together(
+    device: str,
+    gpus: int,
+    actors: int,
+    tiny_corpus: Corpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Not that of this process, which has no GPU."""
+    import ray.data
+
+    from serfuse.extraction.ray_engine import Embedding, RayExtraction
+
+    preset = counting_encoder.COUNTING_BATCH.preset
+    ENCODERS.register(preset.name, EncoderEntry(preset, Paddable))
+    request.addfinalizer(lambda: ENCODERS.unregister(preset.name))
+    asked: list[str] = []
+
+    class Noting(Embedding):
+        """Would find the GPU that is not here."""
+
+        def __init__(self, jobs: Any, *settings: Any) -> None:
+            asked.extend(one[1].device for one in jobs)
+            super().__init__([(one[0], LoadRequest(device="cpu"), *one[2:]) for one in jobs], *settings)
+
+    cluster = InPlace()
+    monkeypatch.setattr(ray_cluster, "connect", lambda *_: (cluster, False))
+    for name in ("from_items", "ActorPoolStrategy"):
+        monkeypatch.setattr(ray.data, name, getattr(cluster, name, lambda size: size))
+    store, here = EmbeddingStore(tmp_path / "store"), EmbeddingStore(tmp_path / "here")
+    with RayExtraction(tiny_corpus, store, actor=Noting) as extraction:
+        report = extraction.run(preset.name, LoadRequest(device=device))
+        lengths = len({facts.seconds for facts in extraction.facts.values()})
+    assert asked == [device] and (report.done, report.failed) == (48, [])
+    assert (cluster.settings["num_gpus"], cluster.settings["compute"]) == (gpus, actors)
+    assert cluster.batches < lengths / 2 if gpus else cluster.batches >= lengths
+    alone = Extraction(tiny_corpus, here).run(preset.name)
+    np.testing.assert_array_equal(rows(store, report), rows(here, alone))
+
+
+def test_a_device_that_no_actor_would_have_is_refused(cluster: str, tiny_corpus: Corpus, tmp_path: Path) -> None:
+    from serfuse.extraction.ray_engine import RayExtraction
+
+    with RayExtraction(tiny_corpus, EmbeddingStore(tmp_path)) as extraction:
+        for device, message in (("cuda", "no GPU"), ("cuda:1", "by itself"), ("gpu", "Unknown device")):
+            with pytest.raises(ConfigError, match=message):
+                extraction.run("logmel", LoadRequest(device=device))
