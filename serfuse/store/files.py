@@ -18,6 +18,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -33,6 +34,7 @@ StorePath = Path | ObjectPath
 LEASE_SECONDS = 60.0
 """After so long without a sign of its owner, the lock of a folder in a storage of objects is taken over."""
 _LOOK_SECONDS = 0.2
+_FLUSHED_BYTES = 1 << 27
 
 
 def place(root: "str | os.PathLike[str] | ObjectPath") -> StorePath:
@@ -81,6 +83,53 @@ def write_atomic(path: StorePath, write: Callable[[BinaryIO], object]) -> None:
         path.put(write)
     else:
         atomic_io.write_atomic(path, write)
+
+
+class _Flushing:
+    """An open file that another thread flushes to the disk while it is written."""
+
+    def __init__(self, file: BinaryIO, pool: ThreadPoolExecutor) -> None:
+        self._file, self._pool = file, pool
+        self._since = 0
+        self._flushed: Future[None] | None = None
+
+    def write(self, data: bytes | memoryview) -> int:
+        """As the file's own."""
+        count = self._file.write(data)
+        self._since += count
+        if self._since >= _FLUSHED_BYTES and (self._flushed is None or self._flushed.done()):
+            self.finish()
+            self._file.flush()
+            self._flushed = self._pool.submit(getattr(os, "fdatasync", os.fsync), self._file.fileno())
+            self._since = 0
+        return count
+
+    def finish(self) -> None:
+        """Wait, and raise what the disk said: the system says it only once, so that a later flush would not tell."""
+        if self._flushed is not None:
+            self._flushed.result()
+
+
+@contextmanager
+def flushing(path: StorePath, file: BinaryIO) -> Iterator[BinaryIO]:
+    """What `write_atomic` gives to write into, so that much of it is on the disk by the time all is written.
+
+    Otherwise the system begins to write gigabytes to the disk only when they are waited for.
+
+    Args:
+        path: of the file that is written.
+        file: open for writing.
+
+    Raises:
+        OSError: the disk is full, or broken.
+    """
+    if isinstance(path, ObjectPath):  # on its way into a storage, it need not survive a crash
+        yield file
+        return
+    with ThreadPoolExecutor(1) as pool:
+        written = _Flushing(file, pool)
+        yield written  # type: ignore[misc]
+        written.finish()
 
 
 def write_text(path: StorePath, text: str) -> None:

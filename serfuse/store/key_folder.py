@@ -6,11 +6,13 @@ import platform
 import re
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
 from importlib import metadata
-from typing import Any
+from io import FileIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +22,7 @@ from ..errors import StoreError
 from ..progress import Observer
 from . import json_file, part_writing, rows, together
 from .damage import DamageError, first_line, repair_command
-from .files import StorePath, locked, make_folder, remove_stale, sync, write_atomic
+from .files import StorePath, flushing, locked, make_folder, remove_stale, sync, write_atomic
 from .key import EmbeddingKey
 from .part import KEY, KIND, Part
 from .part_writing import FORMAT
@@ -31,6 +33,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 KEY_FILE, SKIPPED = "key.json", "skipped.json"
 _TRIES = 50
 _MADE_WITH = ("serfuse", "numpy", "pyarrow", "soundfile", "soxr", "torch", "transformers")
+
+
+_MOST_OPEN = 256
 
 
 class _VanishedError(Exception):
@@ -102,17 +107,24 @@ class KeyFolder:
         raise self.restless()
 
     def _compact(self, parts: list[Part], observer: Observer) -> None:
-        order = _latest([part.texts() for part in parts])
-        for part in parts:
-            if bad := part.bad_blocks():
-                raise part.damaged(f"bytes between {bad[0][0]} and {bad[0][1]} are not those that were written")
+        texts = list(together.each(Part.texts, parts))
+        with ThreadPoolExecutor(1) as pool:  # putting them in order keeps one processor busy
+            coming = pool.submit(_latest, texts)
+            for part in parts:
+                if bad := part.bad_blocks():
+                    raise part.damaged(f"bytes between {bad[0][0]} and {bad[0][1]} are not those that were written")
+            order = coming.result()
+        del texts
         path = self._write_rows(parts, *order, observer)
         written = Part(path)
         if written.rows != len(order[0]) or written.owner != self.key.digest:
             raise StoreError(f"The part {path} was not written as it should. The parts before it are kept.")
-        for part in parts:
+
+        def remove(part: Part) -> None:
             with suppress(OSError):
                 part.path.unlink(missing_ok=True)
+
+        deque(together.each(remove, parts), 0)
         sync(self.folder)
         remove_stale(self.folder)
 
@@ -134,17 +146,21 @@ class KeyFolder:
         def groups() -> Iterator[tuple]:
             # Three: one is written, one waits, one is filled.
             buffers = [np.empty((min(step, len(row)), size), np.float32) for _ in range(3 if len(row) > step else 1)]
-            for start in range(0, len(row), step):
-                some = slice(start, start + step)
-                found = buffers[start // step % len(buffers)][: len(row[some])]
-                for one in np.unique(number[some]):
-                    at = np.flatnonzero(number[some] == one)
-                    at = at[np.argsort(row[some][at], kind="stable")]
-                    try:
-                        parts[one].gather(row[some][at], found, at)
-                    except FileNotFoundError as error:
-                        raise _VanishedError from error
-                yield ids[some], audio[some], found
+            with ExitStack() as opened:
+                files: dict[int, FileIO] = {}
+                for start in range(0, len(row), step):
+                    some = slice(start, start + step)
+                    found = buffers[start // step % len(buffers)][: len(row[some])]
+                    order = np.argsort(number[some], kind="stable")
+                    for at in np.split(order, np.flatnonzero(np.diff(number[some][order])) + 1):
+                        one = int(number[some][at[0]])
+                        if one not in files:
+                            if len(files) == _MOST_OPEN:
+                                opened.close()
+                                files.clear()
+                            files[one] = opened.enter_context(_there(parts[one]))
+                        parts[one].gather(files[one], row[some][at], found, at)
+                    yield ids[some], audio[some], found
 
         def told() -> Iterator[tuple]:
             done = 0
@@ -331,9 +347,24 @@ class KeyFolder:
         notes = {KEY: self.key.digest, KIND: json.dumps(self.key.to_dict(), sort_keys=True)}
         # The time first, so that of two rows for the same audio the later one is read last; then what makes it unique.
         name = f"part-{stamp or f'{time.time_ns():020d}'}-{os.getpid()}-{secrets.token_hex(4)}.parquet"
-        write = partial(part_writing.write, size=size, notes=notes, groups=groups, several=several)
+
+        def write(file: BinaryIO) -> None:
+            with flushing(self.folder, file) as written:
+                part_writing.write(written, size, notes, groups, several=several)
+
         write_atomic(self.folder / name, write)
         return self.folder / name
+
+
+@contextmanager
+def _there(part: Part) -> Iterator[FileIO]:
+    """A part's file, opened."""
+    with ExitStack() as opened:
+        try:
+            file = opened.enter_context(part.opened())
+        except FileNotFoundError as error:
+            raise _VanishedError from error
+        yield file
 
 
 def _latest(texts: Sequence[tuple[pa.Array, pa.Array]]) -> tuple[np.ndarray, np.ndarray, pa.Array, pa.Array]:

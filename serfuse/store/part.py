@@ -2,9 +2,9 @@
 
 import base64
 import json
-import mmap
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from io import FileIO
@@ -26,7 +26,6 @@ _MARKS = (b"serfuse.part", b"serfuse.blocks", b"serfuse.seal")
 _WINDOW_BYTES = 1 << 20
 _SWEEP_BYTES = 1 << 20
 _PIECE_BYTES = 1 << 22
-_GATHERED_ROWS = 1 << 11  # the system maps up to 64 kB around each
 _MOST_FOOTER_BYTES = 1 << 29
 # What a part of the first format, which is compressed, may take decoded: of embeddings, 1.1 times its bytes is usual.
 _FLOOR_BYTES, _MOST_RATIO = 1 << 26, 64
@@ -228,25 +227,57 @@ class Part:
                     told = done // stride
         return found
 
-    def gather(self, rows: np.ndarray, into: np.ndarray, at: np.ndarray) -> None:
-        """As `read`, for rows that lie far apart, and without verifying: see `bad_blocks`."""
+    @contextmanager
+    def opened(self) -> Iterator[FileIO]:
+        """The file, for `gather`.
+
+        Raises:
+            DamageError: it cannot be opened.
+            FileNotFoundError: it is not there any more.
+        """
+        with self._guarded():
+            file = FileIO(str(files.local(self.path)))
+        with file:
+            yield file
+
+    def gather(self, file: FileIO, rows: np.ndarray, into: np.ndarray, at: np.ndarray) -> None:
+        """Read rows that may lie far apart, without verifying them: see `bad_blocks`.
+
+        A call for each stretch of them, straight into its place. To look at them in a mapped file takes longer: the
+        system maps sixteen pages around each row, and what was mapped counts as memory of this process.
+
+        Args:
+            file: from `opened`; it gives them also where the part has been removed since.
+            rows: their numbers, int64, in any order.
+            into: float32, C-contiguous, `(N, size)`.
+            at: the row of `into` for each.
+
+        Raises:
+            DamageError: it cannot be read.
+        """
+        if not len(rows):
+            return
         with self._guarded():
             if self.format == 1:
-                self._decode(rows, into, at)
+                order = np.argsort(rows, kind="stable")
+                self._decode(rows[order], into, at[order])
                 return
-            held = files.local(self.path)
-            with open(held, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                first = 0
-                for count, place in self._groups:
-                    low, high = np.searchsorted(rows, [first, first + count])
-                    found = np.frombuffer(mapped, "<f4", count * self.size, place).reshape(-1, self.size)
-                    for start in range(low, high, _GATHERED_ROWS):
-                        some = slice(start, min(start + _GATHERED_ROWS, high))
-                        into[at[some]] = found[rows[some] - first]
-                        if hasattr(mapped, "madvise"):  # what was read need not stay in this process' memory
-                            mapped.madvise(mmap.MADV_DONTNEED)
-                    del found
-                    first += count
+            memory, stride = memoryview(into).cast("B"), 4 * self.size
+            places = self._places(rows)
+            new = np.flatnonzero((np.diff(places) != stride) | (np.diff(at) != 1)) + 1
+            begins = np.concatenate([[0], new])
+            lengths = np.diff(begins, append=len(rows))
+            for place, slot, length in zip(places[begins].tolist(), at[begins].tolist(), lengths.tolist(), strict=True):
+                _fill(file, place, memory[slot * stride : (slot + length) * stride])
+            if sys.byteorder == "big":
+                into[at] = into[at].byteswap()
+
+    def _places(self, rows: np.ndarray) -> np.ndarray:
+        """The first byte of each row's vector, int64."""
+        counts, begins = (np.array(column, np.int64) for column in zip(*self._groups, strict=True))
+        ends = np.cumsum(counts)
+        group = np.searchsorted(ends, rows, side="right")
+        return begins[group] + 4 * self.size * (rows - (ends - counts)[group])
 
     def bad_blocks(self, moved: Callable[[int], object] | None = None) -> list[tuple[int, int]]:
         """Read every byte, and find those that are not as they were written.
@@ -420,14 +451,22 @@ def _footer(file: FileIO) -> tuple[int, bytes]:
 def _exactly(file: FileIO, begin: int, end: int, memory: bytearray | None = None) -> memoryview:
     """The bytes from `begin` to `end`, in `memory` where there is one to be used again."""
     data = memoryview(bytearray(end - begin) if memory is None else memory)[: end - begin]
-    file.seek(begin)
+    _fill(file, begin, data)
+    return data
+
+
+def _fill(file: FileIO, begin: int, memory: memoryview) -> None:
+    """Read from `begin` on until `memory` is full."""
     done = 0
-    while done < len(data):
-        count = file.readinto(data[done:])
+    while done < len(memory):
+        if hasattr(os, "preadv"):
+            count = os.preadv(file.fileno(), [memory[done:]], begin + done)
+        else:
+            file.seek(begin + done)
+            count = file.readinto(memory[done:])
         if not count:
             raise ValueError("it is cut off")
         done += count
-    return data
 
 
 def _count(value: Any) -> int:
