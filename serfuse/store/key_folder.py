@@ -25,7 +25,7 @@ from .damage import DamageError, first_line, repair_command
 from .files import StorePath, flushing, locked, make_folder, remove_stale, sync, write_atomic
 from .key import EmbeddingKey
 from .part import KEY, KIND, Part
-from .part_writing import FORMAT
+from .part_writing import FORMAT, Group
 from .records import Skipped
 from .rows import Selection
 
@@ -78,7 +78,8 @@ class KeyFolder:
         self._write_key(matrix.shape[1])
         step = part_writing.group_rows(matrix.shape[1])
         groups = (
-            (ids[at : at + step], hashes[at : at + step], matrix[at : at + step]) for at in range(0, len(ids), step)
+            part_writing.group(ids[at : at + step], hashes[at : at + step], matrix[at : at + step])
+            for at in range(0, len(ids), step)
         )
         self._write_part(matrix.shape[1], groups, several=len(ids) > step)
 
@@ -144,7 +145,7 @@ class KeyFolder:
         step = part_writing.group_rows(size)
 
         def groups() -> Iterator[tuple]:
-            # Three: one is written, one waits, one is filled.
+            # Three: one is written, one is summed up, one is filled.
             buffers = [np.empty((min(step, len(row)), size), np.float32) for _ in range(3 if len(row) > step else 1)]
             with ExitStack() as opened:
                 files: dict[int, FileIO] = {}
@@ -162,12 +163,13 @@ class KeyFolder:
                         parts[one].gather(files[one], row[some][at], found, at)
                     yield ids[some], audio[some], found
 
-        def told() -> Iterator[tuple]:
+        def told() -> Iterator[Group]:
             done = 0
-            with closing(together.ahead(groups())) as coming:
+            made = (part_writing.group(*found) for found in together.ahead(groups()))
+            with closing(together.ahead(made)) as coming:
                 for group in coming:
                     yield group
-                    done += len(group[0])
+                    done += group.rows
                     observer.advance(done)
 
         try:
@@ -343,7 +345,9 @@ class KeyFolder:
         sync(self.folder)
         return gone
 
-    def _write_part(self, size: int, groups: Iterable[tuple], *, several: bool, stamp: str = "") -> StorePath:
+    def _write_part(
+        self, size: int, groups: Iterable[part_writing.Group], *, several: bool, stamp: str = ""
+    ) -> StorePath:
         notes = {KEY: self.key.digest, KIND: json.dumps(self.key.to_dict(), sort_keys=True)}
         # The time first, so that of two rows for the same audio the later one is read last; then what makes it unique.
         name = f"part-{stamp or f'{time.time_ns():020d}'}-{os.getpid()}-{secrets.token_hex(4)}.parquet"
