@@ -53,7 +53,7 @@ def place(root: "str | os.PathLike[str] | ObjectPath") -> StorePath:
         return local_path(text) or ObjectPath(text)
     first = Path(text).parts[:1]
     if not isinstance(root, str) and first and len(first[0]) > 2 and first[0].endswith(":"):
-        raise StoreError(f"{text!r} was an address before it became a Path. Give it as text: {first[0]}//...")
+        raise StoreError(f"An address became a Path, which loses a slash. Give it as text: {first[0]}//...")
     return Path(text)
 
 

@@ -196,7 +196,7 @@ class KeyFolder:
         """The files of all parts, in the order in which they were written."""
         return sorted(self.folder.glob("part-*.parquet"))
 
-    def select(self, ids: pa.Array, audio: pa.Array) -> Selection:
+    def select(self, ids: pa.ChunkedArray, audio: pa.ChunkedArray) -> tuple[Selection, pa.Array]:
         """The rows of clips as their audio is now; see `rows.select`.
 
         Raises:

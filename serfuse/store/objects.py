@@ -20,7 +20,7 @@ from . import object_cache
 from .damage import first_line
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.:_-]*://")
-_PASSWORD = re.compile(r"://[^/@]*:[^/@]*@")
+_PASSWORD = re.compile(r"://[^/]*:.*@", re.DOTALL)  # which may hold a slash, as the secret keys of S3 do
 _LOCAL = ("file", "local")
 _AT_ONCE_BYTES = 1 << 26  # more is sent in pieces that become an object when all have arrived
 _STATES = ("ETag", "etag", "md5Hash", "content_md5", "version_id", "created", "mtime", "LastModified", "modified")
@@ -43,10 +43,14 @@ class ObjectPath:
     """
 
     def __init__(self, url: str) -> None:
+        if _PASSWORD.search(url):  # before any message that shows the address
+            raise StoreError(
+                "The address of a store must not hold a password or a secret key, as this one seems to: "
+                f"{url.partition('://')[0]}://...:...@... Give it by the storage's own settings (for S3: AWS_PROFILE, "
+                "or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), and an address such as s3://bucket/prefix."
+            )
         if not is_url(url) or "::" in url:
             raise StoreError(f"{url!r} is no address of a storage. Expected one like s3://bucket/prefix.")
-        if _PASSWORD.search(url):
-            raise StoreError("The address of a store must not hold a password. Give it by the storage's own settings.")
         self._protocol, _, path = url.partition("://")
         self._path = "/".join(part for part in path.split("/") if part)
         if ".." in self._path.split("/"):

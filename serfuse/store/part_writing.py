@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from ..errors import StoreError
 from . import blocks, seal
-from .thrift import BINARY, I32, I64, LIST, STRUCT, Field, struct, varint
+from .thrift import BINARY, I32, I64, LIST, STRUCT, Field, read_varint, struct, varint
 
 FORMAT = 2
 MAGIC = b"PAR1"
@@ -224,6 +224,20 @@ def _lengths_and_texts(texts: pa.LargeStringArray) -> bytes:
     page[heads] = np.diff(ends).astype("<u4").view(np.uint8).reshape(-1, 4)
     page[is_text] = letters
     return page.tobytes()
+
+
+def page_body(page: memoryview, count: int) -> memoryview | None:
+    """What a page of `count` values that was written here holds behind its header; `None` of any other page."""
+    try:
+        size, place = read_varint(page, 3)  # behind the kind of the page and the mark of the next field
+        _, place = read_varint(page, place + 1)
+        signed, _ = read_varint(page, place + 1)
+    except IndexError:
+        return None
+    number = signed >> 1 if not signed & 1 else -(signed + 1 >> 1)
+    header = _page_header(count, size >> 1, number & 0xFFFFFFFF)
+    whole = page[: len(header)] == header and len(page) == len(header) + (size >> 1)
+    return page[len(header) :] if whole else None
 
 
 def _page_header(count: int, size: int, crc: int) -> bytes:

@@ -237,8 +237,15 @@ def test_addresses_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path
         EmbeddingStore("nowhere://bucket")
     with pytest.raises(StoreError, match="Give it as text: s3://"):
         EmbeddingStore(Path("s3://bucket/x"))
-    with pytest.raises(StoreError, match="must not hold a password"):
-        EmbeddingStore("ftp://me:secret@host/x")
+    for address in (
+        "ftp://me:secret@host/x",
+        "s3://key:se/cret@bucket/x",
+        "s3://key:sec::ret@bucket",
+        "s3://k:/e@b/..",
+    ):
+        with pytest.raises(StoreError, match="must not hold a password or a secret key") as caught:
+            EmbeddingStore(address)
+        assert "cret" not in str(caught.value)
     with pytest.raises(StoreError, match=r"'\.\.'"):
         EmbeddingStore("memory://x/../y")
     assert EmbeddingStore(f"file://{tmp_path}").root == tmp_path
@@ -253,3 +260,5 @@ def test_the_commands_refuse_a_store_that_ends_with_them(tiny_corpus_dir: Path) 
     extract = ["extract", "--corpus", "synthetic", "--data", str(tiny_corpus_dir), "--encoder", "logmel"]
     done = CliRunner().invoke(main, [*extract, "--store", "memory://x"])
     assert done.exit_code == 2 and "gone when it ends" in done.output
+    done = CliRunner(env={"SERFUSE_STORE": "memory://x"}).invoke(main, extract)
+    assert done.exit_code == 1 and "gone when it ends" in done.output
