@@ -34,7 +34,8 @@ StorePath = Path | ObjectPath
 LEASE_SECONDS = 60.0
 """After so long without a sign of its owner, the lock of a folder in a storage of objects is taken over."""
 _LOOK_SECONDS = 0.2
-_FLUSHED_BYTES = 1 << 27
+FLUSHED_BYTES = 1 << 27
+"""So much of a file that is written goes to the disk at a time."""
 
 
 def place(root: "str | os.PathLike[str] | ObjectPath") -> StorePath:
@@ -88,8 +89,8 @@ def write_atomic(path: StorePath, write: Callable[[BinaryIO], object]) -> None:
 class _Flushing:
     """An open file that another thread flushes to the disk while it is written."""
 
-    def __init__(self, file: BinaryIO, pool: ThreadPoolExecutor) -> None:
-        self._file, self._pool = file, pool
+    def __init__(self, file: BinaryIO, pool: ThreadPoolExecutor, every: int) -> None:
+        self._file, self._pool, self._every = file, pool, every
         self._since = 0
         self._flushed: Future[None] | None = None
 
@@ -97,7 +98,7 @@ class _Flushing:
         """As the file's own."""
         count = self._file.write(data)
         self._since += count
-        if self._since >= _FLUSHED_BYTES and (self._flushed is None or self._flushed.done()):
+        if self._since >= self._every and (self._flushed is None or self._flushed.done()):
             self.finish()
             self._file.flush()
             self._flushed = self._pool.submit(getattr(os, "fdatasync", os.fsync), self._file.fileno())
@@ -111,7 +112,7 @@ class _Flushing:
 
 
 @contextmanager
-def flushing(path: StorePath, file: BinaryIO) -> Iterator[BinaryIO]:
+def flushing(path: StorePath, file: BinaryIO, every: int = FLUSHED_BYTES) -> Iterator[BinaryIO]:
     """What `write_atomic` gives to write into, so that much of it is on the disk by the time all is written.
 
     Otherwise the system begins to write gigabytes to the disk only when they are waited for.
@@ -119,6 +120,7 @@ def flushing(path: StorePath, file: BinaryIO) -> Iterator[BinaryIO]:
     Args:
         path: of the file that is written.
         file: open for writing.
+        every: bytes that are flushed at a time.
 
     Raises:
         OSError: the disk is full, or broken.
@@ -127,7 +129,7 @@ def flushing(path: StorePath, file: BinaryIO) -> Iterator[BinaryIO]:
         yield file
         return
     with ThreadPoolExecutor(1) as pool:
-        written = _Flushing(file, pool)
+        written = _Flushing(file, pool, every)
         yield written  # type: ignore[misc]
         written.finish()
 
