@@ -17,9 +17,11 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,6 +35,8 @@ StorePath = Path | ObjectPath
 
 LEASE_SECONDS = 60.0
 """After so long without a sign of its owner, the lock of a folder in a storage of objects is taken over."""
+FAR_BYTES = 1 << 26
+"""Objects of less are fetched whole."""
 _LOOK_SECONDS = 0.2
 FLUSHED_BYTES = 1 << 27
 """So much of a file that is written goes to the disk at a time."""
@@ -66,6 +70,58 @@ def local(path: StorePath) -> Path:
         StoreError: the storage cannot be reached, or does not allow it.
     """
     return path.copy() if isinstance(path, ObjectPath) else path
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Stretches of an object that were fetched without the rest of it.
+
+    Attributes:
+        begins: the first byte of each, ascending.
+        pieces: their bytes.
+    """
+
+    begins: Sequence[int]
+    pieces: Sequence[bytes]
+
+    def fill(self, begin: int, memory: memoryview) -> None:
+        """Copy bytes from `begin` on until `memory` is full.
+
+        Raises:
+            ValueError: they were not fetched.
+        """
+        number = bisect_right(self.begins, begin) - 1
+        at = begin - self.begins[number] if number >= 0 else 0
+        piece = self.pieces[number][at : at + len(memory)] if number >= 0 else b""
+        if len(piece) != len(memory):
+            raise ValueError("it is cut off")
+        memory[:] = piece
+
+
+def far(path: StorePath) -> bool:
+    """Whether a file is a large object without a copy on this machine, so that a little of it is better fetched alone.
+
+    Raises:
+        StoreError: the storage cannot be reached, or does not allow it.
+    """
+    return isinstance(path, ObjectPath) and path.stat().st_size >= FAR_BYTES and not path.has_copy()
+
+
+def fetched(path: StorePath, wanted: Sequence[tuple[int, int]]) -> Fetched:
+    """Stretches of an object: `(first byte, byte behind the last)` of each; those that touch are fetched as one.
+
+    Raises:
+        FileNotFoundError: there is no such object.
+        StoreError: the storage cannot be reached, or does not allow it.
+    """
+    joined: list[tuple[int, int]] = []
+    for begin, end in sorted(wanted):
+        if joined and begin <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(end, joined[-1][1])
+        else:
+            joined.append((begin, end))
+    assert isinstance(path, ObjectPath)
+    return Fetched([begin for begin, _ in joined], path.ranges(joined))
 
 
 def distrust(path: StorePath) -> None:

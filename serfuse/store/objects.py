@@ -8,7 +8,7 @@ an operating system; `serfuse.store.files` says what takes their place.
 import fnmatch
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import total_ordering
 from pathlib import Path, PurePosixPath
@@ -199,6 +199,29 @@ class ObjectPath:
                 system.get_file(path, str(target))
 
         return object_cache.copy_of(str(self), _version(found), int(found["size"]), fetch)
+
+    def has_copy(self) -> bool:
+        """Whether a copy of the object as it is now lies on this machine."""
+        found = self._info()
+        return found is not None and object_cache.held(str(self), _version(found), int(found["size"] or 0))
+
+    def ranges(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Some stretches of the object, of which many are asked for at once.
+
+        Args:
+            wanted: `(first byte, byte behind the last)` of each.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            StoreError: the storage cannot be reached, or does not allow it.
+        """
+        begins, ends = [begin for begin, _ in wanted], [end for _, end in wanted]
+        with self._reading() as (system, path):
+            found = system.cat_ranges([path] * len(wanted), begins, ends, on_error="raise")
+            for piece in found:
+                if isinstance(piece, BaseException):  # some storages return what they were asked to raise
+                    raise piece
+            return found
 
     # --- changes --------------------------------------------------------------------------------------------------
 

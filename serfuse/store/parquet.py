@@ -14,17 +14,18 @@ _LARGE_BYTES = 1 << 24  # from which on two threads are quicker
 
 
 @contextmanager
-def opened(path: Path, *, coded: Sequence[str] = (), buffer_size: int = 0) -> Iterator[pq.ParquetFile]:
+def opened(path: Path | bytes, *, coded: Sequence[str] = (), buffer_size: int = 0) -> Iterator[pq.ParquetFile]:
     """A Parquet file, opened with its checksums verified.
 
     By Arrow's own file and without its threads: threads that read through a Python file may outlive the interpreter,
     which then aborts or hangs at its end, now and then (github.com/apache/arrow issues 34314, 50482).
 
     Args:
+        path: the file, or the bytes of one (of which its end is enough, where only metadata are asked for).
         coded: columns that stay coded by a dictionary.
         buffer_size: bytes to read at a time; 0 for a column of a row group at once.
     """
-    with pa.OSFile(str(path)) as file:
+    with pa.BufferReader(path) if isinstance(path, bytes) else pa.OSFile(str(path)) as file:
         yield pq.ParquetFile(
             file,
             page_checksum_verification=True,

@@ -5,9 +5,10 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from io import FileIO
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 from ..errors import StoreError
 from . import blocks, files, mapping, parquet, seal, together
 from .damage import DamageError, first_line, repair_command, unknown_format
+from .files import Fetched
 from .part_writing import ALIGNMENT, FORMAT, MAGIC, page_body
 
 KEY, KIND = "serfuse.key", "serfuse.kind"
@@ -27,6 +29,10 @@ _WINDOW_BYTES = 1 << 20
 _SWEEP_BYTES = 1 << 20
 _PIECE_BYTES = 1 << 22
 _MOST_FOOTER_BYTES = 1 << 29
+_END_BYTES = 1 << 20
+# Of a large object without a copy here, rows are fetched alone where the blocks that they lie in are less than this
+# share of it, and so much at a time.
+_FAR_SHARE, _FETCHED_BYTES = 4, 1 << 27
 # What a part of the first format, which is compressed, may take decoded: of embeddings, 1.1 times its bytes is usual.
 _FLOOR_BYTES, _MOST_RATIO = 1 << 26, 64
 
@@ -56,9 +62,15 @@ class Part:
         with self._guarded():
             if not stat.S_ISREG(path.stat().st_mode):
                 raise ValueError("it is not a regular file")
-            held = files.local(path)
-            with FileIO(str(held)) as file:
-                self._bytes, footer = _footer(file)
+            held: Path | bytes
+            self._far = files.far(path)
+            if self._far:
+                self._bytes = path.stat().st_size
+                held, footer = self._end()
+            else:
+                held = files.local(path)
+                with FileIO(str(held)) as file:
+                    self._bytes, footer = _footer(file, os.fstat(file.fileno()).st_size)
             sealed = any(mark in footer for mark in _MARKS)
             if sealed and seal.broken(footer) is not False:
                 raise ValueError("its footer is not the one that was written")
@@ -74,6 +86,19 @@ class Part:
                     self._read_layout(notes, reader.metadata)
                 else:
                     self._read_first_layout(reader)
+
+    def _end(self) -> tuple[bytes, bytes]:
+        """A file of nothing but the footer, which says what it said; and the footer."""
+        end = _END_BYTES
+        while True:
+            begin = max(0, self._bytes - end)
+            data = files.fetched(self.path, [(begin, self._bytes)])
+            length = int.from_bytes(data.pieces[0][-8:-4], "little") + 8
+            if length <= end or length > min(self._bytes, _MOST_FOOTER_BYTES):
+                break
+            end = length
+        footer = _footer(data, self._bytes)[1]
+        return MAGIC + footer + data.pieces[0][-8:], footer
 
     def _read_layout(self, notes: dict[str, str], metadata: pq.FileMetaData) -> None:
         about = json.loads(notes["serfuse.part"])
@@ -125,6 +150,10 @@ class Part:
             FileNotFoundError: it is not there any more.
         """
         with self._guarded():
+            if self._far and self._texts:
+                some = files.fetched(self.path, [self._blocks(begin, end) for begin, end in self._texts])
+                if found := self._even_texts(some):
+                    return found
             held = files.local(self.path)
             with FileIO(str(held)) as file:
                 if self._texts and (found := self._even_texts(file)):
@@ -141,7 +170,7 @@ class Part:
             ids, audio = (one_array(table[name]) for name in ("id", "audio"))
             return _named(ids), audio
 
-    def _even_texts(self, file: FileIO) -> tuple[pa.Array, pa.Array] | None:
+    def _even_texts(self, file: FileIO | Fetched) -> tuple[pa.Array, pa.Array] | None:
         """`texts` where those of a page are all of one length, as most are: quicker than Arrow, and held only once."""
         letters = [np.empty(0, np.uint8), np.empty(0, np.uint8)]
         lengths: list[list[int]] = [[], []]
@@ -193,11 +222,11 @@ class Part:
             if self.format == 1:
                 self._decode(rows, into, at)
                 return
-            with FileIO(str(files.local(self.path))) as file:
-                for begin, end, place, first in self._windows(rows):
+            stride = 4 * self.size
+            for windows, file in self._reading(rows):
+                for begin, end, place, first in windows:
                     wanted = rows[begin:end] - first
                     low, high = int(wanted[0]), int(wanted[-1]) + 1
-                    stride = 4 * self.size
                     data = self._checked(file, place + low * stride, place + high * stride)
                     found = np.frombuffer(data, "<f4").reshape(-1, self.size)
                     to = at[begin:end]
@@ -207,6 +236,21 @@ class Part:
                         into[to] = found[wanted - low]
                     if moved is not None:
                         moved(end - begin)
+
+    def _reading(self, rows: np.ndarray) -> Iterator[tuple[Iterable[tuple[int, int, int, int]], FileIO | Fetched]]:
+        """`_windows`, with what to read them from: the file, or, of a large object, a little of it at a time."""
+        if self._far:
+            stride, windows, spans = 4 * self.size, list(self._windows(rows)), []
+            for begin, end, place, first in windows:
+                low, high = (place + (int(rows[at]) - first) * stride for at in (begin, end - 1))
+                spans.append(self._blocks(low, high + stride))
+            if _FAR_SHARE * sum(end - begin for begin, end in spans) < self._bytes:
+                step = max(1, _FETCHED_BYTES // max(end - begin for begin, end in spans))
+                for at in range(0, len(windows), step):
+                    yield windows[at : at + step], files.fetched(self.path, spans[at : at + step])
+                return
+        with FileIO(str(files.local(self.path))) as file:
+            yield self._windows(rows), file
 
     def mapped(self, rows: np.ndarray, moved: Callable[[int], object] | None = None) -> np.ndarray | None:
         """Vectors of consecutive rows as one array that is read when it is looked at, verified.
@@ -412,15 +456,17 @@ class Part:
                     begin = stop
             first += count
 
-    def _checked(self, file: FileIO, begin: int, end: int, memory: bytearray | None = None) -> memoryview:
+    def _blocks(self, begin: int, end: int) -> tuple[int, int]:
+        """The first byte of the blocks that bytes lie in, and the one behind their last."""
+        return begin // blocks.BYTES * blocks.BYTES, min(-(-end // blocks.BYTES) * blocks.BYTES, self._data)
+
+    def _checked(self, file: FileIO | Fetched, begin: int, end: int, memory: bytearray | None = None) -> memoryview:
         """The bytes from `begin` to `end`, verified with all of the blocks that they lie in.
 
         Args:
             memory: to be used again, where it is large enough.
         """
-        first, last = begin // blocks.BYTES, -(-end // blocks.BYTES)
-        start = first * blocks.BYTES
-        stop = min(last * blocks.BYTES, self._data)
+        start, stop = self._blocks(begin, end)
         data = _exactly(file, start, stop, memory if memory is not None and len(memory) >= stop - start else None)
         self._compare(data, start)
         return data[begin - start : end - start]
@@ -487,9 +533,8 @@ def one_array(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays(chunks) if chunks else pa.array([], pa.large_string())
 
 
-def _footer(file: FileIO) -> tuple[int, bytes]:
+def _footer(file: FileIO | Fetched, size: int) -> tuple[int, bytes]:
     """The size of a Parquet file, and its footer."""
-    size = os.fstat(file.fileno()).st_size
     if size < 12:
         raise ValueError(f"it has {size} bytes")
     tail = bytes(_exactly(file, size - 8, size))
@@ -499,15 +544,18 @@ def _footer(file: FileIO) -> tuple[int, bytes]:
     return size, bytes(_exactly(file, size - 8 - length, size - 8))
 
 
-def _exactly(file: FileIO, begin: int, end: int, memory: bytearray | None = None) -> memoryview:
+def _exactly(file: FileIO | Fetched, begin: int, end: int, memory: bytearray | None = None) -> memoryview:
     """The bytes from `begin` to `end`, in `memory` where there is one to be used again."""
     data = memoryview(bytearray(end - begin) if memory is None else memory)[: end - begin]
     _fill(file, begin, data)
     return data
 
 
-def _fill(file: FileIO, begin: int, memory: memoryview) -> None:
+def _fill(file: FileIO | Fetched, begin: int, memory: memoryview) -> None:
     """Read from `begin` on until `memory` is full."""
+    if isinstance(file, Fetched):
+        file.fill(begin, memory)
+        return
     done = 0
     while done < len(memory):
         if hasattr(os, "preadv"):
