@@ -23,6 +23,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -243,8 +244,18 @@ def _of_process(action: Callable[[], object]) -> str:
     return text
 
 
-if __name__ == "__main__":
-    import serfuse.store  # so that no process that is timed or killed has to begin with it
+def load() -> None:
+    """Import what the processes use before they are forked: their time is to go into the work that is killed."""
+    import serfuse.store.maintenance
+    import serfuse.store.verification
 
     assert serfuse.store
+    with suppress(ImportError):
+        import s3fs
+
+        assert s3fs
+
+
+if __name__ == "__main__":
+    load()
     main()

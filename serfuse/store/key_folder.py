@@ -32,10 +32,8 @@ from .rows import Selection
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 KEY_FILE, SKIPPED = "key.json", "skipped.json"
 _TRIES = 50
+_MOST_OPEN = 64  # parts at a time, of which there may be thousands
 _MADE_WITH = ("serfuse", "numpy", "pyarrow", "soundfile", "soxr", "torch", "transformers")
-
-
-_MOST_OPEN = 256
 
 
 class _VanishedError(Exception):
@@ -345,9 +343,7 @@ class KeyFolder:
         sync(self.folder)
         return gone
 
-    def _write_part(
-        self, size: int, groups: Iterable[part_writing.Group], *, several: bool, stamp: str = ""
-    ) -> StorePath:
+    def _write_part(self, size: int, groups: Iterable[Group], *, several: bool, stamp: str = "") -> StorePath:
         notes = {KEY: self.key.digest, KIND: json.dumps(self.key.to_dict(), sort_keys=True)}
         # The time first, so that of two rows for the same audio the later one is read last; then what makes it unique.
         name = f"part-{stamp or f'{time.time_ns():020d}'}-{os.getpid()}-{secrets.token_hex(4)}.parquet"
