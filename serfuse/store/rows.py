@@ -87,8 +87,9 @@ def select(parts: Sequence[Part], ids: pa.ChunkedArray, audio: pa.ChunkedArray) 
         DamageError: a part is not as it was written.
         FileNotFoundError: a compaction has taken a part away meanwhile.
     """
-    if len(parts) == 1:
-        have, of = parts[0].texts()
+    read: tuple[pa.Array, pa.Array] | None = None
+    if len(parts) == 1 and parts[0].rows == len(ids):
+        have, of = read = parts[0].texts()
         if _same(have, ids) and _same(of, audio):  # the rule after `extract`, and no reason to copy all of it
             every = np.arange(len(have))
             return Selection(every, parts[0].size, parts, np.zeros(len(have), np.int32), every), have
@@ -100,7 +101,7 @@ def select(parts: Sequence[Part], ids: pa.ChunkedArray, audio: pa.ChunkedArray) 
             raise part.damaged(
                 f"its vectors have {part.size} values, and those of {parts[0].path.name} {parts[0].size}"
             )
-        have, of = part.texts()
+        have, of = read or part.texts()
         at = numbers(have, ids)
         known = np.flatnonzero(at >= 0)
         same = pc.fill_null(pc.equal(audio.take(pa.array(at[known])), of.take(pa.array(known))), False)
