@@ -6,7 +6,7 @@ import pandas as pd
 
 from .. import models
 from ..atomic_io import make_folder
-from ..errors import ModelFileError, RunError
+from ..errors import ModelFileError, RunError, StoreError
 from ..experiment import backend, cross_validation, fitting, search
 from ..experiment.config import Config
 from ..experiment.dataset import Dataset, load_dataset
@@ -66,7 +66,15 @@ def of_run(run: Run | Path | str, store: EmbeddingStore) -> tuple[Config, Datase
     run = _finished(run)
     config = run.config
     models.get(config.model).check_trainable()
-    dataset = load_dataset(config, store)
+    try:
+        dataset = load_dataset(config, store)
+    except StoreError as error:
+        if type(error) is not StoreError:  # a damaged file says what to do
+            raise
+        raise StoreError(
+            f"{error}\nIf {run.folder} was made with another store, name that one (--store): a run does not keep the "
+            "place of its store, since stores are moved, and reached from elsewhere by other addresses."
+        ) from error
     if changes := run.changes(dataset):
         raise RunError(
             f"The store {store.root} no longer holds what {run.folder} was made with: {'; '.join(changes)}. The "

@@ -147,6 +147,31 @@ def _read(path: StorePath, columns: Sequence[str] | None = None) -> tuple[pa.Tab
     return table.replace_schema_metadata(None), notes.get(_INFO.encode(), b"").decode()
 
 
+def holds(path: StorePath, table: pa.Table) -> bool:
+    """Whether a file holds just this table; False too where it is damaged or not there.
+
+    It is read a group of rows at a time, so that two tables of a million clips need not be in memory together.
+    """
+    try:
+        held = local(path)
+        data = held.read_bytes()
+        if seal.broken(data) is not False:
+            return False
+        with parquet.opened(held) as reader:
+            metadata, names = reader.metadata, reader.schema_arrow.names
+        most, at = _FLOOR_BYTES + _MOST_RATIO * len(data), 0
+        if metadata.num_rows != table.num_rows or names != table.column_names:
+            return False
+        for group in range(metadata.num_row_groups):
+            some = parquet.table(held, None, most, sealed=True, group=group).replace_schema_metadata(None)
+            if not some.equals(table.slice(at, some.num_rows)):
+                return False
+            at += some.num_rows
+        return at == table.num_rows
+    except Exception:  # whoever reads it says what is wrong
+        return False
+
+
 def files(table: pa.Table) -> dict[str, tuple[FileStamp, str, float]]:
     """Files whose stamp can be trusted: `{path: (stamp, content hash, seconds)}`."""
     found: dict[str, tuple[FileStamp, str, float]] = {}

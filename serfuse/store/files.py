@@ -17,8 +17,11 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,7 +35,11 @@ StorePath = Path | ObjectPath
 
 LEASE_SECONDS = 60.0
 """After so long without a sign of its owner, the lock of a folder in a storage of objects is taken over."""
+FAR_BYTES = 1 << 26
+"""Objects of less are fetched whole."""
 _LOOK_SECONDS = 0.2
+FLUSHED_BYTES = 1 << 27
+"""So much of a file that is written goes to the disk at a time."""
 
 
 def place(root: "str | os.PathLike[str] | ObjectPath") -> StorePath:
@@ -51,7 +58,7 @@ def place(root: "str | os.PathLike[str] | ObjectPath") -> StorePath:
         return local_path(text) or ObjectPath(text)
     first = Path(text).parts[:1]
     if not isinstance(root, str) and first and len(first[0]) > 2 and first[0].endswith(":"):
-        raise StoreError(f"{text!r} was an address before it became a Path. Give it as text: {first[0]}//...")
+        raise StoreError(f"An address became a Path, which loses a slash. Give it as text: {first[0]}//...")
     return Path(text)
 
 
@@ -63,6 +70,58 @@ def local(path: StorePath) -> Path:
         StoreError: the storage cannot be reached, or does not allow it.
     """
     return path.copy() if isinstance(path, ObjectPath) else path
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Stretches of an object that were fetched without the rest of it.
+
+    Attributes:
+        begins: the first byte of each, ascending.
+        pieces: their bytes.
+    """
+
+    begins: Sequence[int]
+    pieces: Sequence[bytes]
+
+    def fill(self, begin: int, memory: memoryview) -> None:
+        """Copy bytes from `begin` on until `memory` is full.
+
+        Raises:
+            ValueError: they were not fetched.
+        """
+        number = bisect_right(self.begins, begin) - 1
+        at = begin - self.begins[number] if number >= 0 else 0
+        piece = self.pieces[number][at : at + len(memory)] if number >= 0 else b""
+        if len(piece) != len(memory):
+            raise ValueError("it is cut off")
+        memory[:] = piece
+
+
+def far(path: StorePath) -> bool:
+    """Whether a file is a large object without a copy on this machine, so that a little of it is better fetched alone.
+
+    Raises:
+        StoreError: the storage cannot be reached, or does not allow it.
+    """
+    return isinstance(path, ObjectPath) and path.stat().st_size >= FAR_BYTES and not path.has_copy()
+
+
+def fetched(path: StorePath, wanted: Sequence[tuple[int, int]]) -> Fetched:
+    """Stretches of an object: `(first byte, byte behind the last)` of each; those that touch are fetched as one.
+
+    Raises:
+        FileNotFoundError: there is no such object.
+        StoreError: the storage cannot be reached, or does not allow it.
+    """
+    joined: list[tuple[int, int]] = []
+    for begin, end in sorted(wanted):
+        if joined and begin <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(end, joined[-1][1])
+        else:
+            joined.append((begin, end))
+    assert isinstance(path, ObjectPath)
+    return Fetched([begin for begin, _ in joined], path.ranges(joined))
 
 
 def distrust(path: StorePath) -> None:
@@ -81,6 +140,54 @@ def write_atomic(path: StorePath, write: Callable[[BinaryIO], object]) -> None:
         path.put(write)
     else:
         atomic_io.write_atomic(path, write)
+
+
+class _Flushing:
+    """An open file that another thread flushes to the disk while it is written."""
+
+    def __init__(self, file: BinaryIO, pool: ThreadPoolExecutor, every: int) -> None:
+        self._file, self._pool, self._every = file, pool, every
+        self._since = 0
+        self._flushed: Future[None] | None = None
+
+    def write(self, data: bytes | memoryview) -> int:
+        """As the file's own."""
+        count = self._file.write(data)
+        self._since += count
+        if self._since >= self._every and (self._flushed is None or self._flushed.done()):
+            self.finish()
+            self._file.flush()
+            self._flushed = self._pool.submit(getattr(os, "fdatasync", os.fsync), self._file.fileno())
+            self._since = 0
+        return count
+
+    def finish(self) -> None:
+        """Wait, and raise what the disk said: the system says it only once, so that a later flush would not tell."""
+        if self._flushed is not None:
+            self._flushed.result()
+
+
+@contextmanager
+def flushing(path: StorePath, file: BinaryIO, every: int = FLUSHED_BYTES) -> Iterator[BinaryIO]:
+    """What `write_atomic` gives to write into, so that much of it is on the disk by the time all is written.
+
+    Otherwise the system begins to write gigabytes to the disk only when they are waited for.
+
+    Args:
+        path: of the file that is written.
+        file: open for writing.
+        every: bytes that are flushed at a time.
+
+    Raises:
+        OSError: the disk is full, or broken.
+    """
+    if isinstance(path, ObjectPath):  # on its way into a storage, it need not survive a crash
+        yield file
+        return
+    with ThreadPoolExecutor(1) as pool:
+        written = _Flushing(file, pool, every)
+        yield written  # type: ignore[misc]
+        written.finish()
 
 
 def write_text(path: StorePath, text: str) -> None:

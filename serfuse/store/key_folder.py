@@ -6,11 +6,14 @@ import platform
 import re
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cache, partial
 from importlib import metadata
-from typing import Any
+from io import FileIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -20,16 +23,17 @@ from ..errors import StoreError
 from ..progress import Observer
 from . import json_file, part_writing, rows, together
 from .damage import DamageError, first_line, repair_command
-from .files import StorePath, locked, make_folder, remove_stale, sync, write_atomic
+from .files import StorePath, flushing, locked, make_folder, remove_stale, sync, write_atomic
 from .key import EmbeddingKey
 from .part import KEY, KIND, Part
-from .part_writing import FORMAT
+from .part_writing import FORMAT, Group
 from .records import Skipped
 from .rows import Selection
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 KEY_FILE, SKIPPED = "key.json", "skipped.json"
 _TRIES = 50
+_MOST_OPEN = 64  # parts at a time, of which there may be thousands
 _MADE_WITH = ("serfuse", "numpy", "pyarrow", "soundfile", "soxr", "torch", "transformers")
 
 
@@ -73,7 +77,8 @@ class KeyFolder:
         self._write_key(matrix.shape[1])
         step = part_writing.group_rows(matrix.shape[1])
         groups = (
-            (ids[at : at + step], hashes[at : at + step], matrix[at : at + step]) for at in range(0, len(ids), step)
+            part_writing.group(ids[at : at + step], hashes[at : at + step], matrix[at : at + step])
+            for at in range(0, len(ids), step)
         )
         self._write_part(matrix.shape[1], groups, several=len(ids) > step)
 
@@ -102,17 +107,24 @@ class KeyFolder:
         raise self.restless()
 
     def _compact(self, parts: list[Part], observer: Observer) -> None:
-        order = _latest([part.texts() for part in parts])
-        for part in parts:
-            if bad := part.bad_blocks():
-                raise part.damaged(f"bytes between {bad[0][0]} and {bad[0][1]} are not those that were written")
+        texts = list(together.each(Part.texts, parts))
+        with ThreadPoolExecutor(1) as pool:  # putting them in order keeps one processor busy
+            coming = pool.submit(_latest, texts)
+            for part in parts:
+                if bad := part.bad_blocks():
+                    raise part.damaged(f"bytes between {bad[0][0]} and {bad[0][1]} are not those that were written")
+            order = coming.result()
+        del texts
         path = self._write_rows(parts, *order, observer)
         written = Part(path)
         if written.rows != len(order[0]) or written.owner != self.key.digest:
             raise StoreError(f"The part {path} was not written as it should. The parts before it are kept.")
-        for part in parts:
+
+        def remove(part: Part) -> None:
             with suppress(OSError):
                 part.path.unlink(missing_ok=True)
+
+        deque(together.each(remove, parts), 0)
         sync(self.folder)
         remove_stale(self.folder)
 
@@ -132,26 +144,31 @@ class KeyFolder:
         step = part_writing.group_rows(size)
 
         def groups() -> Iterator[tuple]:
-            # Three: one is written, one waits, one is filled.
+            # Three: one is written, one is summed up, one is filled.
             buffers = [np.empty((min(step, len(row)), size), np.float32) for _ in range(3 if len(row) > step else 1)]
-            for start in range(0, len(row), step):
-                some = slice(start, start + step)
-                found = buffers[start // step % len(buffers)][: len(row[some])]
-                for one in np.unique(number[some]):
-                    at = np.flatnonzero(number[some] == one)
-                    at = at[np.argsort(row[some][at], kind="stable")]
-                    try:
-                        parts[one].gather(row[some][at], found, at)
-                    except FileNotFoundError as error:
-                        raise _VanishedError from error
-                yield ids[some], audio[some], found
+            with ExitStack() as opened:
+                files: dict[int, FileIO] = {}
+                for start in range(0, len(row), step):
+                    some = slice(start, start + step)
+                    found = buffers[start // step % len(buffers)][: len(row[some])]
+                    order = np.argsort(number[some], kind="stable")
+                    for at in np.split(order, np.flatnonzero(np.diff(number[some][order])) + 1):
+                        one = int(number[some][at[0]])
+                        if one not in files:
+                            if len(files) == _MOST_OPEN:
+                                opened.close()
+                                files.clear()
+                            files[one] = opened.enter_context(_there(parts[one]))
+                        parts[one].gather(files[one], row[some][at], found, at)
+                    yield ids[some], audio[some], found
 
-        def told() -> Iterator[tuple]:
+        def told() -> Iterator[Group]:
             done = 0
-            with closing(together.ahead(groups())) as coming:
+            made = (part_writing.group(*found) for found in together.ahead(groups()))
+            with closing(together.ahead(made)) as coming:
                 for group in coming:
                     yield group
-                    done += len(group[0])
+                    done += group.rows
                     observer.advance(done)
 
         try:
@@ -178,7 +195,7 @@ class KeyFolder:
         """The files of all parts, in the order in which they were written."""
         return sorted(self.folder.glob("part-*.parquet"))
 
-    def select(self, ids: pa.Array, audio: pa.Array) -> Selection:
+    def select(self, ids: pa.ChunkedArray, audio: pa.ChunkedArray) -> tuple[Selection, pa.Array]:
         """The rows of clips as their audio is now; see `rows.select`.
 
         Raises:
@@ -327,13 +344,28 @@ class KeyFolder:
         sync(self.folder)
         return gone
 
-    def _write_part(self, size: int, groups: Iterable[tuple], *, several: bool, stamp: str = "") -> StorePath:
+    def _write_part(self, size: int, groups: Iterable[Group], *, several: bool, stamp: str = "") -> StorePath:
         notes = {KEY: self.key.digest, KIND: json.dumps(self.key.to_dict(), sort_keys=True)}
         # The time first, so that of two rows for the same audio the later one is read last; then what makes it unique.
         name = f"part-{stamp or f'{time.time_ns():020d}'}-{os.getpid()}-{secrets.token_hex(4)}.parquet"
-        write = partial(part_writing.write, size=size, notes=notes, groups=groups, several=several)
+
+        def write(file: BinaryIO) -> None:
+            with flushing(self.folder, file) as written:
+                part_writing.write(written, size, notes, groups, several=several)
+
         write_atomic(self.folder / name, write)
         return self.folder / name
+
+
+@contextmanager
+def _there(part: Part) -> Iterator[FileIO]:
+    """A part's file, opened."""
+    with ExitStack() as opened:
+        try:
+            file = opened.enter_context(part.opened())
+        except FileNotFoundError as error:
+            raise _VanishedError from error
+        yield file
 
 
 def _latest(texts: Sequence[tuple[pa.Array, pa.Array]]) -> tuple[np.ndarray, np.ndarray, pa.Array, pa.Array]:

@@ -51,6 +51,13 @@ def most_bytes() -> int:
     return int(size * 1e9)
 
 
+def held(address: str, version: str, size: int) -> bool:
+    """Whether there is a copy of an object; the arguments are those of `copy_of`."""
+    with suppress(OSError):
+        return (folder() / _name(address, version)).stat().st_size == size
+    return False
+
+
 def copy_of(address: str, version: str, size: int, fetch: Callable[[Path], object]) -> Path:
     """The copy of an object; it is fetched where there is none.
 

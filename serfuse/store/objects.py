@@ -8,7 +8,7 @@ an operating system; `serfuse.store.files` says what takes their place.
 import fnmatch
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import total_ordering
 from pathlib import Path, PurePosixPath
@@ -20,7 +20,7 @@ from . import object_cache
 from .damage import first_line
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.:_-]*://")
-_PASSWORD = re.compile(r"://[^/@]*:[^/@]*@")
+_PASSWORD = re.compile(r"://[^/]*:.*@", re.DOTALL)  # which may hold a slash, as the secret keys of S3 do
 _LOCAL = ("file", "local")
 _AT_ONCE_BYTES = 1 << 26  # more is sent in pieces that become an object when all have arrived
 _STATES = ("ETag", "etag", "md5Hash", "content_md5", "version_id", "created", "mtime", "LastModified", "modified")
@@ -43,10 +43,14 @@ class ObjectPath:
     """
 
     def __init__(self, url: str) -> None:
+        if _PASSWORD.search(url):  # before any message that shows the address
+            raise StoreError(
+                "The address of a store must not hold a password or a secret key, as this one seems to: "
+                f"{url.partition('://')[0]}://...:...@... Give it by the storage's own settings (for S3: AWS_PROFILE, "
+                "or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), and an address such as s3://bucket/prefix."
+            )
         if not is_url(url) or "::" in url:
             raise StoreError(f"{url!r} is no address of a storage. Expected one like s3://bucket/prefix.")
-        if _PASSWORD.search(url):
-            raise StoreError("The address of a store must not hold a password. Give it by the storage's own settings.")
         self._protocol, _, path = url.partition("://")
         self._path = "/".join(part for part in path.split("/") if part)
         if ".." in self._path.split("/"):
@@ -195,6 +199,29 @@ class ObjectPath:
                 system.get_file(path, str(target))
 
         return object_cache.copy_of(str(self), _version(found), int(found["size"]), fetch)
+
+    def has_copy(self) -> bool:
+        """Whether a copy of the object as it is now lies on this machine."""
+        found = self._info()
+        return found is not None and object_cache.held(str(self), _version(found), int(found["size"] or 0))
+
+    def ranges(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Some stretches of the object, of which many are asked for at once.
+
+        Args:
+            wanted: `(first byte, byte behind the last)` of each.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            StoreError: the storage cannot be reached, or does not allow it.
+        """
+        begins, ends = [begin for begin, _ in wanted], [end for _, end in wanted]
+        with self._reading() as (system, path):
+            found = system.cat_ranges([path] * len(wanted), begins, ends, on_error="raise")
+            for piece in found:
+                if isinstance(piece, BaseException):  # some storages return what they were asked to raise
+                    raise piece
+            return found
 
     # --- changes --------------------------------------------------------------------------------------------------
 

@@ -2,12 +2,13 @@
 
 import base64
 import json
-import mmap
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from io import FileIO
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -19,15 +20,19 @@ import pyarrow.parquet as pq
 from ..errors import StoreError
 from . import blocks, files, mapping, parquet, seal, together
 from .damage import DamageError, first_line, repair_command, unknown_format
-from .part_writing import ALIGNMENT, FORMAT, MAGIC
+from .files import Fetched
+from .part_writing import ALIGNMENT, FORMAT, MAGIC, page_body
 
 KEY, KIND = "serfuse.key", "serfuse.kind"
 _MARKS = (b"serfuse.part", b"serfuse.blocks", b"serfuse.seal")
 _WINDOW_BYTES = 1 << 20
 _SWEEP_BYTES = 1 << 20
 _PIECE_BYTES = 1 << 22
-_GATHERED_ROWS = 1 << 11  # the system maps up to 64 kB around each
 _MOST_FOOTER_BYTES = 1 << 29
+_END_BYTES = 1 << 20
+# Of a large object without a copy here, rows are fetched alone where the blocks that they lie in are less than this
+# share of it, and so much at a time.
+_FAR_SHARE, _FETCHED_BYTES = 4, 1 << 27
 # What a part of the first format, which is compressed, may take decoded: of embeddings, 1.1 times its bytes is usual.
 _FLOOR_BYTES, _MOST_RATIO = 1 << 26, 64
 
@@ -57,9 +62,15 @@ class Part:
         with self._guarded():
             if not stat.S_ISREG(path.stat().st_mode):
                 raise ValueError("it is not a regular file")
-            held = files.local(path)
-            with FileIO(str(held)) as file:
-                self._bytes, footer = _footer(file)
+            held: Path | bytes
+            self._far = files.far(path)
+            if self._far:
+                self._bytes = path.stat().st_size
+                held, footer = self._end()
+            else:
+                held = files.local(path)
+                with FileIO(str(held)) as file:
+                    self._bytes, footer = _footer(file, os.fstat(file.fileno()).st_size)
             sealed = any(mark in footer for mark in _MARKS)
             if sealed and seal.broken(footer) is not False:
                 raise ValueError("its footer is not the one that was written")
@@ -68,12 +79,26 @@ class Part:
                 self.owner, self.kind = notes.get(KEY, ""), notes.get(KIND, "")
                 self._groups: list[tuple[int, int]] = []
                 self._texts: list[tuple[int, int]] = []
+                self._audio: list[int] = []  # where their second page begins
                 self._sums = np.empty(0, np.uint64)
                 self._data = self._bytes
                 if sealed:
                     self._read_layout(notes, reader.metadata)
                 else:
                     self._read_first_layout(reader)
+
+    def _end(self) -> tuple[bytes, bytes]:
+        """A file of nothing but the footer, which says what it said; and the footer."""
+        end = _END_BYTES
+        while True:
+            begin = max(0, self._bytes - end)
+            data = files.fetched(self.path, [(begin, self._bytes)])
+            length = int.from_bytes(data.pieces[0][-8:-4], "little") + 8
+            if length <= end or length > min(self._bytes, _MOST_FOOTER_BYTES):
+                break
+            end = length
+        footer = _footer(data, self._bytes)[1]
+        return MAGIC + footer + data.pieces[0][-8:], footer
 
     def _read_layout(self, notes: dict[str, str], metadata: pq.FileMetaData) -> None:
         about = json.loads(notes["serfuse.part"])
@@ -101,6 +126,7 @@ class Part:
             if not fits or any(text.compression != "UNCOMPRESSED" or text.has_dictionary_page for text in texts):
                 raise ValueError("it claims more than it holds")
             self._texts.append((begin, end))
+            self._audio.append(texts[1].data_page_offset)
 
     def _read_first_layout(self, reader: pq.ParquetFile) -> None:
         self.format = 1
@@ -124,8 +150,14 @@ class Part:
             FileNotFoundError: it is not there any more.
         """
         with self._guarded():
+            if self._far and self._texts:
+                some = files.fetched(self.path, [self._blocks(begin, end) for begin, end in self._texts])
+                if found := self._even_texts(some):
+                    return found
             held = files.local(self.path)
             with FileIO(str(held)) as file:
+                if self._texts and (found := self._even_texts(file)):
+                    return found
                 for begin, end in self._texts:
                     for start in range(begin, end, _SWEEP_BYTES):
                         self._checked(file, start, min(end, start + _SWEEP_BYTES))
@@ -136,9 +168,40 @@ class Part:
             if table.num_rows != self.rows:
                 raise ValueError("it holds another number of rows than it says")
             ids, audio = (one_array(table[name]) for name in ("id", "audio"))
-            if not pc.all(pc.string_is_ascii(ids)).as_py():
-                ids.validate(full=True)  # names that are not UTF-8
-            return ids, audio
+            return _named(ids), audio
+
+    def _even_texts(self, file: FileIO | Fetched) -> tuple[pa.Array, pa.Array] | None:
+        """`texts` where those of a page are all of one length, as most are: quicker than Arrow, and held only once."""
+        letters = [np.empty(0, np.uint8), np.empty(0, np.uint8)]
+        lengths: list[list[int]] = [[], []]
+        filled = [0, 0]
+        memory = bytearray(max(end - begin for begin, end in self._texts) + 2 * blocks.BYTES)
+        for (begin, end), middle, (rows, _) in zip(self._texts, self._audio, self._groups, strict=True):
+            data = self._checked(file, begin, end, memory)
+            for column, page in enumerate((data[: middle - begin], data[middle - begin :])):
+                body = page_body(page, rows) if rows else None
+                length = int.from_bytes(body[:4], "little") if body is not None and len(body) >= 4 else -1
+                if body is None or length < 0 or len(body) != rows * (4 + length):
+                    return None
+                cells = np.frombuffer(body, np.uint8).reshape(rows, 4 + length)
+                if (cells[:, :4] != np.frombuffer(body[:4], np.uint8)).any():
+                    return None
+                if not lengths[column]:  # most groups are like the first
+                    letters[column] = np.empty(self.rows * length, np.uint8)
+                size, at = rows * length, filled[column]
+                if at + size > len(letters[column]):
+                    letters[column] = np.concatenate([letters[column][:at], np.empty(2 * (at + size), np.uint8)])
+                letters[column][at : at + size].reshape(rows, length)[:] = cells[:, 4:]
+                lengths[column].append(length)
+                filled[column] += size
+        counts = [rows for rows, _ in self._groups]
+        made = []
+        for column in range(2):
+            ends = np.zeros(self.rows + 1, np.int64)
+            np.cumsum(np.repeat(lengths[column], counts), out=ends[1:])
+            text = pa.py_buffer(letters[column][: filled[column]])
+            made.append(pa.LargeStringArray.from_buffers(self.rows, pa.py_buffer(ends), text))
+        return _named(made[0]), made[1]
 
     def read(
         self, rows: np.ndarray, into: np.ndarray, at: np.ndarray, moved: Callable[[int], object] | None = None
@@ -159,11 +222,11 @@ class Part:
             if self.format == 1:
                 self._decode(rows, into, at)
                 return
-            with FileIO(str(files.local(self.path))) as file:
-                for begin, end, place, first in self._windows(rows):
+            stride = 4 * self.size
+            for windows, file in self._reading(rows):
+                for begin, end, place, first in windows:
                     wanted = rows[begin:end] - first
                     low, high = int(wanted[0]), int(wanted[-1]) + 1
-                    stride = 4 * self.size
                     data = self._checked(file, place + low * stride, place + high * stride)
                     found = np.frombuffer(data, "<f4").reshape(-1, self.size)
                     to = at[begin:end]
@@ -173,6 +236,21 @@ class Part:
                         into[to] = found[wanted - low]
                     if moved is not None:
                         moved(end - begin)
+
+    def _reading(self, rows: np.ndarray) -> Iterator[tuple[Iterable[tuple[int, int, int, int]], FileIO | Fetched]]:
+        """`_windows`, with what to read them from: the file, or, of a large object, a little of it at a time."""
+        if self._far:
+            stride, windows, spans = 4 * self.size, list(self._windows(rows)), []
+            for begin, end, place, first in windows:
+                low, high = (place + (int(rows[at]) - first) * stride for at in (begin, end - 1))
+                spans.append(self._blocks(low, high + stride))
+            if _FAR_SHARE * sum(end - begin for begin, end in spans) < self._bytes:
+                step = max(1, _FETCHED_BYTES // max(end - begin for begin, end in spans))
+                for at in range(0, len(windows), step):
+                    yield windows[at : at + step], files.fetched(self.path, spans[at : at + step])
+                return
+        with FileIO(str(files.local(self.path))) as file:
+            yield self._windows(rows), file
 
     def mapped(self, rows: np.ndarray, moved: Callable[[int], object] | None = None) -> np.ndarray | None:
         """Vectors of consecutive rows as one array that is read when it is looked at, verified.
@@ -228,25 +306,57 @@ class Part:
                     told = done // stride
         return found
 
-    def gather(self, rows: np.ndarray, into: np.ndarray, at: np.ndarray) -> None:
-        """As `read`, for rows that lie far apart, and without verifying: see `bad_blocks`."""
+    @contextmanager
+    def opened(self) -> Iterator[FileIO]:
+        """The file, for `gather`.
+
+        Raises:
+            DamageError: it cannot be opened.
+            FileNotFoundError: it is not there any more.
+        """
+        with self._guarded():
+            file = FileIO(str(files.local(self.path)))
+        with file:
+            yield file
+
+    def gather(self, file: FileIO, rows: np.ndarray, into: np.ndarray, at: np.ndarray) -> None:
+        """Read rows that may lie far apart, without verifying them: see `bad_blocks`.
+
+        A call for each stretch of them, straight into its place. To look at them in a mapped file takes longer: the
+        system maps sixteen pages around each row, and what was mapped counts as memory of this process.
+
+        Args:
+            file: from `opened`; it gives them also where the part has been removed since.
+            rows: their numbers, int64, in any order.
+            into: float32, C-contiguous, `(N, size)`.
+            at: the row of `into` for each.
+
+        Raises:
+            DamageError: it cannot be read.
+        """
+        if not len(rows):
+            return
         with self._guarded():
             if self.format == 1:
-                self._decode(rows, into, at)
+                order = np.argsort(rows, kind="stable")
+                self._decode(rows[order], into, at[order])
                 return
-            held = files.local(self.path)
-            with open(held, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                first = 0
-                for count, place in self._groups:
-                    low, high = np.searchsorted(rows, [first, first + count])
-                    found = np.frombuffer(mapped, "<f4", count * self.size, place).reshape(-1, self.size)
-                    for start in range(low, high, _GATHERED_ROWS):
-                        some = slice(start, min(start + _GATHERED_ROWS, high))
-                        into[at[some]] = found[rows[some] - first]
-                        if hasattr(mapped, "madvise"):  # what was read need not stay in this process' memory
-                            mapped.madvise(mmap.MADV_DONTNEED)
-                    del found
-                    first += count
+            memory, stride = memoryview(into).cast("B"), 4 * self.size
+            places = self._places(rows)
+            new = np.flatnonzero((np.diff(places) != stride) | (np.diff(at) != 1)) + 1
+            begins = np.concatenate([[0], new])
+            lengths = np.diff(begins, append=len(rows))
+            for place, slot, length in zip(places[begins].tolist(), at[begins].tolist(), lengths.tolist(), strict=True):
+                _fill(file, place, memory[slot * stride : (slot + length) * stride])
+            if sys.byteorder == "big":
+                into[at] = into[at].byteswap()
+
+    def _places(self, rows: np.ndarray) -> np.ndarray:
+        """The first byte of each row's vector, int64."""
+        counts, begins = (np.array(column, np.int64) for column in zip(*self._groups, strict=True))
+        ends = np.cumsum(counts)
+        group = np.searchsorted(ends, rows, side="right")
+        return begins[group] + 4 * self.size * (rows - (ends - counts)[group])
 
     def bad_blocks(self, moved: Callable[[int], object] | None = None) -> list[tuple[int, int]]:
         """Read every byte, and find those that are not as they were written.
@@ -346,11 +456,18 @@ class Part:
                     begin = stop
             first += count
 
-    def _checked(self, file: FileIO, begin: int, end: int) -> memoryview:
-        """The bytes from `begin` to `end`, verified with all of the blocks that they lie in."""
-        first, last = begin // blocks.BYTES, -(-end // blocks.BYTES)
-        start = first * blocks.BYTES
-        data = _exactly(file, start, min(last * blocks.BYTES, self._data))
+    def _blocks(self, begin: int, end: int) -> tuple[int, int]:
+        """The first byte of the blocks that bytes lie in, and the one behind their last."""
+        return begin // blocks.BYTES * blocks.BYTES, min(-(-end // blocks.BYTES) * blocks.BYTES, self._data)
+
+    def _checked(self, file: FileIO | Fetched, begin: int, end: int, memory: bytearray | None = None) -> memoryview:
+        """The bytes from `begin` to `end`, verified with all of the blocks that they lie in.
+
+        Args:
+            memory: to be used again, where it is large enough.
+        """
+        start, stop = self._blocks(begin, end)
+        data = _exactly(file, start, stop, memory if memory is not None and len(memory) >= stop - start else None)
         self._compare(data, start)
         return data[begin - start : end - start]
 
@@ -399,15 +516,25 @@ class Part:
         )
 
 
+def _named(ids: pa.Array) -> pa.Array:
+    """The ids.
+
+    Raises:
+        ValueError: they are not UTF-8.
+    """
+    if not pc.all(pc.string_is_ascii(ids)).as_py():
+        ids.validate(full=True)
+    return ids
+
+
 def one_array(column: pa.ChunkedArray) -> pa.Array:
     """The texts of a column as one array of large strings."""
     chunks = [chunk.cast(pa.large_string()) for chunk in column.chunks]
     return pa.concat_arrays(chunks) if chunks else pa.array([], pa.large_string())
 
 
-def _footer(file: FileIO) -> tuple[int, bytes]:
+def _footer(file: FileIO | Fetched, size: int) -> tuple[int, bytes]:
     """The size of a Parquet file, and its footer."""
-    size = os.fstat(file.fileno()).st_size
     if size < 12:
         raise ValueError(f"it has {size} bytes")
     tail = bytes(_exactly(file, size - 8, size))
@@ -417,17 +544,28 @@ def _footer(file: FileIO) -> tuple[int, bytes]:
     return size, bytes(_exactly(file, size - 8 - length, size - 8))
 
 
-def _exactly(file: FileIO, begin: int, end: int, memory: bytearray | None = None) -> memoryview:
+def _exactly(file: FileIO | Fetched, begin: int, end: int, memory: bytearray | None = None) -> memoryview:
     """The bytes from `begin` to `end`, in `memory` where there is one to be used again."""
     data = memoryview(bytearray(end - begin) if memory is None else memory)[: end - begin]
-    file.seek(begin)
+    _fill(file, begin, data)
+    return data
+
+
+def _fill(file: FileIO | Fetched, begin: int, memory: memoryview) -> None:
+    """Read from `begin` on until `memory` is full."""
+    if isinstance(file, Fetched):
+        file.fill(begin, memory)
+        return
     done = 0
-    while done < len(data):
-        count = file.readinto(data[done:])
+    while done < len(memory):
+        if hasattr(os, "preadv"):
+            count = os.preadv(file.fileno(), [memory[done:]], begin + done)
+        else:
+            file.seek(begin + done)
+            count = file.readinto(memory[done:])
         if not count:
             raise ValueError("it is cut off")
         done += count
-    return data
 
 
 def _count(value: Any) -> int:

@@ -14,13 +14,15 @@ import math
 import struct as binary
 import zlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 
+from ..errors import StoreError
 from . import blocks, seal
-from .thrift import BINARY, I32, I64, LIST, STRUCT, Field, struct, varint
+from .thrift import BINARY, I32, I64, LIST, STRUCT, Field, read_varint, struct, varint
 
 FORMAT = 2
 MAGIC = b"PAR1"
@@ -43,6 +45,49 @@ def group_rows(size: int) -> int:
     return max(whole, wanted // whole * whole) if whole * 4 * size <= 4 * _GROUP_BYTES else wanted
 
 
+@dataclass(frozen=True)
+class Group:
+    """A row group, ready to be written.
+
+    Attributes:
+        rows: how many.
+        ids: page of the clip ids, with its header.
+        audio: page of the audio identities, likewise.
+        head: what stands before the vectors in their page.
+        values: the vectors' bytes, not copied.
+    """
+
+    rows: int
+    ids: bytes
+    audio: bytes
+    head: bytes
+    values: memoryview
+
+
+def group(ids: Sequence[str], hashes: Sequence[str], matrix: np.ndarray) -> Group:
+    """Make a row group.
+
+    Args:
+        ids: clip ids, texts or an Arrow array of large strings.
+        hashes: audio identities, likewise.
+        matrix: float32, C-contiguous, shape `(len(ids), size)`; it is to stay as it is until the group is written.
+
+    Raises:
+        StoreError: a vector of more than a gigabyte.
+    """
+    rows, size = matrix.shape
+    if 4 * matrix.size > _MOST_PAGE_BYTES:  # `group_rows` keeps all but such vectors from it
+        raise StoreError(f"A vector of {size} values is too long for the store, which takes {_MOST_PAGE_BYTES // 4}.")
+    # Each row begins with a 0 and goes on with 1 ("repeats"); all values are there. RLE: twice the length, value.
+    row = varint(2) + b"\0" + (varint(2 * (size - 1)) + b"\1" if size > 1 else b"")
+    repeats = row * rows if size > 1 else varint(2 * rows) + b"\0"
+    there = varint(2 * matrix.size) + b"\1"
+    levels = b"".join(binary.pack("<I", len(part)) + part for part in (repeats, there))
+    values = memoryview(np.ascontiguousarray(matrix, "<f4")).cast("B")
+    head = _page_header(matrix.size, len(levels) + len(values), zlib.crc32(values, zlib.crc32(levels)))
+    return Group(rows, _text_page(ids), _text_page(hashes), head + levels, values)
+
+
 class PartWriter:
     """A part on its way into a file.
 
@@ -61,40 +106,22 @@ class PartWriter:
         self._rows = 0
         self._put(MAGIC)
 
-    def add(self, ids: Sequence[str], hashes: Sequence[str], matrix: np.ndarray) -> None:
-        """Write a row group.
-
-        Args:
-            ids: clip ids, texts or an Arrow array of large strings.
-            hashes: audio identities, likewise.
-            matrix: float32, C-contiguous, shape `(len(ids), size)`.
-        """
-        if 4 * matrix.size > _MOST_PAGE_BYTES:  # few rows of very long vectors never are
-            middle = len(ids) // 2
-            self.add(ids[:middle], hashes[:middle], matrix[:middle])
-            self.add(ids[middle:], hashes[middle:], matrix[middle:])
-            return
-        chunks = [self._strings("id", ids), self._strings("audio", hashes)]
-        count = matrix.size
-        # Each row begins with a 0 and goes on with 1 ("repeats"); all values are there. RLE: twice the length, value.
-        row = varint(2) + b"\0" + (varint(2 * (self._size - 1)) + b"\1" if self._size > 1 else b"")
-        repeats = row * len(ids) if self._size > 1 else varint(2 * len(ids)) + b"\0"
-        there = varint(2 * count) + b"\1"
-        levels = b"".join(binary.pack("<I", len(part)) + part for part in (repeats, there))
-        values = memoryview(np.ascontiguousarray(matrix, "<f4")).cast("B")
-        head = _page_header(count, len(levels) + len(values), zlib.crc32(values, zlib.crc32(levels)))
-        self._put(bytes(-(self._sums.size + len(head) + len(levels)) % (ALIGNMENT if self._align else 64)))
+    def add(self, group: "Group") -> None:
+        """Write a row group."""
+        chunks = [self._strings(name, page, group.rows) for name, page in (("id", group.ids), ("audio", group.audio))]
+        count, head = len(group.values) // 4, group.head
+        self._put(bytes(-(self._sums.size + len(head)) % (ALIGNMENT if self._align else 64)))
         begin = self._sums.size
-        self._put(head + levels)
+        self._put(head)
         place = self._sums.size
-        self._put(values)
+        self._put(group.values)
         path = ["embedding", "list", "element"]
         chunks.append(_column(_FLOAT, path, count, begin, self._sums.size - begin))
-        self._rows += len(ids)
+        self._rows += group.rows
         total = sum(value for chunk in chunks for number, _, value in chunk if number == _SIZE)
         columns = [[(2, I64, 0), (3, STRUCT, chunk)] for chunk in chunks]
-        self._groups.append([(1, LIST, (STRUCT, columns)), (2, I64, total), (3, I64, len(ids))])
-        self._places.append([len(ids), place])
+        self._groups.append([(1, LIST, (STRUCT, columns)), (2, I64, total), (3, I64, group.rows)])
+        self._places.append([group.rows, place])
 
     def finish(self) -> None:
         """Write the footer."""
@@ -126,14 +153,11 @@ class PartWriter:
         )
         self._file.write(seal.sealed(footer) + binary.pack("<I", len(footer)) + MAGIC)
 
-    def _strings(self, name: str, texts: Sequence[str]) -> list[Field]:
+    def _strings(self, name: str, page: bytes, count: int) -> list[Field]:
         """A column of text; returns its metadata."""
-        page = _lengths_and_texts(
-            texts if isinstance(texts, pa.LargeStringArray) else pa.array(texts, pa.large_string())
-        )
         begin = self._sums.size
-        self._put(_page_header(len(texts), len(page), zlib.crc32(page)) + page)
-        return _column(_BYTE_ARRAY, [name], len(texts), begin, self._sums.size - begin)
+        self._put(page)
+        return _column(_BYTE_ARRAY, [name], count, begin, self._sums.size - begin)
 
     def _put(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
@@ -143,19 +167,19 @@ class PartWriter:
             self._file.write(piece)
 
 
-def write(file: BinaryIO, size: int, notes: dict[str, str], groups: Iterable[tuple], *, several: bool) -> None:
+def write(file: BinaryIO, size: int, notes: dict[str, str], groups: Iterable[Group], *, several: bool) -> None:
     """Write a whole part.
 
     Args:
         file: open for writing, at its beginning.
         size: length of a vector.
         notes: texts for the footer, by name.
-        groups: `(ids, audio identities, matrix)` of each row group.
+        groups: from `group`.
         several: there are several groups, all but the last with `group_rows(size)` rows.
     """
     writer = PartWriter(file, size, notes, align=several)
-    for ids, hashes, matrix in groups:
-        writer.add(ids, hashes, matrix)
+    for one in groups:
+        writer.add(one)
     writer.finish()
 
 
@@ -182,6 +206,12 @@ _SCHEMA: list[list[Field]] = [
 ]
 
 
+def _text_page(texts: Sequence[str]) -> bytes:
+    """A page of text, behind its header."""
+    page = _lengths_and_texts(texts if isinstance(texts, pa.LargeStringArray) else pa.array(texts, pa.large_string()))
+    return _page_header(len(texts), len(page), zlib.crc32(page)) + page
+
+
 def _lengths_and_texts(texts: pa.LargeStringArray) -> bytes:
     """Each text in UTF-8 behind its length, which takes four bytes."""
     _, places, data = texts.buffers()
@@ -194,6 +224,20 @@ def _lengths_and_texts(texts: pa.LargeStringArray) -> bytes:
     page[heads] = np.diff(ends).astype("<u4").view(np.uint8).reshape(-1, 4)
     page[is_text] = letters
     return page.tobytes()
+
+
+def page_body(page: memoryview, count: int) -> memoryview | None:
+    """What a page of `count` values that was written here holds behind its header; `None` of any other page."""
+    try:
+        size, place = read_varint(page, 3)  # behind the kind of the page and the mark of the next field
+        _, place = read_varint(page, place + 1)
+        signed, _ = read_varint(page, place + 1)
+    except IndexError:
+        return None
+    number = signed >> 1 if not signed & 1 else -(signed + 1 >> 1)
+    header = _page_header(count, size >> 1, number & 0xFFFFFFFF)
+    whole = page[: len(header)] == header and len(page) == len(header) + (size >> 1)
+    return page[len(header) :] if whole else None
 
 
 def _page_header(count: int, size: int, crc: int) -> bytes:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..progress import Observer
-from .part import Part
+from .part import Part, one_array
 
 _MAPPED_BYTES = 1 << 26  # less than this is read, so that nothing depends on a file that may go away
 _TOLD_ROWS = 1 << 14
@@ -72,18 +72,28 @@ class Selection:
         return matrix
 
 
-def select(parts: Sequence[Part], ids: pa.Array, audio: pa.Array) -> Selection:
+def select(parts: Sequence[Part], ids: pa.ChunkedArray, audio: pa.ChunkedArray) -> tuple[Selection, pa.Array]:
     """The rows that belong to the present audio of clips; of several for one clip, that in the last part.
 
     Args:
         parts: in the order in which they were written.
-        ids: of the clips, each once, large strings.
+        ids: of the clips, each once.
         audio: the identity of the audio of each, null where it cannot be read.
+
+    Returns:
+        the rows, and the ids of the clips that have one, as large strings.
 
     Raises:
         DamageError: a part is not as it was written.
         FileNotFoundError: a compaction has taken a part away meanwhile.
     """
+    read: tuple[pa.Array, pa.Array] | None = None
+    if len(parts) == 1 and parts[0].rows == len(ids):
+        have, of = read = parts[0].texts()
+        if _same(have, ids) and _same(of, audio):  # the rule after `extract`, and no reason to copy all of it
+            every = np.arange(len(have))
+            return Selection(every, parts[0].size, parts, np.zeros(len(have), np.int32), every), have
+    ids, audio = one_array(ids), one_array(audio)
     owner = np.full(len(ids), -1, np.int32)
     row = np.zeros(len(ids), np.int64)
     for number, part in enumerate(parts):
@@ -91,17 +101,27 @@ def select(parts: Sequence[Part], ids: pa.Array, audio: pa.Array) -> Selection:
             raise part.damaged(
                 f"its vectors have {part.size} values, and those of {parts[0].path.name} {parts[0].size}"
             )
-        have, of = part.texts()
-        if have.equals(ids) and of.equals(audio):  # the rule after `extract`
-            owner[:], row[:] = number, np.arange(len(ids))
-            continue
+        have, of = read or part.texts()
         at = numbers(have, ids)
         known = np.flatnonzero(at >= 0)
         same = pc.fill_null(pc.equal(audio.take(pa.array(at[known])), of.take(pa.array(known))), False)
         known = known[same.to_numpy(zero_copy_only=False)]
         owner[at[known]], row[at[known]] = number, known
     clips = np.flatnonzero(owner >= 0)
-    return Selection(clips, parts[0].size if parts else 0, parts, owner[clips], row[clips])
+    chosen = Selection(clips, parts[0].size if parts else 0, parts, owner[clips], row[clips])
+    return chosen, ids.take(pa.array(clips))
+
+
+def _same(texts: pa.Array, column: pa.ChunkedArray) -> bool:
+    """Whether a column holds these texts."""
+    at = 0
+    if len(texts) != len(column):
+        return False
+    for chunk in column.chunks:
+        if not texts.slice(at, len(chunk)).equals(chunk.cast(pa.large_string())):
+            return False
+        at += len(chunk)
+    return True
 
 
 def numbers(texts: pa.Array, among: pa.Array) -> np.ndarray:

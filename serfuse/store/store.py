@@ -42,7 +42,6 @@ from .files import StorePath, beside, locked, make_folder, place, remove_stale, 
 from .heard import Heard
 from .key import EmbeddingKey
 from .key_folder import KEY_FILE, NAME, KeyFolder, read_key
-from .part import one_array
 from .records import AudioFacts, FileStamp, Skipped
 from .rows import numbers
 
@@ -52,8 +51,18 @@ _TRIES = 50
 
 
 def default_root() -> StorePath:
-    """`$SERFUSE_STORE`, else `serfuse-store` in the working folder."""
-    return place(os.environ.get("SERFUSE_STORE") or "serfuse-store")
+    """`$SERFUSE_STORE`, else `serfuse-store` in the working folder.
+
+    Raises:
+        StoreError: the variable holds an address that cannot be used, or `memory://`, as for `--store`.
+    """
+    root = os.environ.get("SERFUSE_STORE") or "serfuse-store"
+    if root.startswith("memory://"):
+        raise StoreError(
+            f"The variable SERFUSE_STORE is {root}, which is in the memory of this process and gone when it ends. Give "
+            "a folder, or an address such as s3://BUCKET/PREFIX. (In Python, serfuse.Store takes memory://.)"
+        )
+    return place(root)
 
 
 @contextmanager
@@ -154,8 +163,10 @@ class EmbeddingStore:
             path, where = folder / CLIPS, folder / "corpus.json"
             if where.exists():
                 self._info(corpus.name)  # damaged, or of a later version: nothing is written over it
-            old = clip_table.read(path) if path.exists() else None
-            if old is not None:
+            old = None
+            if path.exists():
+                old = table if clip_table.holds(path, table) else clip_table.read(path)
+            if old is not None and old is not table:
                 kept = self._other_clips(corpus, old, table, source, complete)
                 if not complete and kept.num_rows:
                     table = pa.concat_tables([kept, table], promote_options="default")
@@ -478,9 +489,8 @@ class EmbeddingStore:
     def _choose(self, corpus: str, key: EmbeddingKey, table: pa.Table | None = None) -> "Chosen":
         if table is None:
             table = clip_table.read(self._existing(corpus) / CLIPS, ["id", "audio"])
-        ids, audio = one_array(table["id"]), one_array(table["audio"])
-        rows = self._of(corpus, key).select(ids, audio)
-        return Chosen(ids.take(pa.array(rows.clips)), rows)
+        rows, ids = self._of(corpus, key).select(table["id"], table["audio"])
+        return Chosen(ids, rows)
 
     def _steadily(self, read: Callable[[], Any]) -> Any:
         """What `read` gives, which is tried again where a compaction beside has taken parts away."""

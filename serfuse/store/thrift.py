@@ -1,4 +1,4 @@
-"""As much of Thrift's compact protocol as it takes to write the metadata of a Parquet file."""
+"""As much of Thrift's compact protocol as it takes to write the metadata of a Parquet file, and to know it again."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,6 +26,19 @@ def varint(value: int) -> bytes:
         written.append(value & 127 | 128)
         value >>= 7
     return bytes([*written, value])
+
+
+def read_varint(data: memoryview, place: int) -> tuple[int, int]:
+    """The unsigned number that stands at a place, and the place behind it.
+
+    Raises:
+        IndexError: the data end before it does.
+    """
+    value = shift = 0
+    while (byte := data[place]) & 128:
+        value |= (byte & 127) << shift
+        place, shift = place + 1, shift + 7
+    return value | byte << shift, place + 1
 
 
 def _value(kind: int, value: Any) -> bytes:

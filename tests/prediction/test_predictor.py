@@ -18,7 +18,7 @@ import yaml
 
 from serfuse import encoders
 from serfuse.corpora.base import Corpus
-from serfuse.errors import ModelFileError, RunError, WeightsError, WriteError
+from serfuse.errors import ModelFileError, RunError, StoreError, WeightsError, WriteError
 from serfuse.experiment import config as configs
 from serfuse.experiment.dataset import load_dataset
 from serfuse.extraction import extract
@@ -249,6 +249,8 @@ def test_a_store_that_changed_is_noticed(run, store, tiny_corpus, tmp_path: Path
         RunError, match=r"no longer holds what .* was made with: 8 clips are gone \(.*, .*, .* \.\.\.\)"
     ):
         training.of_run(run, fewer)
+    with pytest.raises(StoreError, match=r"holds no corpus(.|\n)*made with another store, name that one \(--store\)"):
+        training.of_run(run, EmbeddingStore(tmp_path / "elsewhere"))
     with pytest.raises(RunError, match="no finished run"):
         training.of_run(tmp_path, store)
     broken = tmp_path / "broken"

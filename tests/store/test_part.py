@@ -1,9 +1,11 @@
 """A part is Parquet for anybody, no wrong byte of it goes unnoticed, and no file claims what it cannot hold."""
 
+import os
 import random
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,8 @@ import pytest
 from store_rows import COMPATIBLE, KEY, corpus_of, facts_of, fill, parts_of
 
 from serfuse.errors import StoreError
-from serfuse.store import DamageError, EmbeddingStore, Skipped, blocks
+from serfuse.store import DamageError, EmbeddingStore, Skipped, blocks, files
+from serfuse.store.part import Part
 
 
 @pytest.fixture
@@ -119,6 +122,62 @@ def test_sums_notice_what_a_checksum_must() -> None:
     assert blocks.sums(memoryview(swapped))[0] != whole[0]
 
 
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [f"{n:0{5 if n < 1100 else 9}}" for n in range(1200)],  # of one length in each of two row groups
+        [f"{n:0{4 + n % 3}}-\u00e9" for n in range(1200)],
+        ["", "b"],
+    ],
+    ids=["even", "uneven", "an empty one"],
+)
+def test_ids_of_any_length_are_read_as_they_were_written(store: EmbeddingStore, ids: list[str]) -> None:
+    key = replace(KEY, layer="1")
+    matrix = np.arange(len(ids), dtype=np.float32)[:, None] * np.ones(
+        8192 if len(ids[0]) < len(ids[-1]) else 1, np.float32
+    )
+    if not all(ids):
+        with pytest.raises(StoreError, match="neither ids nor audio hashes may be empty"):
+            store.append("c", key, ids, ["x", "y"], matrix)
+        ids = ["a", "b"]
+    audio = [f"{n % 7 * 'x'}1" for n in range(len(ids))]
+    store.append("c", key, ids, audio, matrix)
+    part = Part(parts_of(store, key)[0])
+    assert [texts.to_pylist() for texts in part.texts()] == [ids, audio]
+    store.append("c", key, ids[:1], ["other"], matrix[:1])
+    store.compact("c", key)
+    (path,) = parts_of(store, key)
+    have, of = (texts.to_pylist() for texts in Part(path).texts())
+    assert sorted(zip(have, of, strict=True)) == sorted([*zip(ids, audio, strict=True), (ids[0], "other")])
+    assert pq.read_table(path, columns=["id", "audio"]).to_pydict() == {"id": have, "audio": of}
+
+
+def test_rows_are_gathered_where_the_system_reads_from_one_place_only(
+    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = fill(store, 50, 3, parts=4)
+    monkeypatch.delattr(os, "preadv", raising=False)
+    store.compact("c", KEY)
+    assert len(parts_of(store)) == 1
+    np.testing.assert_array_equal(store.load("c", KEY)[1], matrix)
+
+
+def test_what_the_disk_says_while_a_part_is_written_is_told(tmp_path: Path) -> None:
+    reading, writing = os.pipe()  # which cannot be flushed
+    with (
+        open(reading, "rb"),
+        open(writing, "wb", buffering=0) as file,
+        pytest.raises(OSError),
+        files.flushing(tmp_path, file, every=2) as written,
+    ):
+        written.write(b"a")
+        written.write(b"bc")
+    with open(tmp_path / "file", "wb") as file, files.flushing(tmp_path, file, every=2) as written:
+        for piece in (b"abc", b"d", b"ef"):
+            written.write(memoryview(piece))
+    assert (tmp_path / "file").read_bytes() == b"abcdef"
+
+
 # --- formats ----------------------------------------------------------------------------------------------------
 
 
@@ -216,9 +275,10 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, matr
 @pytest.mark.slow
 def test_compaction_and_loading_take_less_memory_than_the_rows(store: EmbeddingStore) -> None:
     """176 MB of rows: read whole and stacked, as it once was, they took three times as much."""
-    fill(store, 60_000, 768, parts=4)
+    matrix = fill(store, 60_000, 768, parts=4)
     done = subprocess.run(
         [sys.executable, "-P", "-c", _MEMORY, str(store.root)], capture_output=True, text=True, check=True
     )
     grown, rows = map(float, done.stdout.split())
     assert rows > 170 and grown < 170
+    np.testing.assert_array_equal(store.load("c", KEY)[1], matrix)

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from serfuse.corpora.base import Clip, Corpus
 from serfuse.errors import StoreError, StoreWriteError
-from serfuse.store import AudioFacts, EmbeddingStore, FileStamp, Skipped, key_folder, parquet
+from serfuse.store import AudioFacts, EmbeddingStore, FileStamp, Skipped, clip_table, key_folder, parquet
 from serfuse.store.key import EXTRACTION_VERSION, EmbeddingKey
 
 KEY = EmbeddingKey("hubert", weights="hub:x@1")
@@ -352,6 +352,24 @@ def test_writing_the_same_again_writes_nothing(filled: EmbeddingStore) -> None:
     before = [path.stat().st_ino for path in files]
     filled.write_corpus(corpus, facts_of(corpus), source={"corpus": "table", "data": "/data/my clips.csv"})
     assert [path.stat().st_ino for path in files] == before
+
+
+def test_a_table_in_a_file_is_compared_a_group_of_rows_at_a_time(tmp_path: Path) -> None:
+    """Of 70,000 clips in two groups, of which the last one has another label."""
+    corpus = corpus_of(*"abcdefg")
+    few = clip_table.make([(clip, AudioFacts(f"{clip.id}-1", 1.0)) for clip in corpus.clips])
+    table = pa.concat_tables([few] * 10_000).combine_chunks()
+    path = tmp_path / "clips.parquet"
+    assert not clip_table.holds(path, table)
+    clip_table.write(path, table, "{}")
+    assert clip_table.holds(path, table) and clip_table.read(path).equals(table)
+    emotions = pa.array([*table["emotion"].to_pylist()[:-1], "fear"])
+    other = table.set_column(table.column_names.index("emotion"), "emotion", emotions)
+    assert not clip_table.holds(path, other) and not clip_table.holds(path, table.slice(0, 69_999))
+    data = bytearray(path.read_bytes())
+    data[1000] ^= 1
+    path.write_bytes(data)
+    assert not clip_table.holds(path, table)
 
 
 def test_files_are_known_again_only_by_a_settled_stamp(store: EmbeddingStore) -> None:
