@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
-from functools import cache, partial
+from functools import cache
 from importlib import metadata
 from io import FileIO
 from typing import Any, BinaryIO
