@@ -206,7 +206,7 @@ def _lean_scalings(kernel: Any) -> Any:
 
 
 def _scalings_by_rows(kernel: Any, a: Any, b: Any, iterations: int) -> tuple[Any, Any]:
-    count = kernel.shape[-2]
+    count = ops.shape(kernel)[-2]
 
     @ops.custom_gradient
     def solve(kernel: Any) -> Any:

@@ -150,6 +150,24 @@ def test_both_methods_are_the_same_iteration(epsilon, masked, dtype):
         np.testing.assert_allclose(a, b, atol=tolerance)
 
 
+@pytest.mark.parametrize("epsilon", [LOG, SCALINGS])
+def test_numbers_of_points_that_a_graph_does_not_know(epsilon):
+    """As the clips of a batch are, whose number is unknown while a network is traced."""
+
+    def total(p, q):
+        cost = transport.cost_matrix(p, q)
+        return tf.reduce_sum(transport.barycentric_map(transport.sinkhorn_log_plan(cost, epsilon, 20), q) ** 2)
+
+    def slopes(p, q):
+        return tf.gradients(total(p, q), [p, q])
+
+    p, q = tensor(*sets(batch=(1,), p=5, q=7))
+    unknown = [tf.TensorSpec([None, None, p.shape[-1]], p.dtype)] * 2
+    expected = gradients(total, p, q)[1]
+    for found, slope in zip(tf.function(slopes, input_signature=unknown)(p, q), expected, strict=True):
+        np.testing.assert_allclose(found, slope, rtol=1e-6)
+
+
 def test_the_worst_cost_for_scalings_in_float32():
     """Costs of 0 and 1 only, at the smallest epsilon for which logarithms are not used."""
     rng = np.random.default_rng(0)
