@@ -17,7 +17,8 @@ from . import stacked_network
 _KEPT = 16  # graphs; none of them holds a weight
 _traced: OrderedDict[str, Any] = OrderedDict()
 
-_SCALE = "kappa"  # of the exponential map, which models set from their training part
+# What models of serfuse set from their training part: attributes of layers. A graph takes them up to this size.
+_SCALES, _MOST = ("kappa", "max_norm", "scale"), 1e6
 
 
 def form_of(network: Any, *further: Any) -> str:
@@ -62,6 +63,9 @@ def bound(
     if graph is None:
 
         def traced(values: Any, constants: Any, *arguments: Any) -> Any:
+            for (_, name), constant in zip(places, constants, strict=True):
+                if name in _SCALES:
+                    constant.at_most = _MOST
             with _lent(variables, values), stacked_network.holding(held, places, constants):
                 return body(*arguments)
 
@@ -88,8 +92,12 @@ def _layers(network: Any) -> Iterator[Any]:
 def _without_scales(value: Any) -> Any:
     """A configuration without what `_places` makes arguments of."""
     if isinstance(value, Mapping):
-        return {str(key): _without_scales(one) for key, one in value.items() if key != _SCALE}
+        return {str(key): None if _is_scale(key, one) else _without_scales(one) for key, one in value.items()}
     return [_without_scales(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _is_scale(name: str, value: Any) -> bool:
+    return name in _SCALES and type(value) is float and value <= _MOST
 
 
 def _places(held: Sequence[Any]) -> tuple[tuple[int, str], ...]:
@@ -98,7 +106,7 @@ def _places(held: Sequence[Any]) -> tuple[tuple[int, str], ...]:
 
     def varies(name: str, value: Any) -> bool:
         tensor = keras.ops.is_tensor(value) and not isinstance(value, keras.Variable)
-        return tensor or name in (_SCALE, "decay_steps")
+        return tensor or name == "decay_steps" or _is_scale(name, value)
 
     return tuple(
         (number, name)
