@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -129,17 +130,21 @@ def _lent(variables: Sequence[Any], values: Sequence[Any]) -> Iterator[None]:
             variable._value = value
 
 
-def outputs(network: Any, batches: Iterator[Mapping[str, np.ndarray]], layer: str) -> list[np.ndarray]:
-    """Results of a network in inference mode, batch by batch; see `forward.outputs`."""
-    import keras
+_asked: WeakKeyDictionary[Any, Callable[[Mapping[str, np.ndarray]], Mapping[str, Any]]] = WeakKeyDictionary()
+
+
+def asked(network: Any) -> Callable[[Mapping[str, np.ndarray]], Mapping[str, Any]]:
+    """What a network says of clips in inference mode: from `{"a": (N, D_a), ...}` to the tensors of `with_features`."""
     import tensorflow as tf
 
-    asked = {"": network.outputs[0]}
-    asked |= {one.name: one.output for one in network.layers if one.name == "penultimate"}
-    inner = keras.Model({tensor.name: tensor for tensor in network.inputs}, asked)
-    clips = {tensor.name: tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in network.inputs}
-    ask = bound("ask", form_of(network), network, lambda given: inner(given, training=False), [clips])
-    return [
-        ask({name: tf.convert_to_tensor(array, clips[name].dtype) for name, array in batch.items()})[layer].numpy()
-        for batch in batches
-    ]
+    found = _asked.get(network)
+    if found is None:
+        inner = stacked_network.with_features(network)
+        kinds = {tensor.name: tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in network.inputs}
+        ask = bound("ask", form_of(network), network, lambda clips: inner(clips, training=False), [kinds])
+
+        def found(clips: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+            return ask({name: tf.convert_to_tensor(clips[name], kind.dtype) for name, kind in kinds.items()})
+
+        _asked[network] = found
+    return found
