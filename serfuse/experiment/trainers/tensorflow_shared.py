@@ -59,7 +59,7 @@ def bound(
     places = _places(held) if form else ()
     values = [variable.value for variable in variables]
     constants = [tf.constant(value) for value in stacked_network.constants(held, places)]
-    key = f"{name} {form}" if form else ""
+    key = f"{name} {given} {form}" if form else ""
     graph = _traced.get(key)
     if graph is None:
 
