@@ -84,7 +84,7 @@ def test_the_trainer_is_chosen_by_what_can_train_and_by_name() -> None:
     assert trainers.choose(config).name == fitting.trainer(config) == "tensorflow"
     assert fitting.trainer(configs.configure("fcn", a="hubert", trainer="keras")) == "keras"
     assert fitting.trainer(configs.configure("svm", a="hubert")) == ""
-    with pytest.raises(UnknownNameError, match="trainer"):
+    with pytest.raises(UnknownNameError, match=r"trainer 'kears'.*auto, tensorflow, stacked, keras"):
         configs.configure("fcn", a="hubert", trainer="kears")
     cannot = trainers.Trainer("cannot", "", lambda config: "there is no abacus", keras_fit.train)
     trainers.TRAINERS.register("cannot", cannot)
