@@ -1,8 +1,9 @@
 """Training in one lean TensorFlow graph: what `keras.Model.fit` computes, without what it does beside.
 
-The clips lie in memory once and batches are gathered by row number within the graph; Adam walks over the weights once
-(TensorFlow's kernel of the same formula) where Keras' walks over them a dozen times; a fold traces two graphs, and the
-validation part is one batch. The order of the clips, initial weights and dropout are those of Keras.
+The clips lie in memory once and batches are gathered by row number within the graph, in which several steps are a loop;
+Adam walks over the weights once (TensorFlow's kernel of the same formula) where Keras' walks over them a dozen times;
+the folds of a run share two graphs, and the validation part is one batch. The order of the clips, initial weights and
+dropout are those of Keras.
 """
 
 import math
