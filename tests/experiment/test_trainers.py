@@ -69,18 +69,27 @@ def test_folds_share_their_graphs_and_nothing_else(monkeypatch: pytest.MonkeyPat
     """Of another fold with another scale, other input statistics, another number of steps and other weights."""
     import tensorflow as tf
 
+    traced, function = [], tf.function
+
+    def counting(body=None, **settings):
+        if getattr(body, "__module__", "").startswith("serfuse."):
+            traced.append(body)
+        return function(body, **settings)
+
     training, validation = clips(75, 1), clips(12, 2)
     changes = {"training.patience": None, "training.schedule": "cosine"}
+    plain = trained("keras", "hyfuse", training, validation, changes, 3)
+    monkeypatch.setattr(tf, "function", counting)
     first = trained("tensorflow", "hyfuse", clips(50, 3, noise=3.0), clips(12, 4), changes, 3)
     said = first.probabilities(validation.arrays)
-    plain = trained("keras", "hyfuse", training, validation, changes, 3)
-    monkeypatch.setattr(tf, "function", lambda *_, **__: pytest.fail("a graph was traced again"))
+    assert len(traced) == 3
     second = trained("tensorflow", "hyfuse", training, validation, changes, 3)
     for one, other in zip(plain.model.get_weights(), second.model.get_weights(), strict=True):
         np.testing.assert_allclose(other, one, rtol=0, atol=1e-5)
     answers = second.model(dict(validation.arrays), training=False)
     np.testing.assert_allclose(second.probabilities(validation.arrays), answers, atol=1e-6)
     np.testing.assert_array_equal(first.probabilities(validation.arrays), said)
+    assert len(traced) == 3
 
 
 @pytest.mark.slow
