@@ -314,9 +314,10 @@ def lesson_case() -> None:
 
 
 STACKED_CASES = {
-    "with early stopping, decay, weights of classes and a schedule": (
+    "with early stopping, decay, weights of classes, a schedule and all layers of an encoder": (
         "fcn",
         {
+            "data.a": "hubert@layer=all",
             "training.epochs": 9,
             "training.patience": 1,
             "training.learning_rate": 0.03,
@@ -343,7 +344,9 @@ def stacked_case(name: str) -> None:
     labels = rng.integers(0, 3, 40)
     arrays = {"a": rng.normal(size=(40, 14)), "b": rng.normal(size=(40, 12))}
     arrays = {side: (values + labels[:, None]).astype("float32") for side, values in arrays.items()}
-    clips = Part(arrays if model != "fcn" else {"a": arrays["a"]}, labels, np.arange(40).astype(str))
+    if model == "fcn":
+        arrays = {"a": arrays["a"].reshape(40, 2, 7) if "data.a" in changes else arrays["a"]}
+    clips = Part(arrays, labels, np.arange(40).astype(str))
     config = configs.configure(model, {"training.epochs": 2, "training.batch_size": 8, **changes})
     orders = [rng.permutation(40) for _ in range(2)]
     lessons = [

@@ -135,7 +135,7 @@ class _KerasFitted:
     model: Any
     history: list[dict[str, float]]
     parameters: int
-    compiled: bool = False  # once for the networks of all folds, which fills batches up
+    compiled: bool = False  # once for the networks of all folds; batches may be filled up
 
     def probabilities(self, arrays: Arrays, batch_size: int | None = None) -> np.ndarray:
         return probabilities(self.model, arrays, batch_size, compiled=self.compiled)
@@ -166,8 +166,8 @@ def probabilities(network: Any, arrays: Arrays, batch_size: int | None = None, *
         network: `keras.Model`.
         arrays: `{"a": (N, D_a), ...}`.
         batch_size: clips at once.
-        compiled: by a program that serves all networks of its form, see `trainers.forward`. It needs JAX, and a
-            network that answers for each clip by itself.
+        compiled: by a program that serves all networks of its form, see `trainers.forward`. It needs JAX or
+            TensorFlow, and a network that answers for each clip by itself.
     """
     ask = forward.outputs if compiled else _forward
     found = ask(network, arrays, batch_size or _INFERENCE_BATCH).astype("float64")
@@ -203,7 +203,7 @@ def _forward(network: Any, arrays: Arrays, batch_size: int) -> np.ndarray:
 def _learned(trained: trainers.Trained, config: Config) -> _KerasFitted:
     trainable = int(sum(np.prod(weight.shape) for weight in trained.network.trainable_weights))
     alone = not models.get(config.model).batch_dependent(config.model_options())
-    return _KerasFitted(trained.network, trained.history, trainable, alone and backend_name() == "jax")
+    return _KerasFitted(trained.network, trained.history, trainable, alone and backend_name() != "torch")
 
 
 @dataclass

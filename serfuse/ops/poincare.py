@@ -7,6 +7,7 @@ left in that dtype. Use float32 or float64; the layers convert half precision be
 
 from collections.abc import Sequence
 from itertools import combinations
+from math import inf, isfinite
 from typing import Any
 
 from keras import backend, ops
@@ -44,9 +45,12 @@ def _limit(x: Any) -> float:
     return 1.0 - margin(backend.standardize_dtype(x.dtype))
 
 
-def _is_number(value: Any) -> bool:
-    """Whether a scale is a number; where networks are trained side by side that have one each, it is a tensor."""
-    return isinstance(value, float | int)
+def _at_most(value: Any) -> float:
+    """What a scale does not exceed.
+
+    Where several networks that have one each share a program it is a tensor, and its attribute `at_most` says that.
+    """
+    return value if isinstance(value, float | int) else getattr(value, "at_most", inf)
 
 
 def _reach(x: Any, kappa: float = 1.0) -> Any:
@@ -54,7 +58,8 @@ def _reach(x: Any, kappa: float = 1.0) -> Any:
 
     Squares of 1e19 are infinite in float32, and the map of such a vector would silently be 0.
     """
-    scale = max(kappa, 1.0) if _is_number(kappa) else ops.maximum(kappa, 1.0)
+    most = _at_most(kappa)
+    scale = max(most, 1.0) if isfinite(most) else ops.maximum(kappa, 1.0)
     return _of(_LARGEST, backend.standardize_dtype(x.dtype)) / scale
 
 
@@ -65,7 +70,7 @@ def _known(x: Any, kappa: float = 1.0) -> Combination:
     """
     found = recalled(x)
     largest = _of(_LARGEST, backend.standardize_dtype(x.dtype))
-    if found is not None and _is_number(bound := found.longest * kappa) and bound <= largest:
+    if found is not None and found.longest * _at_most(kappa) <= largest:
         return found
     near, square = within(x, _reach(x, kappa))
     return Combination(((near, ops.ones_like(square)),), square)
@@ -73,9 +78,8 @@ def _known(x: Any, kappa: float = 1.0) -> Combination:
 
 def clip_norm(x: Any, longest: float) -> Any:
     """Scale vectors longer than `longest` down to it, `x min(1, longest / ||x||)`: `(..., D) -> (..., D)`."""
-    if _is_number(longest) and longest > _of(
-        _LARGEST, backend.standardize_dtype(x.dtype)
-    ):  # some within the bound are beyond reach
+    largest = _of(_LARGEST, backend.standardize_dtype(x.dtype))
+    if isfinite(most := _at_most(longest)) and most > largest:  # some within the bound are beyond reach
         near, reach = scaled_within(x, _reach(x))
         length = ops.sqrt(squared(near) + _TINY)
         return ops.where(length > longest * reach, near * (longest / length), x)
@@ -88,7 +92,7 @@ def _shortened(x: Combination, longest: float) -> Combination:
     beyond = length > longest
     # The branch that is not taken has a gradient too, which must be finite where its vector is 0.
     factor = ops.where(beyond, longest / ops.where(beyond, length, ops.ones_like(length)), 1.0)
-    return x.times(factor, ops.where(beyond, longest**2, x.square), longest)
+    return x.times(factor, ops.where(beyond, longest**2, x.square), _at_most(longest))
 
 
 def project(x: Any) -> Any:
@@ -118,7 +122,7 @@ def logmap0(x: Any, scale: float = 2.0) -> Any:
     known = _known(x)
     length = ops.sqrt(known.square + _TINY)
     reached = scale * arctanh(minimum(length, _limit(x)))
-    return tensor(known.times(reached / length, ops.square(reached), _FURTHEST * scale))
+    return tensor(known.times(reached / length, ops.square(reached), _FURTHEST * _at_most(scale)))
 
 
 def mobius_add(x: Any, y: Any) -> Any:

@@ -65,6 +65,34 @@ def test_twenty_steps_are_those_of_plain_fit(model: str, changes: dict) -> None:
 
 
 @pytest.mark.slow
+def test_folds_share_their_graphs_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of another fold with another scale, other input statistics, another number of steps and other weights."""
+    import tensorflow as tf
+
+    traced, function = [], tf.function
+
+    def counting(body=None, **settings):
+        if getattr(body, "__module__", "").startswith("serfuse."):
+            traced.append(body)
+        return function(body, **settings)
+
+    training, validation = clips(75, 1), clips(12, 2)
+    changes = {"training.patience": None, "training.schedule": "cosine"}
+    plain = trained("keras", "hyfuse", training, validation, changes, 3)
+    monkeypatch.setattr(tf, "function", counting)
+    first = trained("tensorflow", "hyfuse", clips(50, 3, noise=3.0), clips(12, 4), changes, 3)
+    said = first.probabilities(validation.arrays)
+    assert len(traced) == 3
+    second = trained("tensorflow", "hyfuse", training, validation, changes, 3)
+    for one, other in zip(plain.model.get_weights(), second.model.get_weights(), strict=True):
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-5)
+    answers = second.model(dict(validation.arrays), training=False)
+    np.testing.assert_allclose(second.probabilities(validation.arrays), answers, atol=1e-6)
+    np.testing.assert_array_equal(first.probabilities(validation.arrays), said)
+    assert len(traced) == 3
+
+
+@pytest.mark.slow
 def test_early_stopping_ends_where_plain_fit_ends_with_the_same_weights() -> None:
     training, validation = (clips(48, 1).only("a"), clips(24, 2).only("a"))
     changes = {"training.patience": 3, "training.learning_rate": 0.003}
@@ -84,7 +112,7 @@ def test_the_trainer_is_chosen_by_what_can_train_and_by_name() -> None:
     assert trainers.choose(config).name == fitting.trainer(config) == "tensorflow"
     assert fitting.trainer(configs.configure("fcn", a="hubert", trainer="keras")) == "keras"
     assert fitting.trainer(configs.configure("svm", a="hubert")) == ""
-    with pytest.raises(UnknownNameError, match="trainer"):
+    with pytest.raises(UnknownNameError, match=r"trainer 'kears'.*auto, tensorflow, stacked, keras"):
         configs.configure("fcn", a="hubert", trainer="kears")
     cannot = trainers.Trainer("cannot", "", lambda config: "there is no abacus", keras_fit.train)
     trainers.TRAINERS.register("cannot", cannot)

@@ -6,8 +6,8 @@ train the network of a configuration here; the last one always can.
 
 from typing import TYPE_CHECKING
 
-from ...errors import ConfigError
-from ...registry import Registry
+from ...errors import ConfigError, UnknownNameError
+from ...registry import Registry, unknown_name
 from .base import Lesson, Trained, Trainer
 
 if TYPE_CHECKING:
@@ -24,8 +24,19 @@ TRAINERS: Registry[Trainer] = Registry(
     expects=Trainer,
     reserved=(AUTO,),
 )
-get = TRAINERS.get
 names = TRAINERS.names
+
+
+def get(name: str) -> Trainer:
+    """The trainer of a name.
+
+    Raises:
+        UnknownNameError: no such trainer; the message lists what `training.trainer` may be.
+    """
+    try:
+        return TRAINERS.get(name)
+    except UnknownNameError:
+        raise unknown_name("trainer", name, (AUTO, *names())) from None
 
 
 def choose(config: "Config") -> Trainer:

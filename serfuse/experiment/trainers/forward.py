@@ -1,7 +1,8 @@
-"""What a network says of clips, on JAX: compiled once for all networks of one form.
+"""What a network says of clips, on JAX and TensorFlow: compiled once for all networks of one form.
 
-`keras.Model.predict` compiles anew for every network and every number of clips, which for the folds of a run takes
-longer than all of their training on a GPU.
+`keras.Model.predict` compiles anew for every network (on JAX for every number of clips, too), which for the folds of a
+run takes longer than all of their training on a GPU; and operation by operation the test clips, which are asked about a
+dozen times, take as long as the epochs of a small network.
 """
 
 import json
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import stacked_network
+from . import stacked_network, tensorflow_shared
 
 _KEPT = 8  # programs, each with the weights of one network
 _programs: OrderedDict[str, "_Program"] = OrderedDict()
@@ -21,15 +22,22 @@ def outputs(network: Any, arrays: Mapping[str, np.ndarray], batch_size: int, lay
     """Results `(N, ...)` of a network for clips, in inference mode.
 
     Args:
-        network: a `keras.Model` of a dict of inputs, made of layers that treat each clip by itself: the last batch is
-            filled up.
+        network: a `keras.Model` of a dict of inputs, made of layers that treat each clip by itself: on JAX the last
+            batch is filled up.
         arrays: `{"a": (N, D_a), ...}`.
         batch_size: clips at once.
         layer: name of the layer whose output is asked for; by default the last.
     """
-    program = _program(network)
-    ask, count = program.of(network), len(next(iter(arrays.values())))
-    found = []
+    import keras
+
+    count = len(next(iter(arrays.values())))
+    if keras.backend.backend() == "tensorflow":
+        ask, found = tensorflow_shared.asked(network), []
+        for start in range(0, count, batch_size):
+            said = ask({name: array[start : start + batch_size] for name, array in arrays.items()})
+            found.append(said[layer].numpy())
+        return np.concatenate(found)
+    ask, found = _program(network).of(network), []
     for start in range(0, count, batch_size):
         rows = np.arange(start, start + batch_size) % count
         said = ask({name: array[rows] for name, array in arrays.items()})
@@ -68,7 +76,6 @@ class _Program:
 
     def __init__(self, network: Any, former: "_Program | None" = None) -> None:
         import jax
-        import keras
 
         self.network = network
         self.held = stacked_network.holders(network)
@@ -76,9 +83,7 @@ class _Program:
         if former is not None:
             both = stacked_network.differing([former.held, self.held])
             self.places = tuple(sorted({*former.places, *both}))
-        asked = {"": network.outputs[0]}
-        asked |= {layer.name: layer.output for layer in network.layers if layer.name == "penultimate"}
-        inner = keras.Model({tensor.name: tensor for tensor in network.inputs}, asked)
+        inner = stacked_network.with_features(network)
         number = {id(variable): place for place, variable in enumerate(network.variables)}
         self.trained = [number[id(variable)] for variable in inner.trainable_variables]
         self.others = [number[id(variable)] for variable in inner.non_trainable_variables]

@@ -17,6 +17,15 @@ def holders(network: Any, optimizer: Any = None) -> list[Any]:
     return [*found, schedule] if hasattr(schedule, "decay_steps") else found
 
 
+def with_features(network: Any) -> Any:
+    """The same layers as a network that answers `{"": its answer, "penultimate": (N, F)}`."""
+    import keras
+
+    asked = {"": network.outputs[0]}
+    asked |= {layer.name: layer.output for layer in network.layers if layer.name == "penultimate"}
+    return keras.Model({tensor.name: tensor for tensor in network.inputs}, asked)
+
+
 def differing(many: Sequence[list[Any]]) -> tuple[tuple[int, str], ...]:
     """Where networks of one form hold different constants: scales and input statistics from their training parts.
 

@@ -1,22 +1,29 @@
 """Training in one lean TensorFlow graph: what `keras.Model.fit` computes, without what it does beside.
 
-The clips lie in memory once and batches are gathered by row number within the graph; Adam walks over the weights once
-(TensorFlow's kernel of the same formula) where Keras' walks over them a dozen times; a fold traces two graphs, and the
-validation part is one batch. The order of the clips, initial weights and dropout are those of Keras.
+The clips lie in memory once and batches are gathered by row number within the graph, in which several steps are a loop;
+Adam walks over the weights once (TensorFlow's kernel of the same formula) where Keras' walks over them a dozen times;
+the folds of a run share two graphs, and the validation part is one batch. The order of the clips, initial weights and
+dropout are those of Keras.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
+
+import numpy as np
 
 from ...progress import Observer
 from ..backend import backend_name
 from ..config import Config
 from ..rows import are_mapped
+from . import tensorflow_shared
 from .base import Lesson, Trained, Trainer, finite
 from .keras_fit import Course, course, optimizer, seeded_network
 
 _WATCHED_AT_ONCE = 1024  # clips of the validation part
+_STEPS_AT_ONCE = 16  # in one launch; whoever interrupts a training waits for it
+_COLUMNS = ("x", "y", "sample_weight")
 
 
 def lacks(config: Config) -> str:
@@ -33,12 +40,13 @@ def _fit(lesson: Lesson, observer: Observer) -> Trained:
     network = seeded_network(lesson)
     settings = lesson.config.training
     taught = course(network, lesson)
-    step, batches = _teaching(taught, lesson)
-    watch = _watching(taught) if len(lesson.validation) else None
+    form = tensorflow_shared.form_of(taught.network, lesson.config.model_dump(mode="json"))
+    teach = _teaching(taught, lesson, form)
+    watch = _watching(taught, form) if len(lesson.validation) else None
     best = _Best(taught.network, settings.patience) if watch and settings.patience is not None else None
     history: list[dict[str, float]] = []
     for epoch in range(1, settings.epochs + 1):
-        figures = step(next(batches))
+        figures = teach()
         if watch:
             figures |= watch()
         history.append({"epoch": epoch, **figures})
@@ -100,8 +108,8 @@ def _one_pass(base: type) -> type:
     return OnePass
 
 
-def _teaching(taught: Course, lesson: Lesson) -> tuple[Callable[[Iterator[Any]], dict[str, float]], Iterator[Any]]:
-    """What trains an epoch, given its batches, and the batches of each epoch."""
+def _teaching(taught: Course, lesson: Lesson, form: str) -> Callable[[], dict[str, float]]:
+    """What trains an epoch, and says how it went."""
     import keras
     import tensorflow as tf
 
@@ -110,10 +118,10 @@ def _teaching(taught: Course, lesson: Lesson) -> tuple[Callable[[Iterator[Any]],
     )
     network, variables = taught.network, taught.network.trainable_variables
     adam.build(variables)
-    loss_metric, [accuracy] = keras.metrics.Mean(name="loss"), taught.metrics
-    values = [variable.value for variable in variables]
 
-    def one(x: Any, y: Any, weights: Any = None) -> None:
+    def one(lost: Any, right: Any, x: Any, y: Any, weights: Any = None) -> tuple[Any, Any]:
+        """Learn from a batch; the sums of losses and of right answers so far to those with this batch."""
+        values = [variable.value for variable in variables]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
             said = network(x, training=True)
@@ -121,48 +129,103 @@ def _teaching(taught: Course, lesson: Lesson) -> tuple[Callable[[Iterator[Any]],
             if network.losses:
                 loss = loss + tf.add_n(network.losses)
         adam.apply(tape.gradient(loss, values), variables)
-        loss_metric.update_state(loss, sample_weight=tf.shape(y)[0])
-        accuracy.update_state(y, said)
+        return lost + loss * tf.cast(tf.shape(y)[0], "float32"), right + _right(taught, y, said)
 
-    if "y" in taught.data:
-        step, batches = _by_rows(taught, one)
-    else:
-        step, batches = _given(taught, one)
+    teach = (_by_rows if "y" in taught.data and not are_mapped(taught.data["x"]) else _as_given)(
+        taught, one, lambda body, given: tensorflow_shared.bound("teach", form, network, body, given, adam)
+    )
+    count = np.float32(len(lesson.training))
 
-    def epoch(rows: Iterator[Any]) -> dict[str, float]:
-        loss_metric.reset_state()
-        accuracy.reset_state()
-        for batch in rows:
-            step(batch)
-        return {"accuracy": float(accuracy.result()), "loss": float(loss_metric.result())}
+    def epoch() -> dict[str, float]:
+        lost, right = teach()
+        return {"accuracy": float(right.numpy() / count), "loss": float(lost.numpy() / count)}
 
-    return epoch, batches
+    return epoch
 
 
-def _by_rows(taught: Course, one: Callable[..., None]) -> tuple[Callable[[Any], None], Iterator[Any]]:
-    """A step on the clips of some rows, and the rows of each epoch's batches, in Keras' order."""
+def _right(taught: Course, y: Any, said: Any) -> Any:
+    """How many answers are right, as the metric has it."""
     import tensorflow as tf
 
-    names = [name for name in ("x", "y", "sample_weight") if name in taught.data]
-    parts, count, size = [taught.data[name] for name in names], len(taught.data["y"]), taught.data["batch_size"]
-    # As in Keras' adapter of arrays, whose order depends on where in a graph it is drawn.
-    order = tf.data.Dataset.range(1).map(lambda _: tf.random.shuffle(tf.range(count, dtype=tf.int64)))
+    [accuracy] = taught.metrics
+    return tf.reduce_sum(accuracy._fn(y, said, **accuracy._fn_kwargs))
 
-    def batches() -> Iterator[Iterator[Any]]:
-        while True:
-            (rows,) = order
-            yield (rows[start : start + size] for start in range(0, count, size))
 
-    if are_mapped(taught.data["x"]):
-        fed = _fed(one)
-        return lambda rows: fed(_some(parts, rows.numpy())), batches()
+Bind = Callable[[Callable[..., Any], list[Any]], Callable[..., Any]]
+
+
+def _by_rows(taught: Course, one: Callable[..., Any], bind: Bind) -> Callable[[], Any]:
+    """An epoch on clips that lie in memory, many steps per launch."""
+    import tensorflow as tf
+
+    parts, size = [taught.data[name] for name in _COLUMNS if name in taught.data], taught.data["batch_size"]
+    count = len(taught.data["y"])
     held = [tf.nest.map_structure(tf.convert_to_tensor, part) for part in parts]
+    order = _order(count)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)], autograph=False)
-    def step(rows: Any) -> None:
-        one(*(tf.nest.map_structure(lambda array: tf.gather(array, rows), part) for part in held))
+    def some(held: Any, order: Any, begin: Any, end: Any, lost: Any, right: Any) -> Any:
+        def step(number: Any, lost: Any, right: Any) -> Any:
+            rows = order[number * size : (number + 1) * size]
+            batch = tf.nest.map_structure(lambda array: tf.gather(array, rows), held)
+            return number + 1, *one(lost, right, *batch)
 
-    return step, batches()
+        return tf.while_loop(lambda number, *_: number < end, step, (begin, lost, right), parallel_iterations=1)[1:]
+
+    number, total = tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float32)
+    run = bind(some, [tensorflow_shared.like(held), tf.TensorSpec([None], tf.int64), number, number, total, total])
+    steps = math.ceil(count / size)
+    begins = [
+        (tf.constant(begin, tf.int64), tf.constant(min(begin + _STEPS_AT_ONCE, steps), tf.int64))
+        for begin in range(0, steps, _STEPS_AT_ONCE)
+    ]
+
+    def epoch() -> Any:
+        sums = (tf.constant(0.0), tf.constant(0.0))
+        for begin, end in begins:
+            sums = run(held, order, begin, end, *sums)
+        return sums
+
+    return epoch
+
+
+def _order(count: int) -> Any:
+    """The rows of the training part in the order of an epoch, int64.
+
+    As in Keras' adapter of arrays, whose order depends on where in a graph it is drawn. With a seed that is set, `fit`
+    draws that same order in every epoch.
+    """
+    import tensorflow as tf
+
+    (rows,) = tf.data.Dataset.range(1).map(lambda _: tf.random.shuffle(tf.range(count, dtype=tf.int64)))
+    return rows
+
+
+def _as_given(taught: Course, one: Callable[..., Any], bind: Bind) -> Callable[[], Any]:
+    """An epoch on batches that are made or read one by one."""
+    import tensorflow as tf
+
+    data, found = taught.data, []
+    parts = [data[name] for name in _COLUMNS if name in data]
+    order = _order(len(data["y"])).numpy() if "y" in data else None
+
+    def batches() -> Iterator[Any]:
+        if order is None:
+            yield from islice(data["x"], data["steps_per_epoch"])
+            return
+        for start in range(0, len(order), data["batch_size"]):
+            yield _some(parts, order[start : start + data["batch_size"]])
+
+    def epoch() -> Any:
+        sums = (tf.constant(0.0), tf.constant(0.0))
+        for batch in batches():
+            if not found:
+                total = tf.TensorSpec([], tf.float32)
+                kinds = [total, total, tensorflow_shared.like(batch)]
+                found.append(bind(lambda lost, right, batch: one(lost, right, *batch), kinds))
+            sums = found[0](*sums, tf.nest.map_structure(tf.convert_to_tensor, batch))
+        return sums
+
+    return epoch
 
 
 def _some(parts: Sequence[Any], rows: Any) -> tuple[Any, ...]:
@@ -172,64 +235,31 @@ def _some(parts: Sequence[Any], rows: Any) -> tuple[Any, ...]:
     return tuple(tf.nest.map_structure(lambda array: array[rows], part) for part in parts)
 
 
-def _fed(one: Callable[..., Any]) -> Callable[[Any], Any]:
-    """What does that with clips as they are given: a tuple of arrays, or of dicts of them."""
-    import tensorflow as tf
-
-    found: list[Any] = []
-
-    def fed(batch: Any) -> Any:
-        if not found:
-            kinds = tf.nest.map_structure(lambda array: tf.TensorSpec([None, *array.shape[1:]], array.dtype), batch)
-            found.append(tf.function(lambda given: one(*given), input_signature=[kinds], autograph=False))
-        return found[0](tf.nest.map_structure(tf.convert_to_tensor, batch))
-
-    return fed
-
-
-def _given(taught: Course, one: Callable[..., None]) -> tuple[Callable[[Any], None], Iterator[Any]]:
-    """A step on clips as they are given, and those of each epoch."""
-
-    def batches() -> Iterator[Iterator[Any]]:
-        while True:
-            yield (next(taught.data["x"]) for _ in range(taught.data["steps_per_epoch"]))
-
-    return _fed(one), batches()
-
-
-def _watching(taught: Course) -> Callable[[], dict[str, float]]:
+def _watching(taught: Course, form: str) -> Callable[[], dict[str, float]]:
     """What measures loss and accuracy of the validation part."""
     import tensorflow as tf
 
-    [accuracy] = taught.metrics
     count = len(taught.validation[1])
 
-    def judge(x: Any, y: Any, weights: Any = None) -> Any:
+    def judge(batch: Any) -> Any:
+        x, y, *weights = batch
         said = taught.network(x, training=False)
-        accuracy.update_state(y, said)
-        return taught.loss(y, said, sample_weight=weights) * tf.cast(tf.shape(y)[0], "float32")
+        loss = taught.loss(y, said, sample_weight=weights[0] if weights else None)
+        return loss * tf.cast(tf.shape(y)[0], "float32"), _right(taught, y, said)
 
-    if are_mapped(taught.validation[0]):
-        fed = _fed(judge)
+    def pieces() -> Iterator[Any]:
+        for start in range(0, count, _WATCHED_AT_ONCE):
+            batch = _some(taught.validation, slice(start, start + _WATCHED_AT_ONCE))
+            yield tf.nest.map_structure(tf.convert_to_tensor, batch)
 
-        def measure(start: int) -> Any:
-            return fed(_some(taught.validation, slice(start, start + _WATCHED_AT_ONCE)))
-
-    else:
-        held = [tf.nest.map_structure(tf.convert_to_tensor, part) for part in taught.validation]
-
-        @tf.function(input_signature=[tf.TensorSpec([], tf.int64)], autograph=False)
-        def traced(start: Any) -> Any:
-            return judge(*tf.nest.map_structure(lambda array: array[start : start + _WATCHED_AT_ONCE], held))
-
-        def measure(start: int) -> Any:
-            return traced(tf.constant(start, tf.int64))
+    kinds = tensorflow_shared.like(tuple(taught.validation))
+    run = tensorflow_shared.bound("watch", form, taught.network, judge, [kinds])
+    held = None if are_mapped(taught.validation[0]) else list(pieces())
 
     def watch() -> dict[str, float]:
-        accuracy.reset_state()
-        starts = range(0, count, _WATCHED_AT_ONCE)
-        loss = sum(float(measure(start)) for start in starts) / count
-        return {"val_accuracy": float(accuracy.result()), "val_loss": loss}
+        found = [run(batch) for batch in held or pieces()]
+        lost, right = (sum(float(values) for values in column) for column in zip(*found, strict=True))
+        return {"val_accuracy": float(np.float32(right) / np.float32(count)), "val_loss": lost / count}
 
     return watch
 
