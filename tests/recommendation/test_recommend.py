@@ -169,6 +169,14 @@ def test_what_cannot_be_recommended_is_said(make_store: Callable[..., EmbeddingS
     store = make_store({"hubert": 4}, speakers=4)
     with pytest.raises(ConfigError, match=r"1 representations are to be compared \(hubert\)"):
         serfuse.recommend(store, out=tmp_path / "a")
+    many = make_store({f"hubert-{number}": 4 for number in range(12)}, root=tmp_path / "many")
+    with pytest.raises(
+        ConfigError,
+        match=r"12 representations are to be compared \(hubert-0, .*hubert-9\); a recommendation needs 2 to 8\. "
+        r"None is left out unasked: name those that count with --input, such as --input hubert-0 --input hubert-1\.",
+    ):
+        serfuse.recommend(many, out=tmp_path / "a")
+    assert not (tmp_path / "a").exists(), "nothing was begun"
     store = make_store({"hubert": 4, "wavlm": 4}, root=tmp_path / "two")
     with pytest.raises(SplitError, match="2 folds; a choice inside each training part needs at least three"):
         serfuse.recommend(store, split="random", folds=2, out=tmp_path / "b")
