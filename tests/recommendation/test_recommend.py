@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from store_rows import drawn_clips
 
 import serfuse
 from serfuse.cli import main
-from serfuse.corpora.base import Clip, Corpus
 from serfuse.errors import ConfigError, RunError, SplitError
 from serfuse.experiment.cross_validation import fold_seed, plan
 from serfuse.experiment.dataset import load_dataset
 from serfuse.recommendation import candidates, choice, inner
 from serfuse.recommendation.candidates import Candidate
-from serfuse.store import AudioFacts, EmbeddingStore
+from serfuse.store import EmbeddingStore
 from serfuse.store.key import EmbeddingKey
 
 QUICK = ("late", "svm")
@@ -31,22 +31,11 @@ def recommended(tmp_path_factory: pytest.TempPathFactory):
     store = EmbeddingStore(folder / "store")
     rng = np.random.default_rng(0)
     emotions = ("anger", "fear", "joy", "sadness")
-    clips = sorted(
-        (
-            Clip(f"s{s}-t{t}-{e}", Path(f"/nowhere/s{s}-t{t}-{e}.wav"), e, f"s{s}", f"t{t}")
-            for e in emotions
-            for s in range(5)
-            for t in range(3)
-        ),
-        key=lambda clip: clip.id,
-    )
-    facts = {clip.id: AudioFacts(f"{number:064x}", 1.0) for number, clip in enumerate(clips)}
-    store.write_corpus(Corpus("halves", tuple(clips)), facts)
-    ids = [clip.id for clip in clips]
+    clips, ids, audio = drawn_clips(store, "halves", emotions, speakers=5, texts=3)
     for encoder, known in (("hubert", ("anger", "fear")), ("wavlm", ("joy", "sadness"))):
         centres = {name: rng.normal(size=8) * (name in known) for name in emotions}
         matrix = np.stack([centres[clip.emotion] + 0.5 * rng.normal(size=8) for clip in clips])
-        store.append("halves", EmbeddingKey(encoder), ids, [facts[name].audio for name in ids], matrix)
+        store.append("halves", EmbeddingKey(encoder), ids, audio, matrix)
     found = serfuse.recommend(store, fusions=QUICK, out=folder / "out")
     return found, store, folder / "out"
 

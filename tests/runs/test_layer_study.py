@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from store_rows import drawn_clips
 
 from serfuse.cli import main
-from serfuse.corpora.base import Clip, Corpus
 from serfuse.errors import RunError, StoreError
 from serfuse.runs import layer_study
 from serfuse.runs.run import Run
-from serfuse.store import AudioFacts, EmbeddingKey, EmbeddingStore
+from serfuse.store import EmbeddingKey, EmbeddingStore
 
 
 @pytest.fixture(scope="module")
@@ -20,21 +20,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingStore:
     """Layers 0, 1 and 4 of "hubert", of which the second holds the emotion."""
     rng, store = np.random.default_rng(3), EmbeddingStore(tmp_path_factory.mktemp("layers"))
     emotions = ("anger", "neutral", "sadness")
-    clips = [
-        Clip(f"s{s}-t{t}-{e}", Path(f"/nowhere/s{s}-t{t}-{e}.wav"), e, f"s{s}", f"t{t}")
-        for s in range(4)
-        for t in range(4)
-        for e in emotions
-    ]
-    clips.sort(key=lambda clip: clip.id)
-    facts = {clip.id: AudioFacts(f"{number:064x}", 1.0) for number, clip in enumerate(clips)}
-    store.write_corpus(Corpus("made", tuple(clips)), facts)
+    clips, ids, audio = drawn_clips(store, "made", emotions, speakers=4, texts=4)
     centres = {name: rng.normal(size=6) for name in emotions}
     for layer, signal in (("0", 0.0), ("1", 6.0), ("4", 0.4)):
         rows = np.stack([signal * centres[clip.emotion] + rng.normal(size=6) for clip in clips]).astype("float32")
-        ids = [clip.id for clip in clips]
-        store.append("made", EmbeddingKey("hubert", layer=layer), ids, [facts[i].audio for i in ids], rows)
-    store.append("made", EmbeddingKey("logmel"), ids, [facts[i].audio for i in ids], rows)
+        store.append("made", EmbeddingKey("hubert", layer=layer), ids, audio, rows)
+    store.append("made", EmbeddingKey("logmel"), ids, audio, rows)
     return store
 
 
