@@ -1,7 +1,9 @@
 """`serfuse list`: what can be used, and what the store holds."""
 
 import json
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,8 @@ from .store_place import STORE
 if TYPE_CHECKING:
     from serfuse.registry import Registry
 
+_LICENCE = 19  # letters of a licence that a line of 80 has room for
+
 
 @click.command()
 @click.argument("what", type=click.Choice(["encoders", "corpora", "models", "splits", "metrics", "store"]))
@@ -25,8 +29,9 @@ def command(what: str, names: tuple[str, ...], store: str | Path | None, as_json
     """Show encoders, corpora, models, splits, metrics, or what the store holds.
 
     \b
-    serfuse list encoders     family, vector sizes, rate, parameters, licence, whether the weights are here, citation,
-                              what each was trained on, and whether it has seen emotion labels
+    serfuse list encoders     a line for each: size of the vector, sampling rate, kind, parameters, whether the weights
+                              are here, licence; with NAMES all of it: what each was trained on, whether it has seen
+                              emotion labels, where to get the weights, what to cite
     serfuse list corpora      what can be read, and how much of it was published
     serfuse list models       classifiers and fusions for `serfuse cv`
     serfuse list splits       how `serfuse cv --split` divides the clips, and what each keeps apart
@@ -49,7 +54,7 @@ def command(what: str, names: tuple[str, ...], store: str | Path | None, as_json
         click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
         return
     show = {
-        "encoders": _show_encoders,
+        "encoders": _show_encoders if names else _show_every_encoder,
         "corpora": _show_corpora,
         "models": _show_models,
         "splits": _show_splits,
@@ -225,6 +230,48 @@ def _print(*items: Any) -> None:
         console.print(item, soft_wrap=isinstance(item, str))
 
 
+def _show_every_encoder(rows: list[dict[str, Any]]) -> None:
+    """A line for each, which fits into a terminal of 80 columns."""
+    left, right = "left", "right"
+    table = _table(
+        {
+            "encoder": left,
+            "values": right,
+            "kHz": right,
+            "kind": left,
+            "params": right,
+            "weights": left,
+            "licence": left,
+        }
+    )
+    for row in rows:
+        licence = re.split(r" \(|; ", row["licence"])[0]
+        table.add_row(
+            row["name"],
+            "" if row["time"] is None else str(row["time"]),
+            f"{row['sample_rate'] / 1000:.0f}",
+            row["family"],
+            _millions(row["parameters"]),
+            _weights(row),
+            textwrap.shorten(licence if licence == row["licence"] else f"{licence} …", _LICENCE, placeholder=" …"),
+        )
+    notes = [
+        "",
+        "values: length of a vector under --pool time; weights: here, absent, or none needed",
+        "Any other checkpoint of a known architecture: hf:OWNER/NAME of the hub, or hf:./FOLDER",
+    ]
+    if labelled := [row["name"] for row in rows if row["emotion_labels"]]:
+        notes.append(f"Trained on emotion labels, so that figures on the same corpora leak: {', '.join(labelled)}")
+    example = labelled[0] if labelled else rows[0]["name"]
+    notes.append(f"All about one, its corpora, whole licence and citation included: serfuse list encoders {example}")
+    _print(table, *notes)
+
+
+def _weights(row: dict[str, Any]) -> str:
+    """Whether the weights of an encoder are here, in a word."""
+    return "none" if row["where"] == "needs none" else "here" if row["weights_here"] else "absent"
+
+
 def _show_encoders(rows: list[dict[str, Any]]) -> None:
     """Two tables, because twelve columns are not readable on a terminal of 80."""
     left, right = "left", "right"
@@ -243,7 +290,6 @@ def _show_encoders(rows: list[dict[str, Any]]) -> None:
     )
     terms = _table({"encoder": left, "parameters": right, "(papers)": right, "MB": right, "licence": left})
     for row in rows:
-        here = "none" if row["where"] == "needs none" else "here" if row["weights_here"] else "absent"
         sizes.add_row(
             row["name"],
             row["family"],
@@ -251,7 +297,7 @@ def _show_encoders(rows: list[dict[str, Any]]) -> None:
             f"{row['sample_rate'] / 1000:.0f}",
             "" if row["frame_rate"] is None else f"{row['frame_rate']:.3g}",
             _millions(row["parameters"]),
-            here,
+            _weights(row),
         )
         terms.add_row(
             row["name"],

@@ -20,7 +20,9 @@ _SHOWN = 12
 @click.command()
 @click.option("--corpus", help="Corpus of the store; needed when it holds several.")
 @click.option("--store", type=STORE, help="Embedding store [$SERFUSE_STORE or serfuse-store].")
-@click.option("--input", "inputs", multiple=True, metavar="ENCODER", help="Only these; with selectors as in cv.")
+@click.option(
+    "--input", "inputs", multiple=True, metavar="ENCODER", help="Only these, 2 to 8; with selectors as in cv."
+)
 @click.option("--fusion", "fusions", multiple=True, metavar="MODEL", help="Only these fusions.")
 @click.option("--split", default="loso", show_default=True, help="loso, speaker, random ...")
 @click.option("--folds", type=int, default=5, show_default=True, help="For splits that take a number.")
@@ -56,7 +58,8 @@ def command(
     serfuse recommend --corpus emodb
     serfuse recommend --corpus emodb --input ge2e --input prosody --minutes 60
 
-    Every representation that the store holds is tried alone, then fusions of all of them and of pairs. What is best is
+    Every representation that the store holds is tried alone, then fusions of all of them and of pairs. Of a store with
+    more than eight, --input names those that count; none is left out unasked. What is best is
     chosen anew inside each training part, by models that saw nothing of what is tested there; the standings count what
     that choice says of the test clips, so they do not grow with the number of things tried.
     """

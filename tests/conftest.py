@@ -16,9 +16,10 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
 import hypothesis  # noqa: F401 - which asks the garbage collector about modules, before any are out of its sight
 import numpy as np
 import pytest
+import store_rows
 
-from serfuse.corpora.base import Clip, Corpus
-from serfuse.store import AudioFacts, EmbeddingStore
+from serfuse.corpora.base import Corpus
+from serfuse.store import EmbeddingStore
 from serfuse.store.key import EmbeddingKey
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -123,20 +124,11 @@ def _store(
 ) -> EmbeddingStore:
     rng = np.random.default_rng(seed)
     store = EmbeddingStore(root)
-    clips = [
-        Clip(f"s{s}-t{t}-{e}", Path(f"/nowhere/s{s}-t{t}-{e}.wav"), e, f"s{s}", f"t{t}")
-        for e in emotions
-        for s in range(speakers)
-        for t in range(repeats)
-    ]
-    clips.sort(key=lambda clip: clip.id)
-    facts = {clip.id: AudioFacts(f"{number:064x}", 1.0) for number, clip in enumerate(clips)}
-    store.write_corpus(Corpus(corpus, tuple(clips)), facts)
+    clips, ids, audio = store_rows.drawn_clips(store, corpus, emotions, speakers=speakers, texts=repeats)
     for encoder, size in (sizes or {"hubert": 24, "soundstream": 16}).items():
         centres = {name: rng.normal(size=size) for name in [*emotions, *(f"s{s}" for s in range(speakers))]}
         matrix = [centres[clip.emotion] + 0.5 * centres[clip.speaker] + noise * rng.normal(size=size) for clip in clips]
-        ids = [clip.id for clip in clips]
-        store.append(corpus, EmbeddingKey(encoder), ids, [facts[name].audio for name in ids], np.stack(matrix))
+        store.append(corpus, EmbeddingKey(encoder), ids, audio, np.stack(matrix))
     return store
 
 

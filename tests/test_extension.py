@@ -104,7 +104,8 @@ def results(installed: Path, folder: Path) -> dict[str, dict[str, Any]]:
     done = subprocess.run(
         [sys.executable, "-P", "-W", "ignore", "-c", _SCRIPT],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": path, "SERFUSE_STORE": str(folder / "store")},
+        # On Keras' torch backend, which needs no tracing: that takes TensorFlow most of the time of so small networks.
+        env={**os.environ, "PYTHONPATH": path, "SERFUSE_STORE": str(folder / "store"), "KERAS_BACKEND": "torch"},
         capture_output=True,
         text=True,
     )

@@ -138,7 +138,7 @@ def test_the_library_itself_imports_nothing_heavy() -> None:
 @pytest.mark.slow
 def test_cv_never_imports_torch_under_tensorflow(make_store, tmp_path: Path) -> None:
     store = make_store()
-    cv = ["cv", "--fusion", "hyfuse", "--a", "hubert", "--b", "soundstream", "--folds", "2", "--epochs", "1"]
+    cv = ["cv", "--head", "fcn", "--a", "hubert", "--folds", "2", "--epochs", "1"]
     loaded = _loaded(_run(*cv, "--store", str(store.root), "--out", str(tmp_path / "run"), "--quiet"))
     assert "tensorflow" in loaded
     assert not loaded & {"torch", "transformers", "librosa"}  # TensorFlow itself imports jax where it is installed

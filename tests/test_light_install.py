@@ -41,7 +41,11 @@ def without(tmp_path: Path) -> Callable[..., Run]:
             return subprocess.run(
                 [folder / "bin" / "python", "-P", *arguments],
                 cwd=tmp_path,
-                env=variables | {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"} | environment,
+                # What numba compiles is of no use to the next environment: quickly, and not into the user's folder.
+                env=variables
+                | {"NUMBA_OPT": "0", "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
+                | {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
+                | environment,
                 capture_output=True,
                 text=True,
                 timeout=300,

@@ -72,6 +72,7 @@ class Model:
         fit: `fit(task)`, for what is neither one network nor one estimator: it is called in the place of `build` and
             gives a fitted model (`serfuse.models.task`).
         trainings: `trainings(options, inputs)`, how many models are trained for one; counts the epochs of a fold.
+        drawn: what the t-SNE of a run shows of each clip, in words; "" where it is what `shown` says without it.
         instead: of what runs are called by and nobody can train: why, and what to do instead, in sentences. It is
             listed nowhere; its runs are read, reported and compared.
 
@@ -96,7 +97,17 @@ class Model:
     supervised: tuple[str, ...] = ()
     fit: Callable[["Task"], "Expert"] | None = None
     trainings: Callable[[Any, int], int] = field(default=lambda options, inputs: 1)
+    drawn: str = ""
     instead: str = ""
+
+    @property
+    def shown(self) -> str:
+        """What the t-SNE of a run shows of each clip: the penultimate layer of a network, of others something else."""
+        if self.drawn:
+            return self.drawn
+        if self.fit is not None:
+            return "features of the model"
+        return "inputs of the classifier" if self.library == "scikit-learn" else "penultimate layer"
 
     def trained_with(self, options: Any) -> str:
         """What trains it under these options: "keras" or "scikit-learn"."""

@@ -117,4 +117,5 @@ EXPERTS = Model(
     build,
     max_inputs=MAX_INPUTS,
     supervised=("experts", "members"),
+    drawn="probabilities of each expert",
 )

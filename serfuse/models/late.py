@@ -18,6 +18,9 @@ SMALLEST = 1e-300
 LEAST_SHOWN = 1e-6
 """What is smaller counts as this where logarithms of probabilities are features: of a regression, of a picture."""
 
+DRAWN = "logarithms of the experts' probabilities"
+"""What `log_features` gives, in words."""
+
 
 def geometric_mean(probabilities: Sequence[np.ndarray], weights: Sequence[float] | None = None) -> np.ndarray:
     """Join what several experts say: the geometric mean of their probabilities, each row divided by its sum.
@@ -154,6 +157,7 @@ LATE = Model(
     max_inputs=MAX_INPUTS,
     fit=fit,
     trainings=lambda options, inputs: inputs,
+    drawn=DRAWN,
 )
 
 
@@ -171,6 +175,7 @@ FUSED = Model(
     None,
     library="scikit-learn",
     max_inputs=MAX_INPUTS,
+    drawn=DRAWN,
     instead="it is what `serfuse fuse` calls the late fusion of finished runs that no one configuration describes "
     "(models of several inputs, other seeds or training). Fuse such runs with `serfuse fuse RUN RUN ...`, or train "
     "the model 'late'.",

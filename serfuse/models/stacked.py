@@ -8,7 +8,7 @@ from pydantic import Field
 
 from . import heads, regression
 from .base import MAX_INPUTS, Model
-from .late import Experts, fit_heads, log_features
+from .late import DRAWN, Experts, fit_heads, log_features
 from .task import Task
 
 
@@ -70,4 +70,5 @@ STACKED = Model(
     max_inputs=MAX_INPUTS,
     fit=fit,
     trainings=lambda options, inputs: inputs * (options.folds + 1),
+    drawn=DRAWN,
 )

@@ -92,9 +92,12 @@ def candidates(inputs: Sequence[str], fusions: Sequence[str] = FUSIONS) -> list[
         ConfigError: fewer than two representations, more than eight, or a model that does not fuse.
     """
     if not 2 <= len(inputs) <= models.MAX_INPUTS:
+        few = len(inputs) < 2
+        instead = "Extract more, or name" if few else "None is left out unasked: name"
+        some = " ".join(f"--input {shlex.quote(text)}" for text in inputs[:2])
         raise ConfigError(
             f"{len(inputs)} representations are to be compared ({', '.join(inputs) or 'none'}); a recommendation needs "
-            f"2 to {models.MAX_INPUTS}. Extract more, or name those that count with --input."
+            f"2 to {models.MAX_INPUTS}. {instead} those that count with --input{'' if few else f', such as {some}'}."
         )
     if twice := sorted({text for text in inputs if list(inputs).count(text) > 1}):
         raise ConfigError(f"{', '.join(twice)} is named more than once; a representation counts once.")

@@ -45,7 +45,8 @@ def recommend(
     Args:
         store: the store, or its folder.
         corpus: name in the store; may be left out when it holds one.
-        inputs: two to eight representations, as for `data.a`; by default all that the store holds.
+        inputs: two to eight representations, as for `data.a`; by default all that the store holds,
+            which must be no more than eight: none is left out unasked.
         split: name of the split.
         folds: for splits that take a number.
         seed: decides folds, initial weights and shuffling.
@@ -57,7 +58,7 @@ def recommend(
         observer: hears of each candidate.
 
     Raises:
-        ConfigError: fewer than two representations, or a model that does not fuse.
+        ConfigError: fewer than two representations or more than eight, or a model that does not fuse.
         StoreError: the store does not hold what is asked for.
         SplitError: the clips cannot be split as asked, or into fewer than three folds.
         RunError: a metric without an interval; a model that cannot be trained.

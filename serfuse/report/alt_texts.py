@@ -35,7 +35,7 @@ def confusion(run: ReportedRun) -> str:
 
 def tsne(run: ReportedRun) -> str:
     """Of `charts.tsne` by emotion."""
-    return f"t-SNE of the penultimate layer, {len(run.points)} test clips of one fold, coloured by emotion"
+    return f"t-SNE of the {run.shown}, {len(run.points)} test clips of one fold, coloured by emotion"
 
 
 def tsne_by_speaker(run: ReportedRun) -> str:

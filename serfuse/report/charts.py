@@ -74,7 +74,7 @@ def confusion(run: ReportedRun) -> str | None:
 
 @own_style()
 def tsne(run: ReportedRun, by: str) -> str | None:
-    """The penultimate layer, coloured by emotion ("label") or "speaker"; `None` where the run has no points."""
+    """t-SNE of a fold's test clips, coloured by emotion ("label") or "speaker"; `None` where the run has no points."""
     if run.points.empty or by not in run.points or run.points[by].isna().all():
         return None
     points = run.points.dropna(subset=[by])

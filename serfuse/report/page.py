@@ -47,13 +47,13 @@ def render(
                 charts.confusion(run),
             ),
             (
-                "Penultimate layer, by emotion",
+                f"{_capital(run.shown)}, by emotion",
                 "t-SNE of the test clips of one fold",
                 alt_texts.tsne(run),
                 charts.tsne(run, "label"),
             ),
             (
-                f"Penultimate layer, by {run.speaker_kind}",
+                f"{_capital(run.shown)}, by {run.speaker_kind}",
                 alt_texts.tsne_by_speaker(run),
                 alt_texts.tsne_by_speaker(run),
                 charts.tsne(run, "speaker"),
@@ -114,6 +114,11 @@ def render(
         version=__version__,
         notes=sorted({run.metrics["interval"]["note"] for run in runs}),
     )
+
+
+def _capital(text: str) -> str:
+    """With its first letter large."""
+    return text[:1].upper() + text[1:]
 
 
 def _unbroken(value: Any) -> Any:

@@ -4,7 +4,8 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import RunError
+from .. import models
+from ..errors import RunError, SerfuseError
 from ..progress import duration
 from ..runs.run import Run
 from . import distinguish
@@ -33,6 +34,14 @@ class ReportedRun(Run):
         digests = {name: value for name, value in values.get("digests", {}).items() if name != "folds"}
         settings = {name: values.get(name) for name in ("options", "training", "seed", "embeddings")}
         return self.corpus, self.model, self.inputs, json.dumps([settings, digests], sort_keys=True, default=str)
+
+    @property
+    def shown(self) -> str:
+        """What its t-SNE shows of each clip, see `serfuse.models.Model`."""
+        try:
+            return models.get(self.model).shown
+        except SerfuseError:  # a run of somebody else's, of a model that is not installed here
+            return "features of the model"
 
     def seconds(self) -> str:
         """Wall time for people, as `serfuse cv` prints it."""

@@ -87,7 +87,7 @@ def execute(
         dataset: from `serfuse.experiment.dataset.load_dataset`.
         out: the run folder, by default a free one in `runs/`; the result says which.
         overwrite: replace a finished run.
-        pictures: also draw the confusion matrix and the penultimate layer, which takes longer than a small model.
+        pictures: also draw the confusion matrix and the t-SNE of a fold, which takes longer than a small model.
         keep_models: also keep the network of each fold.
         twins: see `cross_validation.check`.
         observer: hears of the audit before training, and of each epoch and fold. A fold that it hears of is written

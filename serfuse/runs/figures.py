@@ -1,4 +1,4 @@
-"""The papers' two figures: row-normalised confusion matrices and t-SNE of the penultimate layer."""
+"""The papers' two figures: row-normalised confusion matrices and t-SNE of what a model makes of the clips."""
 
 import logging
 import os

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from .. import metrics
 from ..atomic_io import make_durable_folder, write_text
-from ..errors import StoreError
+from ..errors import RunError, SerfuseError, StoreError
 from ..experiment import cross_validation, fitting
 from ..experiment import threads as processors
 from ..experiment.config import Config, configure
@@ -140,13 +141,14 @@ def study(
         metric: what is counted; it needs an interval.
         nested: also choose the layer anew inside each training part, on inner folds that keep apart what the split
             keeps apart. It trains three more models for each layer and fold.
-        out: folder of the runs, by default `layers/CORPUS-ENCODER-MODEL-SPLIT`; finished ones there are not run again.
+        out: folder of the runs, by default `layers/CORPUS-ENCODER-MODEL-SPLIT`, numbered where that holds a study of
+            other embeddings (another pooling, other weights) or settings; finished runs there are not run again.
         observer: hears of each layer.
 
     Raises:
         StoreError: the store holds fewer than two numbered layers, or clips are missing.
         ConfigError: a model of several representations.
-        RunError: a metric without an interval, or training diverges.
+        RunError: `out` holds a study of other embeddings or settings; a metric without an interval; training diverges.
         SplitError: the clips cannot be split as asked.
     """
     store, observer = EmbeddingStore.of(store), observer or Observer()
@@ -160,7 +162,11 @@ def study(
         layer: configure(model, a=joint.of_layer(layer).folder, corpus=corpus, **given) for layer in joint.layers
     }
     first = next(iter(configs.values()))
-    folder = Path(out) if out is not None else Path("layers") / _folder_name(corpus, joint, model, first)
+    folder = Path(out) if out is not None else _free_folder(corpus, joint, first)
+    if other := _another_study(folder, joint, first):
+        raise RunError(
+            f"{folder} holds the layers of another study: {other}. Choose another folder (--out), or remove that one."
+        )
     make_durable_folder(folder)
     data = {layer: load_dataset(config, store) for layer, config in configs.items()}
     runs: dict[str, Run] = {}
@@ -176,9 +182,35 @@ def study(
     return result
 
 
-def _folder_name(corpus: str, key: EmbeddingKey, model: str, config: Config) -> str:
+def _free_folder(corpus: str, key: EmbeddingKey, config: Config) -> Path:
+    """The folder of a study: named for it, and numbered where that name is another one's."""
     encoder = "".join(one if one.isalnum() or one in "._-" else "-" for one in key.encoder)
-    return f"{corpus}-{encoder}-{model}-{config.split.name}"
+    base = Path("layers") / f"{corpus}-{encoder}-{config.model}-{config.split.name}"
+    numbered = (base.with_name(f"{base.name}-{number}") for number in count(2))
+    return next(folder for folder in chain([base], numbered) if not _another_study(folder, key, config))
+
+
+def _another_study(folder: Path, key: EmbeddingKey, config: Config) -> str:
+    """How a study in the folder differs from one of `key` and `config`, in more than the layers, in words; else "".
+
+    The runs say what it was made with, also those of earlier versions. A study whose runs are gone is nobody's.
+    """
+    try:
+        scores = json.loads((folder / FILE).read_text("utf-8"))["scores"]
+        names = [Path(score["run"]).name for score in scores]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    for name in names:
+        try:
+            run = Run.read(folder / name)
+            theirs, settings = run.keys["a"].of_layer("all"), run.config
+        except (SerfuseError, KeyError):
+            continue
+        if theirs != (ours := key.of_layer("all")):
+            return f"of {theirs.encoder}, {theirs.settings()}, not of {ours.encoder}, {ours.settings()}"
+        was, now = ({**one.model_dump(mode="json"), "data": one.data.corpus} for one in (settings, config))
+        return "; ".join(f"with {part} {was[part]}, not {now[part]}" for part in was if was[part] != now[part])
+    return ""
 
 
 def _run(config: Config, dataset: Dataset, folder: Path) -> Run:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from .. import __version__
+from .. import __version__, models
 from ..atomic_io import encoded, make_durable_folder, put_in_place, remove_stale, write_text
 from ..errors import RunError
 from ..experiment import backend, config, fitting
@@ -247,7 +247,8 @@ def write(out: Path, result: Result) -> list[str]:
     points[["x", "y"]] = figures.project(first.penultimate, result.config.seed)
     write_tables(out, result, {"tsne.csv": _csv(points)})
     classes, title = result.dataset.classes, description(result.config, result.dataset).title
-    note = f"{title}\npenultimate layer, test clips of fold {first.fold.index}"
+    shown = models.get(result.config.model).shown
+    note = f"{title}\n{shown}, test clips of fold {first.fold.index}"
     remarks = []
     weights = result.metrics.get("layer_weights")
     for name, draw in (

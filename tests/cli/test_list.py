@@ -39,20 +39,35 @@ def test_encoders_say_whether_the_weights_are_here_and_else_where_to_get_them(
 ) -> None:
     monkeypatch.setenv("SERFUSE_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    text = run("encoders")
+    text = run("encoders", "audeering-dim", "audiomamba-base", "ge2e")
     assert "audeering-dim: HAS SEEN EMOTION LABELS of msp-podcast" in text
     assert "github.com/SarthakYadav/audio-mamba-official" in text, "weights on no hub come with the way to them"
     assert str(tmp_path / "audiomamba-base") in text
     assert "ge2e: Get them with: serfuse weights get ge2e." in text
     assert "ge2e: Wan et al., Generalized End-to-End Loss" in text, "whom to cite"
-    table = text.split("\n\n")[0].splitlines()
-    state = {line.split()[0]: line.split()[-1] for line in table[1:]}
-    assert state["audiomamba-base"] == "absent" and state["logmel"] == "none"
+    assert _weights()["audiomamba-base"] == "absent" and _weights()["logmel"] == "none"
 
     (tmp_path / "soundstream-lyra").mkdir()
     (tmp_path / "soundstream-lyra" / "soundstream_encoder.tflite").write_bytes(b"x")
-    state = {line.split()[0]: line.split()[-1] for line in run("encoders").split("\n\n")[0].splitlines()[1:]}
-    assert state["soundstream-lyra"] == "here"
+    assert _weights()["soundstream-lyra"] == "here"
+
+
+def _weights() -> dict[str, str]:
+    """The column `weights` of the table of all encoders."""
+    heads, *lines = run("encoders").split("\n\n")[0].splitlines()
+    return {line.split()[0]: line[heads.index("weights") :].split()[0] for line in lines}
+
+
+def test_all_encoders_are_a_table_of_a_line_each_and_a_few_words() -> None:
+    table, notes = run("encoders").split("\n\n")
+    heads, *lines = table.splitlines()
+    assert heads.split() == ["encoder", "values", "kHz", "kind", "params", "weights", "licence"]
+    rows = {line.split()[0]: line for line in lines}
+    assert list(rows) == encoders.names() and len(notes.splitlines()) == 4
+    assert rows["encodec"].split()[:6] == ["encodec", "128", "24", "codec", "7.4", "M"]
+    assert rows["mms-1b"].split()[-1] == "CC-BY-NC-4.0" and rows["encodec"].split()[-2:] == ["MIT", "…"]
+    assert "Trained on emotion labels, so that figures on the same corpora leak: audeering-dim, emotion2vec" in notes
+    assert "serfuse list encoders audeering-dim" in notes
 
 
 def test_corpora_show_the_published_numbers() -> None:

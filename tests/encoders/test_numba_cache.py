@@ -18,7 +18,7 @@ print(os.getpid(), encoders.load("prosody").frames(clip).shape)
 
 
 def start(folder: Path) -> subprocess.Popen:
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder)}
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder), "NUMBA_OPT": "0"}  # which compiles sooner
     command = [sys.executable, "-P", "-c", ENCODE]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

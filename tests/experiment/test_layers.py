@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from store_rows import drawn_clips
 
 from serfuse.corpora.base import Clip, Corpus
 from serfuse.errors import ConfigError, StoreError
@@ -28,25 +29,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingStore:
     """Four layers of "hubert", of which one holds the emotion, and each of which has another scale; and "logmel"."""
     rng, store = np.random.default_rng(0), EmbeddingStore(tmp_path_factory.mktemp("layers"))
     emotions = ("anger", "neutral", "sadness")
-    clips = [
-        Clip(f"s{s}-t{t}-{e}", Path(f"/nowhere/s{s}-t{t}-{e}.wav"), e, f"s{s}", f"t{t}")
-        for s in range(4)
-        for t in range(8)
-        for e in emotions
-    ]
-    clips.sort(key=lambda clip: clip.id)
-    facts = {clip.id: AudioFacts(f"{number:064x}", 1.0) for number, clip in enumerate(clips)}
-    store.write_corpus(Corpus("made", tuple(clips)), facts)
-    ids = [clip.id for clip in clips]
+    clips, ids, audio = drawn_clips(store, "made", emotions, speakers=4, texts=8)
     centres = {name: 2 * rng.normal(size=SIZE) for name in emotions}
     for layer in range(LAYERS):
         rows = rng.normal(size=(len(ids), SIZE))
         if layer == TELLING:
             rows += np.stack([centres[clip.emotion] for clip in clips])
         rows = (10**layer * (rows + layer)).astype("float32")
-        store.append("made", EmbeddingKey("hubert", layer=str(layer)), ids, [facts[i].audio for i in ids], rows)
+        store.append("made", EmbeddingKey("hubert", layer=str(layer)), ids, audio, rows)
     rows = rng.normal(size=(len(ids), SIZE)).astype("float32")
-    store.append("made", EmbeddingKey("logmel"), ids, [facts[i].audio for i in ids], rows)
+    store.append("made", EmbeddingKey("logmel"), ids, audio, rows)
     return store
 
 

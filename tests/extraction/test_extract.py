@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,17 +33,7 @@ from serfuse.store import EmbeddingStore, FileStamp
 RATE = 8000
 
 
-@pytest.fixture(autouse=True)
-def counting() -> Iterator[None]:
-    counting_encoder.install()
-    counting_encoder.HEARD.clear()
-    yield
-    counting_encoder.uninstall()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> EmbeddingStore:
-    return EmbeddingStore(tmp_path / "store")
+pytestmark = pytest.mark.usefixtures("counting")
 
 
 def write_wav(path: Path, seconds: float, seed: int, rate: int = RATE) -> None:

@@ -1,6 +1,5 @@
 """Several layers and poolings from one forward: each as if it had been extracted alone."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import checkpoints
@@ -19,17 +18,7 @@ from serfuse.store import EmbeddingStore
 NAME = "counting-layers"
 
 
-@pytest.fixture(autouse=True)
-def counting() -> Iterator[None]:
-    counting_encoder.install()
-    counting_encoder.HEARD.clear()
-    yield
-    counting_encoder.uninstall()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> EmbeddingStore:
-    return EmbeddingStore(tmp_path / "store")
+pytestmark = pytest.mark.usefixtures("counting")
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Several encoders of a call: each file is decoded once, and each encoder gets what it would get alone."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,18 +19,7 @@ from serfuse.extraction import extract, grouping
 from serfuse.progress import Observer
 from serfuse.store import EmbeddingStore
 
-
-@pytest.fixture(autouse=True)
-def counting() -> Iterator[None]:
-    counting_encoder.install()
-    counting_encoder.HEARD.clear()
-    yield
-    counting_encoder.uninstall()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> EmbeddingStore:
-    return EmbeddingStore(tmp_path / "store")
+pytestmark = pytest.mark.usefixtures("counting")
 
 
 @pytest.fixture

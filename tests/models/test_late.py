@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import serfuse
+from serfuse import models
 from serfuse.errors import ConfigError, SplitError
 from serfuse.experiment import cross_validation, fitting
 from serfuse.experiment.cross_validation import Result
@@ -41,6 +42,19 @@ def test_late_is_the_geometric_mean_of_the_single_runs(store: EmbeddingStore) ->
     np.testing.assert_allclose(probabilities(fused), expected, rtol=0, atol=1e-12)
     predicted = np.asarray(fused.dataset.classes)[expected.argmax(axis=1)]
     assert list(fused.predictions["predicted"]) == list(predicted)
+
+
+def test_what_tsne_shows_is_called_what_it_is(store: EmbeddingStore) -> None:
+    single = [run(store, "svm", name).folds[0] for name in ENCODERS[:2]]
+    assert models.get("svm").shown == models.get("kernel").shown == "inputs of the classifier"
+    assert [fold.penultimate.shape[1] for fold in single] == [SIZES[name] for name in ENCODERS[:2]]
+    for model in ("late", "stacked"):
+        shown = run(store, model, *ENCODERS[:2]).folds[0].penultimate
+        expected = np.concatenate([fold.predictions.filter(like="p_") for fold in single], axis=1)
+        np.testing.assert_allclose(shown, np.log(expected), rtol=1e-9)
+        assert models.get(model).shown == models.get("fused").shown == "logarithms of the experts' probabilities"
+    assert models.get("experts").shown == "probabilities of each expert"
+    assert models.get("concat").shown == "penultimate layer"
 
 
 def test_weights_and_a_head_for_each_input(store: EmbeddingStore) -> None:

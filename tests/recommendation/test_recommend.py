@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from store_rows import drawn_clips
 
 import serfuse
 from serfuse.cli import main
-from serfuse.corpora.base import Clip, Corpus
 from serfuse.errors import ConfigError, RunError, SplitError
 from serfuse.experiment.cross_validation import fold_seed, plan
 from serfuse.experiment.dataset import load_dataset
 from serfuse.recommendation import candidates, choice, inner
 from serfuse.recommendation.candidates import Candidate
-from serfuse.store import AudioFacts, EmbeddingStore
+from serfuse.store import EmbeddingStore
 from serfuse.store.key import EmbeddingKey
 
 QUICK = ("late", "svm")
@@ -31,22 +31,11 @@ def recommended(tmp_path_factory: pytest.TempPathFactory):
     store = EmbeddingStore(folder / "store")
     rng = np.random.default_rng(0)
     emotions = ("anger", "fear", "joy", "sadness")
-    clips = sorted(
-        (
-            Clip(f"s{s}-t{t}-{e}", Path(f"/nowhere/s{s}-t{t}-{e}.wav"), e, f"s{s}", f"t{t}")
-            for e in emotions
-            for s in range(5)
-            for t in range(3)
-        ),
-        key=lambda clip: clip.id,
-    )
-    facts = {clip.id: AudioFacts(f"{number:064x}", 1.0) for number, clip in enumerate(clips)}
-    store.write_corpus(Corpus("halves", tuple(clips)), facts)
-    ids = [clip.id for clip in clips]
+    clips, ids, audio = drawn_clips(store, "halves", emotions, speakers=5, texts=3)
     for encoder, known in (("hubert", ("anger", "fear")), ("wavlm", ("joy", "sadness"))):
         centres = {name: rng.normal(size=8) * (name in known) for name in emotions}
         matrix = np.stack([centres[clip.emotion] + 0.5 * rng.normal(size=8) for clip in clips])
-        store.append("halves", EmbeddingKey(encoder), ids, [facts[name].audio for name in ids], matrix)
+        store.append("halves", EmbeddingKey(encoder), ids, audio, matrix)
     found = serfuse.recommend(store, fusions=QUICK, out=folder / "out")
     return found, store, folder / "out"
 
@@ -169,6 +158,14 @@ def test_what_cannot_be_recommended_is_said(make_store: Callable[..., EmbeddingS
     store = make_store({"hubert": 4}, speakers=4)
     with pytest.raises(ConfigError, match=r"1 representations are to be compared \(hubert\)"):
         serfuse.recommend(store, out=tmp_path / "a")
+    many = make_store({f"hubert-{number}": 4 for number in range(12)}, root=tmp_path / "many")
+    with pytest.raises(
+        ConfigError,
+        match=r"12 representations are to be compared \(hubert-0, .*hubert-9\); a recommendation needs 2 to 8\. "
+        r"None is left out unasked: name those that count with --input, such as --input hubert-0 --input hubert-1\.",
+    ):
+        serfuse.recommend(many, out=tmp_path / "a")
+    assert not (tmp_path / "a").exists(), "nothing was begun"
     store = make_store({"hubert": 4, "wavlm": 4}, root=tmp_path / "two")
     with pytest.raises(SplitError, match="2 folds; a choice inside each training part needs at least three"):
         serfuse.recommend(store, split="random", folds=2, out=tmp_path / "b")

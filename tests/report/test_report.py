@@ -105,6 +105,14 @@ def test_the_most_confident_mistakes_come_first_with_sound_where_there_is_some(r
     assert all(item.sound is None for item in mistakes.worst(run, EmbeddingStore(reported / "none")))
 
 
+def test_what_the_pictures_show_is_called_what_it_is(folders: list[Path]) -> None:
+    machine, network = folders_of.read(folders[1:])
+    assert "t-SNE of the inputs of the classifier, " in alt_texts.tsne(machine)
+    assert "t-SNE of the penultimate layer, " in alt_texts.tsne(network)
+    machine.description.model = "a model of somebody else's"
+    assert "t-SNE of the features of the model, " in alt_texts.tsne(machine)
+
+
 def test_the_page_is_the_same_twice(folders: list[Path]) -> None:
     found = folders_of.read(folders[:1])
     assert page.render(found) == page.render(found)
@@ -407,6 +415,7 @@ def test_splits_of_other_settings_are_no_gap_and_a_run_that_cannot_be_paired_is_
     (cut / "predictions.csv").write_text("".join([*lines[:-1], f"another-{lines[-1]}"]), "utf-8")
     found = page.render(folders_of.read([folders[0], folders[2], cut]))
     assert "cannot be compared with" in found and "distinguishable" in found
+    assert "Inputs of the classifier, by emotion" in found and "Penultimate layer, by emotion" in found
 
 
 def test_runs_that_look_alike_are_told_apart_by_the_settings_that_differ(folders, tmp_path) -> None:

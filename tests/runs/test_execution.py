@@ -23,7 +23,7 @@ from serfuse.experiment import config as configs
 from serfuse.experiment import cross_validation
 from serfuse.experiment.dataset import Dataset, load_dataset
 from serfuse.progress import Observer
-from serfuse.runs import execution, fold_files, run_folder
+from serfuse.runs import execution, figures, fold_files, run_folder
 from serfuse.runs.run import Run, settings_of
 from serfuse.splits.folds import Fold
 from serfuse.store import EmbeddingStore
@@ -81,6 +81,16 @@ def test_the_run_folder_holds_everything(dataset: Dataset, whole: execution.Resu
     assert metrics["pooled"]["accuracy"] == pytest.approx((predictions["label"] == predictions["predicted"]).mean())
     assert [fold["clips"] for fold in metrics["folds"]] == list(predictions.groupby("fold").size())
     assert metrics["parameters"] == result.folds[0].parameters == 24 * 128 + 128 + 128 * 3 + 3
+
+
+def test_the_picture_says_what_it_shows(
+    standin_store: EmbeddingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles = []
+    monkeypatch.setattr(figures, "tsne", lambda points, classes, title, path: titles.append(title))
+    config = configs.configure("svm", a="hubert", split="speaker", folds=2)
+    execution.execute(config, load_dataset(config, standin_store), tmp_path / "run")
+    assert [title.splitlines()[-1] for title in titles] == ["inputs of the classifier, test clips of fold 0"]
 
 
 @pytest.mark.slow

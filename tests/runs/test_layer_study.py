@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from store_rows import drawn_clips
 
 from serfuse.cli import main
-from serfuse.corpora.base import Clip, Corpus
-from serfuse.errors import StoreError
+from serfuse.errors import RunError, StoreError
 from serfuse.runs import layer_study
 from serfuse.runs.run import Run
-from serfuse.store import AudioFacts, EmbeddingKey, EmbeddingStore
+from serfuse.store import EmbeddingKey, EmbeddingStore
 
 
 @pytest.fixture(scope="module")
@@ -20,21 +20,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingStore:
     """Layers 0, 1 and 4 of "hubert", of which the second holds the emotion."""
     rng, store = np.random.default_rng(3), EmbeddingStore(tmp_path_factory.mktemp("layers"))
     emotions = ("anger", "neutral", "sadness")
-    clips = [
-        Clip(f"s{s}-t{t}-{e}", Path(f"/nowhere/s{s}-t{t}-{e}.wav"), e, f"s{s}", f"t{t}")
-        for s in range(4)
-        for t in range(4)
-        for e in emotions
-    ]
-    clips.sort(key=lambda clip: clip.id)
-    facts = {clip.id: AudioFacts(f"{number:064x}", 1.0) for number, clip in enumerate(clips)}
-    store.write_corpus(Corpus("made", tuple(clips)), facts)
+    clips, ids, audio = drawn_clips(store, "made", emotions, speakers=4, texts=4)
     centres = {name: rng.normal(size=6) for name in emotions}
     for layer, signal in (("0", 0.0), ("1", 6.0), ("4", 0.4)):
         rows = np.stack([signal * centres[clip.emotion] + rng.normal(size=6) for clip in clips]).astype("float32")
-        ids = [clip.id for clip in clips]
-        store.append("made", EmbeddingKey("hubert", layer=layer), ids, [facts[i].audio for i in ids], rows)
-    store.append("made", EmbeddingKey("logmel"), ids, [facts[i].audio for i in ids], rows)
+        store.append("made", EmbeddingKey("hubert", layer=layer), ids, audio, rows)
+    store.append("made", EmbeddingKey("logmel"), ids, audio, rows)
     return store
 
 
@@ -59,6 +50,37 @@ def test_each_layer_is_a_run_and_the_choice_is_made_inside_the_training_parts(
     again = layer_study.study(store, "hubert@layer=1+4", settings=settings, out=tmp_path)
     assert [score.layer for score in again.scores] == [1, 4] and again.nested is None and "--nested" in again.sentence()
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("layer-*/metrics.json")} == before
+
+
+@pytest.mark.slow
+def test_a_study_of_other_embeddings_or_settings_is_never_overwritten(
+    store: EmbeddingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for layer in ("0", "1"):
+        ids, rows = store.load("made", EmbeddingKey("hubert", layer=layer))[:2]
+        audio = [store.present("made", EmbeddingKey("hubert", layer=layer))[one] for one in ids]
+        store.append("made", EmbeddingKey("data2vec-base", layer=layer), list(ids), audio, rows)
+        store.append("made", EmbeddingKey("data2vec-base", layer=layer, pooling="mean-std"), list(ids), audio, rows)
+    settings = {"split": "speaker", "folds": 2}
+
+    def folder(pooling: str, **changes: object) -> str:
+        name = f"data2vec-base@pooling={pooling}"
+        found = layer_study.study(store, name, settings={**settings, **changes})
+        return str(Path(found.best.run).parent)
+
+    first = folder("time")
+    kept = (tmp_path / first / "layers.json").read_bytes()
+    assert first == str(Path("layers") / "made-data2vec-base-svm-speaker")
+    assert folder("mean-std") == f"{first}-2" and folder("time", seed=1) == f"{first}-3"
+    assert folder("time") == first and folder("mean-std") == f"{first}-2", "each goes on where it was"
+    with pytest.raises(
+        RunError, match=r"another study: of data2vec-base, pooling time(.|\n)*pooling mean-std(.|\n)*--out"
+    ):
+        layer_study.study(store, "data2vec-base@pooling=mean-std", settings=settings, out=first)
+    with pytest.raises(RunError, match=r"another study: with seed 1, not 0\. Choose"):
+        layer_study.study(store, "data2vec-base@pooling=time", settings=settings, out=f"{first}-3")
+    assert (tmp_path / first / "layers.json").read_bytes() == kept
 
 
 def test_the_command_prints_a_table_or_json(store: EmbeddingStore, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
-"""Corpora and rows for tests of the store."""
+"""Corpora and rows for tests of the store, and of what reads it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,27 @@ from serfuse.store import AudioFacts, EmbeddingKey, EmbeddingStore
 
 KEY = EmbeddingKey("hubert", weights="hub:x@1")
 COMPATIBLE = Path(__file__).resolve().parent.parent / "compatibility" / "version_0_1" / "store"
+
+
+def drawn_clips(
+    store: EmbeddingStore, corpus: str, emotions: Sequence[str], *, speakers: int, texts: int
+) -> tuple[list[Clip], list[str], list[str]]:
+    """Store the clips, by id, of a corpus without audio: every speaker says every text in every emotion.
+
+    Returns:
+        the clips, their ids, and what stands for the content of their recordings, for `store.append`.
+    """
+    clips = [
+        Clip(f"s{s}-t{t}-{e}", Path(f"/nowhere/s{s}-t{t}-{e}.wav"), e, f"s{s}", f"t{t}")
+        for e in emotions
+        for s in range(speakers)
+        for t in range(texts)
+    ]
+    clips.sort(key=lambda clip: clip.id)
+    audio = [f"{number:064x}" for number in range(len(clips))]
+    facts = {clip.id: AudioFacts(content, 1.0) for clip, content in zip(clips, audio, strict=True)}
+    store.write_corpus(Corpus(corpus, tuple(clips)), facts)
+    return clips, [clip.id for clip in clips], audio
 
 
 def corpus_of(*ids: str, name: str = "c") -> Corpus:

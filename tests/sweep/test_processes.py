@@ -21,7 +21,7 @@ from serfuse.sweep import driver, memory, render, table
 from serfuse.sweep.ledger import Ledger
 from serfuse.sweep.processes import ProcessEngine
 
-KILLS = 5
+KILLS = 4
 SEEDS = 4
 
 
@@ -79,7 +79,7 @@ def test_kills_at_random_moments_change_nothing(make_plan, store, sweep: Path, t
     for life in range(KILLS):
         before = len(_events(out, "finish")) if life else 0
         process = _start(sweep, store, out, "--threads", "1", "--jobs", str(1 + life % 2))
-        # Mostly some units into the work, so that five lives are enough for it; now and then during the start.
+        # Mostly some units into the work, so that four lives are enough for it; now and then during the start.
         wanted = 0 if life % 4 == 3 else moments.randint(1, 7)
         deadline = time.monotonic() + 60
         while wanted and len(_events(out, "finish")) - before < wanted and time.monotonic() < deadline:
