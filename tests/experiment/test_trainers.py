@@ -7,7 +7,7 @@ from serfuse.errors import ConfigError, UnknownNameError
 from serfuse.experiment import backend, cross_validation, fitting, rows, trainers
 from serfuse.experiment import config as configs
 from serfuse.experiment.dataset import Part, load_dataset
-from serfuse.experiment.trainers import keras_fit
+from serfuse.experiment.trainers import keras_fit, tensorflow_shared
 
 backend.set_up_backend()
 
@@ -90,6 +90,38 @@ def test_folds_share_their_graphs_and_nothing_else(monkeypatch: pytest.MonkeyPat
     np.testing.assert_allclose(second.probabilities(validation.arrays), answers, atol=1e-6)
     np.testing.assert_array_equal(first.probabilities(validation.arrays), said)
     assert len(traced) == 3
+
+
+def test_a_function_of_another_package_is_not_taken_for_one_of_the_same_name() -> None:
+    """Keras writes down the name of a function, and not what it closes over: here, a number of the training part."""
+    import keras
+
+    def network(divisor: float) -> keras.Model:
+        def scaled(x):
+            return x / divisor
+
+        tensor = keras.Input((3,), name="a")
+        answer = keras.layers.Activation("softmax", name="emotion")(keras.layers.Lambda(scaled, name="scale")(tensor))
+        return keras.Model({"a": tensor}, answer, name="scaled")
+
+    clip = {"a": np.array([[1.0, 2.0, 4.0]], "float32")}
+    for divisor in (1.0, 8.0):
+        expected = np.exp(clip["a"] / divisor) / np.exp(clip["a"] / divisor).sum()
+        found = fitting.probabilities(network(divisor), clip, compiled=True)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_shared_graph_reaches_what_its_scale_is_made_for() -> None:
+    """The scale of a fold is chosen by the length of its vectors, and tiny where embeddings are enormous."""
+    import keras
+
+    from serfuse.layers import ExpMap0
+
+    for kappa in (1e-12, 0.5):
+        tensor = keras.Input((2,), name="a")
+        network = keras.Model({"a": tensor}, ExpMap0(kappa, name="exp")(tensor), name="mapped")
+        said = tensorflow_shared.asked(network)({"a": np.array([[3.0, 4.0]], "float32") * 0.1 / kappa})[""]
+        np.testing.assert_allclose(said, np.tanh(0.5) * np.array([[0.6, 0.8]]), rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -48,6 +48,8 @@ def outputs(network: Any, arrays: Mapping[str, np.ndarray], batch_size: int, lay
 def _program(network: Any) -> "_Program":
     """The one that is compiled for networks of this form, or a new one."""
     form = json.dumps([_without_constants(network.get_config()), [variable.shape for variable in network.variables]])
+    if not tensorflow_shared.tells_all(network):  # its number is its own as long as the program holds it
+        form = f"{id(network)} {form}"
     found = _programs.get(form)
     if found is None or not found.fits(network):
         found = _programs[form] = _Program(network, found)

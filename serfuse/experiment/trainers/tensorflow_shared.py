@@ -18,7 +18,8 @@ from . import stacked_network
 _KEPT = 16  # graphs; none of them holds a weight
 _traced: OrderedDict[str, Any] = OrderedDict()
 
-# What models of serfuse set from their training part: attributes of layers. A graph takes them up to this size.
+# What models of serfuse set from their training part: attributes of layers. A graph takes them up to this size, and
+# down to its inverse: a smaller one is for vectors that a graph whose scale may be that large brings within reach.
 _SCALES, _MOST = ("kappa", "max_norm", "scale"), 1e6
 
 
@@ -26,10 +27,10 @@ def form_of(network: Any, *further: Any) -> str:
     """What two networks have in common that can share a graph; "" for one that shares with none.
 
     Args:
-        network: a `keras.Model`. Layers of other packages may hold anything, so that one with such is alone.
+        network: a `keras.Model`. Layers and functions of others may hold anything, so that one with such is alone.
         further: what else the graph depends on, as JSON has it.
     """
-    if not all(type(layer).__module__.startswith(("keras.", "serfuse.")) for layer in _layers(network)):
+    if not tells_all(network):
         return ""
     shapes = [variable.shape for variable in network.variables]
     return json.dumps([_without_scales(network.get_config()), shapes, *further], default=repr)
@@ -86,6 +87,19 @@ def like(values: Any) -> Any:
     return tf.nest.map_structure(lambda array: tf.TensorSpec([None, *array.shape[1:]], array.dtype), values)
 
 
+def tells_all(network: Any) -> bool:
+    """Whether the configuration of a network says all that it computes: of functions it has no more than the name."""
+
+    def known(thing: Any) -> bool:
+        return str(getattr(thing, "__module__", None)).startswith(("keras.", "serfuse."))
+
+    def is_known(layer: Any) -> bool:
+        held = [*filter(callable, vars(layer).values()), *getattr(layer, "operations", ())]
+        return known(type(layer)) and all(known(one) for one in held)
+
+    return all(is_known(layer) for layer in [network, *_layers(network)])
+
+
 def _layers(network: Any) -> Iterator[Any]:
     return network._flatten_layers(include_self=False)
 
@@ -98,7 +112,7 @@ def _without_scales(value: Any) -> Any:
 
 
 def _is_scale(name: str, value: Any) -> bool:
-    return name in _SCALES and type(value) is float and value <= _MOST
+    return name in _SCALES and type(value) is float and 1 / _MOST <= value <= _MOST
 
 
 def _places(held: Sequence[Any]) -> tuple[tuple[int, str], ...]:
