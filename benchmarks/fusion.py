@@ -61,7 +61,7 @@ FUSIONS = {
 }
 # The papers' networks take most of the time.
 PAPERS = ("concat", "hyfuse, literal kappa = 1", "hyfuse", "hyfuse-symmetric", "parrot, literal", "parrot")
-TRANSPORT = "experts, transport"  # minutes a fold: one seed, to be compared with one of `experts`
+TRANSPORT = "experts, transport"  # a minute a fold: one seed, to be compared with one of `experts`
 SEPARATE = tuple(row for row in FUSIONS if row not in (*PAPERS, TRANSPORT))
 FEW = tuple(row for row in SEPARATE if not row.startswith("experts, "))
 # table -> (set of representations, split, rows)

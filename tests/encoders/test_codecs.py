@@ -79,12 +79,15 @@ def test_loads_without_a_network(name, checkpoint, monkeypatch):
 def test_a_batch_is_as_its_clips_alone(encoder):
     rate = encoder.sample_rate
     clips = [tone(9001, rate), tone(18002, rate)[9001:], 0.01 * tone(9001, rate)[::-1]]
+    if encoder.pads:
+        clips.append(tone(8000, rate))
     together = encoder.frames_batch(clips)
     for clip, frames in zip(clips, together, strict=True):
         alone = encoder.frames(clip)
         assert np.abs(frames - alone).max() <= 1e-5 * max(1.0, np.abs(alone).max())
-    with pytest.raises(ValueError, match="equal length"):
-        encoder.frames_batch([clips[0], clips[0][1:]])
+    if not encoder.pads:
+        with pytest.raises(ValueError, match="equal length"):
+            encoder.frames_batch([clips[0], clips[0][1:]])
 
 
 def test_the_shortest_clip_gives_a_frame_and_less_or_no_clean_mono_is_refused(encoder, facts):
