@@ -64,7 +64,8 @@ def captions(runs: list[folders_of.Run]) -> list[str]:
     """Of the figures that the runs have, as they stand on the page."""
     found = ["Accuracy over all held-out clips"]
     for run in runs:
-        found += ["Confusion matrix.", "Penultimate layer, by emotion.", "Penultimate layer, by speaker."]
+        shown = "Inputs of the classifier" if run.model == "svm" else "Penultimate layer"
+        found += ["Confusion matrix.", f"{shown}, by emotion.", f"{shown}, by speaker."]
         found += ["Learning curves."] if run.model != "svm" else []
         found += ["Accuracy per speaker."]
     return found

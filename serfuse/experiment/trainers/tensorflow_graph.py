@@ -132,7 +132,9 @@ def _teaching(taught: Course, lesson: Lesson, form: str) -> Callable[[], dict[st
         return lost + loss * tf.cast(tf.shape(y)[0], "float32"), right + _right(taught, y, said)
 
     teach = (_by_rows if "y" in taught.data and not are_mapped(taught.data["x"]) else _as_given)(
-        taught, one, lambda body, given: tensorflow_shared.bound("teach", form, network, body, given, adam)
+        taught,
+        one,
+        lambda body, given: tensorflow_shared.bound("teach", form, network, body=body, given=given, adam=adam),
     )
     count = np.float32(len(lesson.training))
 
@@ -253,7 +255,7 @@ def _watching(taught: Course, form: str) -> Callable[[], dict[str, float]]:
             yield tf.nest.map_structure(tf.convert_to_tensor, batch)
 
     kinds = tensorflow_shared.like(tuple(taught.validation))
-    run = tensorflow_shared.bound("watch", form, taught.network, judge, [kinds])
+    run = tensorflow_shared.bound("watch", form, taught.network, body=judge, given=[kinds])
     held = None if are_mapped(taught.validation[0]) else list(pieces())
 
     def watch() -> dict[str, float]:

@@ -37,7 +37,7 @@ def form_of(network: Any, *further: Any) -> str:
 
 
 def bound(
-    name: str, form: str, network: Any, body: Callable[..., Any], given: Sequence[Any], adam: Any = None
+    name: str, form: str, network: Any, *, body: Callable[..., Any], given: Sequence[Any], adam: Any = None
 ) -> Callable[..., Any]:
     """Have a function of a network's weights as a graph, traced unless one of the same form was.
 
@@ -155,7 +155,7 @@ def asked(network: Any) -> Callable[[Mapping[str, np.ndarray]], Mapping[str, Any
     if found is None:
         inner = stacked_network.with_features(network)
         kinds = {tensor.name: tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in network.inputs}
-        ask = bound("ask", form_of(network), network, lambda clips: inner(clips, training=False), [kinds])
+        ask = bound("ask", form_of(network), network, body=lambda clips: inner(clips, training=False), given=[kinds])
 
         def found(clips: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
             return ask({name: tf.convert_to_tensor(clips[name], kind.dtype) for name, kind in kinds.items()})
