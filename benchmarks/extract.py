@@ -1,7 +1,7 @@
 """What `serfuse extract` costs: beside a plain loop, beside padding to the longest, and beside arithmetic. Markdown.
 
-    python benchmarks/extract.py EMODB_WAV_FOLDER                       # two cores: about 25 minutes
-    python benchmarks/extract.py EMODB_WAV_FOLDER --clips 16 --portions 2   # every row, in a third of that
+    python benchmarks/extract.py EMODB_WAV_FOLDER                       # two cores: about 6 minutes
+    python benchmarks/extract.py EMODB_WAV_FOLDER --clips 16 --portions 2   # every row, in half of that
     python benchmarks/extract.py EMODB_WAV_FOLDER --device cuda --parts encoders together    # a GPU: about 5 minutes
     python benchmarks/extract.py EMODB_WAV_FOLDER --parts program       # only the whole program with logmel
 
