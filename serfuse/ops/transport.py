@@ -5,6 +5,8 @@ their pairs, the plan (or coupling) a joint distribution over these pairs with m
 entropic regularisation (POT's `reg`) in units of the cost.
 """
 
+from collections.abc import Callable
+from operator import truediv
 from typing import Any, NamedTuple
 
 import keras
@@ -170,29 +172,31 @@ def _by_scalings(kernel: Any, a: Any, b: Any, iterations: int, masked: bool) -> 
         # A sum is 0 only where all pairs are masked.
         return weights / ops.where(sums > 0.0, sums, ops.ones_like(sums))
 
-    forth, back, u = _both_ways(kernel)
-    v = u
-    for _ in range(iterations):
-        v = divided(b, u @ forth)
-        u = divided(a, v @ back)
-    return _log(u[..., 0, :]), _log(v[..., 0, :])
+    _, _, us, vs = _iterated(kernel, a, b, iterations, divided)
+    return _log(us[-1][..., 0, :]), _log(vs[-1][..., 0, :])
 
 
-def _both_ways(kernel: Any) -> tuple[Any, Any, Any]:
-    """The kernel's exponential, its transpose, and the first scaling: a row, whose products are the fastest."""
+def _iterated(
+    kernel: Any, a: Any, b: Any, iterations: int, divided: Callable[[Any, Any], Any] = truediv
+) -> tuple[Any, Any, list[Any], list[Any]]:
+    """The kernel's exponential, its transpose, and both scalings after each update, the rows' also before the first.
+
+    Scalings are rows, `(..., 1, N)` and `(..., 1, M)`, whose products are the fastest.
+    """
     forth = ops.exp(kernel)
     back = ops.swapaxes(forth, -1, -2)
-    return forth, back, ops.ones_like(back[..., :1, :])
+    us: list[Any] = [ops.ones_like(back[..., :1, :])]
+    vs: list[Any] = []
+    for _ in range(iterations):
+        vs.append(divided(b, us[-1] @ forth))
+        us.append(divided(a, vs[-1] @ back))
+    return forth, back, us, vs
 
 
 def _scalings(kernel: Any, a: Any, b: Any, iterations: int) -> tuple[Any, Any]:
     """Logarithms of both scalings, `(..., 1, N)` and `(..., 1, M)`."""
-    forth, back, u = _both_ways(kernel)
-    v = u
-    for _ in range(iterations):
-        v = b / (u @ forth)
-        u = a / (v @ back)
-    return ops.log(u), ops.log(v)
+    _, _, us, vs = _iterated(kernel, a, b, iterations)
+    return ops.log(us[-1]), ops.log(vs[-1])
 
 
 def _lean_scalings(kernel: Any) -> Any:
@@ -210,11 +214,7 @@ def _scalings_by_rows(kernel: Any, a: Any, b: Any, iterations: int) -> tuple[Any
 
     @ops.custom_gradient
     def solve(kernel: Any) -> Any:
-        forth, back, u = _both_ways(kernel)
-        us, vs = [u], []
-        for _ in range(iterations):
-            vs.append(b / (us[-1] @ forth))
-            us.append(a / (vs[-1] @ back))
+        forth, back, us, vs = _iterated(kernel, a, b, iterations)
 
         def gradient(slope: Any) -> Any:
             # Backwards through u = a / (v K^T) and v = b / (u K), in the slopes of log u and log v.
