@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import WeightsError
 from .base import EncoderEntry, EncoderPreset, LoadRequest
 from .checks import DTYPES, resized, shown
-from .layered import LayeredEncoder
+from .layered import LayeredEncoder, load_network
 from .resolve import open_request
 
 if TYPE_CHECKING:
@@ -70,21 +70,9 @@ def load(preset: EncoderPreset, request: LoadRequest) -> Beats:
         WeightsError: weights absent, incomplete, unsafe or of another model.
         ConfigError: a layer, dtype, device or option that it does not have.
     """
-    from .torch_inference import seeded
-
     opening = open_request(preset, request, DTYPES)
-    weights = opening.weights
-    if weights.random:
-        with seeded(weights.seed):
-            model = build(preset)
-    else:
-        model = _from_file(preset, weights.file(preset.files[0]))
-        weights.check_unchanged()
-    return Beats(
-        preset,
-        model,
-        **opening.settings,
-    )
+    model = load_network(preset, opening.weights, build, _from_file)
+    return Beats(preset, model, **opening.settings)
 
 
 def build(preset: EncoderPreset) -> "BeatsNetwork":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError
 from .base import EncoderEntry, EncoderPreset, LoadRequest
 from .checks import resized
-from .mel_speaker import MelSpeaker
+from .mel_speaker import MelSpeaker, load_network
 from .resolve import open_request
 
 if TYPE_CHECKING:
@@ -33,19 +33,11 @@ def load(preset: EncoderPreset, request: LoadRequest) -> Ecapa:
         WeightsError: weights absent, incomplete, unsafe or of another model.
         ConfigError: a layer, dtype, device or option that it does not have.
     """
-    from .checkpoints.state_dict import load_part, read_state
-    from .torch_inference import seeded
-
     opening = open_request(preset, request)
     weights, output = opening.weights, opening.options["output"]
     if output not in _OUTPUTS:
         raise ConfigError(f"Option output of {preset.name} is {' or '.join(_OUTPUTS)}, got {output!r}.")
-    with seeded(weights.seed or 0):
-        model = build(preset)
-    if not weights.random:
-        path = weights.file("embedding_model.ckpt")
-        load_part(preset, model, read_state(preset, path), "", path)
-        weights.check_unchanged()
+    model = load_network(preset, weights, build)
     if output == "frames":
         from .ecapa_model import without_pooling
 

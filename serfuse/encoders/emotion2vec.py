@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import WeightsError
 from .base import EncoderEntry, EncoderPreset, LoadRequest
 from .checks import DTYPES, resized
-from .layered import LayeredEncoder
+from .layered import LayeredEncoder, load_network
 from .resolve import open_request
 
 if TYPE_CHECKING:
@@ -54,21 +54,9 @@ def load(preset: EncoderPreset, request: LoadRequest) -> Emotion2Vec:
         WeightsError: weights absent, incomplete, unsafe or of another model.
         ConfigError: a layer, dtype, device or option that it does not have.
     """
-    from .torch_inference import seeded
-
     opening = open_request(preset, request, DTYPES)
-    weights = opening.weights
-    if weights.random:
-        with seeded(weights.seed):
-            model = build(preset)
-    else:
-        model = _from_file(preset, weights.file(preset.files[0].partition("|")[0]))
-        weights.check_unchanged()
-    return Emotion2Vec(
-        preset,
-        model,
-        **opening.settings,
-    )
+    model = load_network(preset, opening.weights, build, _from_file)
+    return Emotion2Vec(preset, model, **opening.settings)
 
 
 def build(preset: EncoderPreset) -> "Emotion2VecNetwork":

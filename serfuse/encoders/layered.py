@@ -1,13 +1,15 @@
 """What encoders with a transformer inside share: frames of any layer, and of several layers from one pass."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import AudioError, ConfigError
 from .base import Encoder, EncoderPreset
+from .checkpoints.locate import Weights
 from .checks import check_clips, resolve_layer
 
 if TYPE_CHECKING:
@@ -151,3 +153,24 @@ def _outputs(stack: "torch.nn.ModuleList", numbers: Iterable[int]) -> "Iterator[
     finally:
         for handle in handles:
             handle.remove()
+
+
+def load_network(
+    preset: EncoderPreset,
+    weights: Weights,
+    build: Callable[[EncoderPreset], Any],
+    read: Callable[[EncoderPreset, Path], Any],
+) -> Any:
+    """The network with random weights that `build` makes, or the one that `read` finds in the preset's first file.
+
+    Raises:
+        WeightsError: weights absent, incomplete, unsafe or of another model.
+    """
+    from .torch_inference import seeded
+
+    if weights.random:
+        with seeded(weights.seed):
+            return build(preset)
+    model = read(preset, weights.file(preset.files[0].partition("|")[0]))
+    weights.check_unchanged()
+    return model

@@ -4,12 +4,13 @@ The network and `Fbank` are built directly: speechbrain's own loader asks the hu
 what a yaml file names.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .base import Encoder, EncoderPreset
+from .checkpoints.locate import Weights
 from .checks import check_batch
 
 if TYPE_CHECKING:
@@ -59,3 +60,23 @@ class MelSpeaker(Encoder):
             bands = self._fbank(on_device(batch, self.device))
             bands = bands - bands.mean(dim=1, keepdim=True)
             return list(self._model(bands).float().cpu().numpy())
+
+
+def load_network(
+    preset: EncoderPreset, weights: Weights, build: Callable[[EncoderPreset], "torch.nn.Module"]
+) -> "torch.nn.Module":
+    """The network that `build` makes, with random weights or those of the preset's `embedding_model.ckpt`.
+
+    Raises:
+        WeightsError: weights absent, incomplete, unsafe or of another model.
+    """
+    from .checkpoints.state_dict import load_part, read_state
+    from .torch_inference import seeded
+
+    with seeded(weights.seed or 0):
+        model = build(preset)
+    if not weights.random:
+        path = weights.file("embedding_model.ckpt")
+        load_part(preset, model, read_state(preset, path), "", path)
+        weights.check_unchanged()
+    return model

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from .base import EncoderEntry, EncoderPreset, LoadRequest
-from .mel_speaker import MelSpeaker
+from .mel_speaker import MelSpeaker, load_network
 from .resolve import open_request
 
 if TYPE_CHECKING:
@@ -27,17 +27,9 @@ def load(preset: EncoderPreset, request: LoadRequest) -> XVector:
         WeightsError: weights absent, incomplete, unsafe or of another model.
         ConfigError: a layer, dtype, device or option that it does not have.
     """
-    from .checkpoints.state_dict import load_part, read_state
-    from .torch_inference import seeded
-
     opening = open_request(preset, request)
     weights = opening.weights
-    with seeded(weights.seed or 0):
-        model = build(preset)
-    if not weights.random:
-        path = weights.file("embedding_model.ckpt")
-        load_part(preset, model, read_state(preset, path), "", path)
-        weights.check_unchanged()
+    model = load_network(preset, weights, build)
     return XVector(preset, model, weights_id=weights.id, device=opening.device, options=opening.options)
 
 
