@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -392,6 +393,21 @@ def split_case() -> None:
     x, kernel = rng.normal(size=(2, 9, 3)).astype("float32"), rng.normal(size=(3, 3, 4)).astype("float32")
     found = stacked_network.unfolded(ops.convert_to_tensor(x), ops.convert_to_tensor(kernel))
     np.testing.assert_allclose(found, ops.conv(x, kernel), atol=1e-5)
+    import jax
+
+    layers = keras.Sequential([keras.Input((9, 3)), keras.layers.Conv1D(4, 3, activation="relu")])
+    weights = [variable.value for variable in layers.trainable_variables]
+
+    def cost(weights: list) -> Any:
+        return ops.sum(ops.square(layers.stateless_call(weights, [], ops.convert_to_tensor(x))[0]))
+
+    expected, slopes = jax.value_and_grad(cost)(weights)
+    with stacked_network.stackable(layers, splits=False):
+        assert "conv_general_dilated" not in str(jax.make_jaxpr(jax.grad(cost))(weights)), "convolved as before"
+        found, ours = jax.value_and_grad(cost)(weights)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    for one, other in zip(ours, slopes, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
     wide = keras.Sequential([keras.Input((8192,)), keras.layers.Dense(3, "relu")])
     clips = rng.normal(size=(4, 8192)).astype("float32")
     expected = wide(clips)

@@ -40,9 +40,8 @@ def outputs(network: Any, arrays: Mapping[str, np.ndarray], batch_size: int, lay
     ask, found = _program(network).of(network), []
     for start in range(0, count, batch_size):
         rows = np.arange(start, start + batch_size) % count
-        said = ask({name: array[rows] for name, array in arrays.items()})
-        found.append(said[layer][: count - start])
-    return np.concatenate([np.asarray(part) for part in found])
+        found.append(ask({name: array[rows] for name, array in arrays.items()})[layer])
+    return np.concatenate([np.asarray(part) for part in found])[:count]
 
 
 def _program(network: Any) -> "_Program":

@@ -10,7 +10,8 @@ left, or has stopped, stays as it is.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -94,14 +95,16 @@ class _Pupil:
 
     @classmethod
     def of(cls, lesson: Lesson) -> "_Pupil":
-        network = seeded_network(lesson)
-        # `fit` shuffles with numpy's global generator: each goes on from where the building of its network left it.
-        random = np.random.RandomState()
-        random.set_state(np.random.get_state())
-        taught = course(network, lesson)
+        with _on_processor():
+            network = seeded_network(lesson)
+            # `fit` shuffles with numpy's global generator: each goes on from where building its network left it.
+            random = np.random.RandomState()
+            random.set_state(np.random.get_state())
+            taught = course(network, lesson)
+            taught_by = optimizer(lesson.config, len(lesson.training))
         if "y" in taught.data:  # to see the shapes of a batch, `fit` draws an order before that of the first epoch
             random.permutation(len(lesson.training))
-        return cls(lesson, network, taught, optimizer(lesson.config, len(lesson.training)), random)
+        return cls(lesson, network, taught, taught_by, random)
 
     @property
     def mixed(self) -> bool:
@@ -124,6 +127,22 @@ class _Pupil:
         observer.advance()
 
 
+@contextmanager
+def _on_processor() -> Iterator[None]:
+    """Within this, arrays are made and computed with in the processor's memory, wherever networks are trained.
+
+    Building one takes hundreds of small operations, each of which is compiled for a GPU longer than it runs.
+    """
+    import jax
+
+    try:
+        place = jax.default_device(jax.local_devices(backend="cpu")[0])
+    except RuntimeError:  # JAX was told to know GPUs only
+        place = nullcontext()
+    with place:
+        yield
+
+
 def _teach(pupils: Sequence[_Pupil], observer: Observer) -> None:
     """Train all epochs of networks of one form, and leave the best weights in them."""
     first, settings = pupils[0], pupils[0].lesson.config.training
@@ -134,20 +153,19 @@ def _teach(pupils: Sequence[_Pupil], observer: Observer) -> None:
     looked_at = _watched(pupils, table) if watched else ()
     coming = _epoch(pupils, table)
     for epoch in range(settings.epochs):
-        active = np.flatnonzero(state["active"])
+        active = np.flatnonzero(np.asarray(state["active"]))
         state, found = program(state, fixed, coming, (table.clips, looked_at), np.int32(epoch))
         coming = _epoch(pupils, table)  # while the device computes
         figures = {name: np.asarray(values) for name, values in found.items()}
         for number in active:
             row = {name: float(values[number]) for name, values in figures.items()}
             pupils[number].hear(epoch + 1, row, observer)
-        if not np.any(state["active"]):
+        if not np.asarray(state["active"]).any():
             break
+    kept = [np.asarray(stack) for stack in [*state["weights" if patience is None else "best"], *state["seeds"]]]
     for number, pupil in enumerate(pupils):
         learned = [*pupil.taught.network.trainable_variables, *_seeds(pupil.taught.network)]
-        for variable, stack in zip(
-            learned, [*state["weights" if patience is None else "best"], *state["seeds"]], strict=True
-        ):
+        for variable, stack in zip(learned, kept, strict=True):
             variable.assign(stack[number])
 
 
@@ -164,32 +182,33 @@ def _seeds(network: Any) -> list[Any]:
 def _program(pupils: Sequence[_Pupil], patience: int | None, watched: bool) -> tuple[Any, dict[str, Any], Any]:
     """The program of an epoch, the state before the first one, and what does not change."""
     import jax
-    from jax import numpy as jnp
 
     networks = [pupil.taught.network for pupil in pupils]
     first = pupils[0]
-    first.optimizer.build(networks[0].trainable_variables)
+    with _on_processor():
+        first.optimizer.build(networks[0].trainable_variables)
     held = [stacked_network.holders(pupil.taught.network, pupil.optimizer) for pupil in pupils]
     places = stacked_network.differing(held)
     count = len(pupils)
 
     def stacked(lists: Sequence[Sequence[Any]]) -> list[Any]:
-        return [jnp.stack([variable.value for variable in same]) for same in zip(*lists, strict=True)]
+        # By numpy: JAX would compile a program for each shape.
+        return [np.stack([np.asarray(variable.value) for variable in same]) for same in zip(*lists, strict=True)]
 
     state: dict[str, Any] = {
         "weights": stacked([network.trainable_variables for network in networks]),
         "seeds": stacked([_seeds(network) for network in networks]),
         # They begin alike: the learning rate, the number of steps, and zeros.
         "moments": stacked([first.optimizer.variables] * count),
-        "active": jnp.ones(count, bool),
+        "active": np.ones(count, bool),
     }
     if patience is not None:
-        state |= {"best": [weight + 0 for weight in state["weights"]], "least": jnp.zeros(count)}
-        state["waited"] = jnp.zeros(count, "int32")
+        state |= {"best": [weights.copy() for weights in state["weights"]], "least": np.zeros(count, "float32")}
+        state["waited"] = np.zeros(count, "int32")
     fixed = {
         "others": stacked([network.non_trainable_variables for network in networks]),
         "constants": [
-            jnp.stack(same) for same in zip(*(stacked_network.constants(one, places) for one in held), strict=True)
+            np.stack(same) for same in zip(*(stacked_network.constants(one, places) for one in held), strict=True)
         ],
     }
     program = stacked_epoch.program(
@@ -200,7 +219,7 @@ def _program(pupils: Sequence[_Pupil], patience: int | None, watched: bool) -> t
         watched=watched,
         splits=jax.default_backend() != "cpu",
     )
-    return program, state, fixed
+    return program, *jax.device_put((state, fixed))
 
 
 @dataclass

@@ -1,7 +1,8 @@
 """One network that stands for many of its form: their constants in its place, and operations that stack well."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -90,16 +91,16 @@ def stackable(network: Any, splits: bool) -> Iterator[None]:
     changed = []
     for layer in network._flatten_layers(include_self=False):
         if type(layer) is keras.layers.Conv1D and _is_plain(layer):
-            vars(layer)["convolution_op"] = unfolded
-            changed.append((layer, "convolution_op"))
+            vars(layer)["call"] = _conv(layer)
+            changed.append(layer)
         elif splits and type(layer) is keras.layers.Dense and parts_of(layer.kernel.shape[0]) > 1:
             vars(layer)["call"] = _dense(layer)
-            changed.append((layer, "call"))
+            changed.append(layer)
     try:
         yield
     finally:
-        for layer, name in changed:
-            del vars(layer)[name]
+        for layer in changed:
+            del vars(layer)["call"]
 
 
 def _is_plain(layer: Any) -> bool:
@@ -114,7 +115,31 @@ def unfolded(inputs: Any, kernel: Any) -> Any:
     size, channels, filters = kernel.shape
     steps = inputs.shape[1] - size + 1
     windows = ops.concatenate([inputs[:, start : start + steps] for start in range(size)], axis=-1)
-    return ops.matmul(windows, ops.reshape(kernel, (size * channels, filters)))
+    return _product()(windows, ops.reshape(kernel, (size * channels, filters)))
+
+
+@cache
+def _product() -> Callable[[Any, Any], Any]:
+    """`(B, T, K)` times `(K, F)`; the slope of the second is summed up clip by clip.
+
+    As one sum over all windows of a batch that slope has so few numbers that most of a GPU's processors have none.
+    """
+    import jax
+    from jax import numpy as jnp
+
+    @jax.custom_vjp
+    def product(windows: Any, kernel: Any) -> Any:
+        return jnp.matmul(windows, kernel)
+
+    def forward(windows: Any, kernel: Any) -> tuple[Any, tuple[Any, Any]]:
+        return product(windows, kernel), (windows, kernel)
+
+    def backward(kept: tuple[Any, Any], slope: Any) -> tuple[Any, Any]:
+        windows, kernel = kept
+        return jnp.matmul(slope, kernel.T), jnp.einsum("btk,btf->bkf", windows, slope).sum(axis=0)
+
+    product.defvjp(forward, backward)
+    return product
 
 
 def parts_of(features: int) -> int:
@@ -133,6 +158,18 @@ def split_product(inputs: Any, kernel: Any, parts: int) -> Any:
     left = ops.reshape(inputs, (-1, parts, features // parts))
     right = ops.reshape(kernel, (parts, features // parts, units))
     return ops.sum(ops.einsum("bpd,pdu->pbu", left, right), axis=0)
+
+
+def _conv(layer: Any) -> Any:
+    from keras import ops
+
+    def call(inputs: Any) -> Any:
+        tensor = unfolded(inputs, layer.kernel)
+        if layer.bias is not None:
+            tensor = ops.add(tensor, layer.bias)
+        return tensor if layer.activation is None else layer.activation(tensor)
+
+    return call
 
 
 def _dense(layer: Any) -> Any:
