@@ -1,6 +1,6 @@
 """The figures of docs/results.md: everything run on the real Emo-DB, and the tables written.
 
-    python benchmarks/emodb.py run --data EMODB/wav --lyra WEIGHTS --out runs/emodb     about three hours on two cores
+    python benchmarks/emodb.py run --data EMODB/wav --lyra WEIGHTS --out runs/emodb     about an hour on two cores
     python benchmarks/emodb.py write --out runs/emodb                                   the tables in docs/results.md
     python benchmarks/emodb.py picture --out runs/emodb                                 docs/emodb.png
 
