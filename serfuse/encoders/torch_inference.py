@@ -1,7 +1,7 @@
 """What the encoders that run on torch share. Imports torch: for family files only."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,51 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def inference() -> Iterator[None]:
-    """No gradients, and convolutions on a GPU in full float32: TF32, torch's default there, is 1e-3 off."""
-    with (
-        torch.inference_mode(),
-        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-    ):
+    """No gradients, and everything in full float32, whatever the process is set to.
+
+    TF32 is 1e-3 off. It is torch's default for convolutions on a GPU, and speechbrain allows it for matrix products
+    when it is imported: what a clip's vector is would depend on which encoders the process has seen.
+    """
+    with torch.inference_mode(), _set(_EXACT), _set(_REPEATABLE):
         yield
+
+
+class _Products:
+    """The precision of matrix products as torch had it set before each backend had its own."""
+
+    @property
+    def precision(self) -> str:
+        return torch.get_float32_matmul_precision()
+
+    @precision.setter
+    def precision(self, value: str) -> None:
+        torch.set_float32_matmul_precision(value)
+
+
+_B = torch.backends
+# Torch has two ways to set it, and complains where it finds that they differ. The old one sets the new one too.
+_EXACT: list[tuple[Any, str, Any]] = [(_Products(), "precision", "highest"), (_B.cudnn, "allow_tf32", False)]
+_EXACT += [
+    (place, "fp32_precision", "ieee")
+    for place in (_B.cuda.matmul, _B.cudnn.conv, _B.cudnn.rnn, _B.mkldnn.matmul, _B.mkldnn.conv, _B.mkldnn.rnn)
+]
+_REPEATABLE = [(_B.cudnn, "enabled", True), (_B.cudnn, "benchmark", False), (_B.cudnn, "deterministic", True)]
+
+
+@contextmanager
+def _set(settings: Sequence[tuple[Any, str, Any]]) -> Iterator[None]:
+    """Attributes set to values for a moment; one that cannot be read, since a user set it both ways, is left alone."""
+    before = []
+    for place, name, value in settings:
+        with suppress(RuntimeError):
+            before.append((place, name, getattr(place, name), value))
+    try:
+        for place, name, _, value in before:
+            setattr(place, name, value)
+        yield
+    finally:
+        for place, name, value, _ in before:
+            setattr(place, name, value)
 
 
 def on_device(batch: np.ndarray, device: str, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -46,7 +85,7 @@ def without_cudnn(module: torch.nn.Module) -> None:
     forward = module.forward
 
     def plain(*args: Any, **kwargs: Any) -> Any:
-        with torch.backends.cudnn.flags(enabled=False, allow_tf32=False):
+        with _set([(_B.cudnn, "enabled", False)]):
             return forward(*args, **kwargs)
 
     module.forward = plain
