@@ -3,9 +3,11 @@
 Yadav and Tan, Audio Mamba: Selective State Spaces for Self-Supervised Audio Representations, Interspeech 2024.
 """
 
+import logging
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import numpy as np
 import torch
@@ -13,6 +15,8 @@ from torch import nn
 from torch.nn import functional
 
 from . import audiomamba_cpu
+
+_log = logging.getLogger(__name__)
 
 CHUNK_FRAMES, MELS = 200, 80
 """Mel frames and bands of one chunk."""
@@ -124,7 +128,24 @@ def selective_scan(
     if all(map(_compilable, given)):
         given = (tensor.numpy() for tensor in given)
         return torch.from_numpy(audiomamba_cpu.scan(*given, threads=torch.get_num_threads()))
+    on_gpu = hidden.device.type == "cuda" and hidden.dtype == torch.float32 and not torch.is_grad_enabled()
+    if on_gpu and (kernel := _gpu_kernel()):
+        return kernel(*given)
     return scan_in_blocks(*given, blocks=max(1, _AT_ONCE // len(hidden)))
+
+
+@cache
+def _gpu_kernel() -> Callable[..., torch.Tensor] | None:
+    """The scan in one kernel, where Triton is installed and can compile: it asks for a C compiler."""
+    try:
+        from . import audiomamba_gpu
+
+        tokens, decay, enter = (torch.ones(shape, device="cuda") for shape in ((1, 1, 1), (1, 2), (1, 1, 2)))
+        audiomamba_gpu.scan(tokens, tokens, -decay, enter, enter)
+    except Exception as error:  # whatever a compiler says
+        _log.info("Audio-Mamba's scan runs as operations of torch, several times slower: %s", error)
+        return None
+    return audiomamba_gpu.scan
 
 
 def scan_in_blocks(

@@ -1,5 +1,6 @@
 """Audio-Mamba on a small checkpoint in the official format, against transformers' Mamba, and at full size on paper."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -159,6 +160,32 @@ def test_the_scan_is_the_recurrence(length, inner):
     torch.testing.assert_close(selective_scan(*operands), expected, **tolerance)
     for blocks in (1, 2, 16, 300):
         torch.testing.assert_close(scan_in_blocks(*operands, blocks=blocks), expected, **tolerance)
+
+
+INTERPRETED = """
+import sys
+import numpy, torch
+from serfuse.encoders.audiomamba_gpu import scan
+with numpy.load(sys.argv[1]) as given:
+    operands = [torch.from_numpy(given[name]) for name in given.files]
+spread = [tensor.transpose(0, 1).contiguous().transpose(0, 1) for tensor in operands[:2]]
+numpy.savez(sys.argv[2], scan(*operands).numpy(), scan(*spread, *operands[2:]).numpy())
+"""
+
+
+@pytest.mark.slow
+def test_the_kernel_for_a_gpu_is_the_recurrence(tmp_path):
+    """As Triton's interpreter computes it, on a CPU; there is one where it is asked for before Triton is imported."""
+    pytest.importorskip("triton")
+    operands = scan_operands(9, 70)
+    expected = scanned_by_hand(operands)
+    given, made = tmp_path / "given.npz", tmp_path / "made.npz"
+    np.savez(given, *(tensor.numpy() for tensor in operands))
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    subprocess.run([sys.executable, "-c", INTERPRETED, given, made], env=environment, check=True)
+    with np.load(made) as found:
+        for name in found.files:
+            assert np.abs(found[name] - expected.numpy()).max() <= 2e-6 * expected.abs().max()
 
 
 def test_the_scan_does_not_depend_on_threads_and_hides_no_nan():
