@@ -96,7 +96,7 @@ class _Program:
             ):
                 return inner.stateless_call(weights, others, clips, training=False)[0]
 
-        self.compiled = jax.jit(forward)
+        self.compiled = jax.jit(forward, compiler_options=stacked_network.COMPILING)
 
     def fits(self, network: Any) -> bool:
         """Whether a network of this form differs in nothing that was compiled as it is."""

@@ -119,7 +119,7 @@ def program(
         return state, figures
 
     mapped = jax.vmap(epoch_of_one, in_axes=(0, 0, (None, 0), (None, 0), None))
-    return jax.jit(mapped, donate_argnums=0)
+    return jax.jit(mapped, donate_argnums=0, compiler_options=stacked_network.COMPILING)
 
 
 def _stopped(state: State, loss: Any, epoch: Any, patience: int) -> State:
