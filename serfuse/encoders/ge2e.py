@@ -98,23 +98,18 @@ def load(preset: EncoderPreset, request: LoadRequest) -> GE2E:
         WeightsError: weights absent, incomplete, unsafe or of another model.
         ConfigError: a layer, dtype, device or option that it does not have.
     """
-    from .torch_inference import seeded
+    from .layered import load_network
 
     opening = open_request(preset, request)
     output = opening.options["output"]
     if output not in _OUTPUTS:
         raise ConfigError(f"Option output of {preset.name} is {' or '.join(_OUTPUTS)}, got {output!r}.")
-    weights = opening.weights
-    if weights.random:
-        with seeded(weights.seed):
-            model = build(preset)
-    else:
-        model = _from_file(preset, weights.file(preset.files[0]))
+    model = load_network(preset, opening.weights, build, _from_file)
     if output == "utterance":
         preset = resized(preset, vector_size=model.linear.out_features, hop=0)
     else:
         preset = resized(preset, vector_size=model.lstm.hidden_size)
-    return GE2E(preset, model, weights_id=weights.id, device=opening.device, options=opening.options)
+    return GE2E(preset, model, weights_id=opening.weights.id, device=opening.device, options=opening.options)
 
 
 def build(preset: EncoderPreset) -> "Network":

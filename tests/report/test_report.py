@@ -436,6 +436,21 @@ def test_runs_that_look_alike_are_told_apart_by_the_settings_that_differ(folders
     assert [run.title for run in folders_of.read([folders[0], copy])] == ["svm (svm-random)", "svm (copy)"]
 
 
+def test_a_run_of_a_trainer_that_cannot_work_here_is_reported(folders: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(folders[2], folder)
+    config = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
+    assert config["trainer"] == "tensorflow"
+    config |= {"trainer": "stacked", "backend": "jax 0.10.2"}
+    config["training"]["trainer"] = "stacked"
+    (folder / "config.yaml").write_text(json.dumps(config), "utf-8")
+    (run,) = folders_of.read([folder])
+    assert "stacked" in page.render([run])
+    config["training"]["trainer"] = "of another package"
+    (folder / "config.yaml").write_text(json.dumps(config), "utf-8")
+    assert "stacked" in page.render(folders_of.read([folder]))
+
+
 @pytest.mark.slow
 def test_what_changed_since_is_said_and_other_recordings_are_not_played(folders, reported, tmp_path) -> None:
     """The store gets another label and another recording; a run on those is not put beside the one before."""

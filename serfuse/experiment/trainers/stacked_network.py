@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 COMPILING = {"xla_gpu_enable_triton_gemm": False}
-"""Options of XLA: Triton's forms of a product take long to try out, and in full float32 none was faster than cuBLAS'."""
+"""Options of XLA. Triton's forms of a product take long to try out; in full float32 none was faster than cuBLAS'."""
 
 _SPLIT_FROM = 8192
 _MOST_SPLITS, _LEAST_OF_A_SPLIT = 64, 256
