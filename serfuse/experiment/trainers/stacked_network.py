@@ -164,28 +164,22 @@ def split_product(inputs: Any, kernel: Any, parts: int) -> Any:
 
 
 def _conv(layer: Any) -> Any:
-    from keras import ops
-
-    def call(inputs: Any) -> Any:
-        tensor = unfolded(inputs, layer.kernel)
-        if layer.bias is not None:
-            tensor = ops.add(tensor, layer.bias)
-        return tensor if layer.activation is None else layer.activation(tensor)
-
-    return call
+    return lambda inputs: _finished(layer, unfolded(inputs, layer.kernel))
 
 
 def _dense(layer: Any) -> Any:
     from keras import ops
 
     def call(inputs: Any, training: Any = None) -> Any:
-        kernel = layer.kernel
         if len(inputs.shape) == 2:
-            tensor = split_product(inputs, kernel, parts_of(kernel.shape[0]))
-        else:
-            tensor = ops.matmul(inputs, kernel)
-        if layer.bias is not None:
-            tensor = ops.add(tensor, layer.bias)
-        return tensor if layer.activation is None else layer.activation(tensor)
+            return _finished(layer, split_product(inputs, layer.kernel, parts_of(layer.kernel.shape[0])))
+        return _finished(layer, ops.matmul(inputs, layer.kernel))
 
     return call
+
+
+def _finished(layer: Any, tensor: Any) -> Any:
+    """What a convolution or a dense layer does behind its product."""
+    if layer.bias is not None:
+        tensor = tensor + layer.bias
+    return tensor if layer.activation is None else layer.activation(tensor)
