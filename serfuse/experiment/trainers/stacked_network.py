@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 COMPILING = {"xla_gpu_enable_triton_gemm": False, "xla_gpu_autotune_level": 0}
-"""Options of XLA. Forms of a product are not tried out: which is fastest can change from run to run, and with it the last
-digits; in full float32 none was faster than what cuBLAS takes by itself."""
+"""Options of XLA. Forms of a product are not tried out: which is fastest can change from run to run, and with it the
+last digits; in full float32 none was faster than what cuBLAS takes by itself."""
 
 _SPLIT_FROM = 8192
 _MOST_SPLITS, _LEAST_OF_A_SPLIT = 64, 256
