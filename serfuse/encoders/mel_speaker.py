@@ -52,8 +52,6 @@ class MelSpeaker(Encoder):
         # It works where its input is.
         self._fbank = Fbank(sample_rate=preset.sample_rate, n_mels=bands).eval()
         self._reflections = ClipReflections(self._model)
-        if device.startswith("cuda"):
-            _without_plans(self._model)
 
     def frames(self, waveform: np.ndarray) -> np.ndarray:
         return self.frames_batch([waveform])[0]
@@ -100,17 +98,6 @@ class MelSpeaker(Encoder):
         own = (torch.arange(power.shape[1], device=power.device) < count)[:, :, None]
         # Decibels are clipped below the loudest, which might be heard once more by a window behind the clip.
         return self._fbank.compute_fbanks(torch.where(own, power, 0.0)), own
-
-
-def _without_plans(model: "torch.nn.Module") -> None:
-    """Keep the convolutions from cuDNN, which plans each anew for every number and length of clips, 5 ms each time."""
-    import torch
-
-    from .torch_inference import without_cudnn
-
-    for module in model.modules():
-        if isinstance(module, torch.nn.Conv1d):
-            without_cudnn(module)
 
 
 def load_network(
