@@ -66,7 +66,30 @@ def info(path: str | os.PathLike[str]) -> AudioInfo:
         AudioError: the file is missing, not a file, empty, not audio, damaged or truncated.
     """
     with _opened(path) as sound:
-        return AudioInfo(sound.frames / sound.sample_rate, sound.sample_rate, sound.channels, sound.notes)
+        return _info(sound)
+
+
+def identify(path: str | os.PathLike[str]) -> tuple[AudioInfo | AudioError, str]:
+    """Compute what `info` and `content_hash` do, opening the file once.
+
+    Returns:
+        what its header says and the hash of its content; of a file that is no audio, why, and its `sampled_hash`.
+
+    Raises:
+        AudioError: the file is missing, not a file or unreadable.
+    """
+    with _regular_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        # Whether it is audio is asked first: what is none, however large, is not worth reading as a whole.
+        try:
+            about: AudioInfo | AudioError = _info(decoder(path, file, size))
+        except AudioError as error:
+            return error, _ends(file, size) if size > _LARGE else _content(path, file)
+        return about, _content(path, file)
+
+
+def _info(sound: Decoder) -> AudioInfo:
+    return AudioInfo(sound.frames / sound.sample_rate, sound.sample_rate, sound.channels, sound.notes)
 
 
 def read(
@@ -247,10 +270,17 @@ def content_hash(path: str | os.PathLike[str]) -> str:
         AudioError: the file is missing, not a file or unreadable.
     """
     with _regular_file(path) as file:
-        try:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise AudioError(f"{path}: cannot be read: {error.strerror or error}.") from None
+        return _content(path, file)
+
+
+def _content(path: str | os.PathLike[str], file: BinaryIO) -> str:
+    try:
+        file.seek(0)
+        if os.fstat(file.fileno()).st_size <= _END:  # without the large buffer that streaming takes
+            return hashlib.sha256(file.read()).hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read: {error.strerror or error}.") from None
 
 
 def sampled_hash(path: str | os.PathLike[str]) -> str:
@@ -261,13 +291,15 @@ def sampled_hash(path: str | os.PathLike[str]) -> str:
     """
     with _regular_file(path) as file:
         size = os.fstat(file.fileno()).st_size
-        if size > _LARGE:
-            digest = hashlib.sha256(f"{size} bytes:".encode())
-            for offset in (0, size - _END):
-                file.seek(offset)
-                digest.update(file.read(_END))
-            return digest.hexdigest()
-    return content_hash(path)
+        return _ends(file, size) if size > _LARGE else _content(path, file)
+
+
+def _ends(file: BinaryIO, size: int) -> str:
+    digest = hashlib.sha256(f"{size} bytes:".encode())
+    for offset in (0, size - _END):
+        file.seek(offset)
+        digest.update(file.read(_END))
+    return digest.hexdigest()
 
 
 # -- opening, checking, decoding ---------------------------------------------------------------------------

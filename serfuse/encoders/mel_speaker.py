@@ -12,6 +12,7 @@ import numpy as np
 from .base import Encoder, EncoderPreset
 from .checkpoints.locate import Weights
 from .checks import check_batch, check_clips
+from .turns import on_host
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +68,7 @@ class MelSpeaker(Encoder):
         with inference():
             bands = self._fbank(on_device(batch, self.device))
             bands = bands - bands.mean(dim=1, keepdim=True)
-            return list(self._model(bands).float().cpu().numpy())
+            return list(on_host(self._model(bands).float()))
 
     def _padded(self, clips: list[np.ndarray]) -> list[np.ndarray]:
         """Frames of clips of different length from one pass."""
@@ -86,7 +87,7 @@ class MelSpeaker(Encoder):
             bands = bands - torch.where(own, bands, 0.0).sum(dim=1, keepdim=True) / count[:, None]
             # Half a frame less, so that no rounding makes speechbrain's masks a frame longer than the clip.
             parts = (count[:, 0] - 0.5) / bands.shape[1]
-            frames = self._model(bands, parts).float().cpu().numpy()
+            frames = on_host(self._model(bands, parts).float())
         return [own[:count].copy() for own, count in zip(frames, counts, strict=True)]
 
     def _bands_of_each(self, batch: "torch.Tensor", count: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
