@@ -14,7 +14,8 @@ the clips padded to the longest of eight. `limit` is what the multiplications al
 matrix product measured in the same run.
 
 On a CPU each row is one run in which the ways take turns over 48 clips, portion by portion, so that what else the
-machine does meets all of them alike; ratios are of processor time.
+machine does meets all of them alike; ratios are of processor time. Of an encoder that is fast there are as many clips
+as its loop does in `--seconds`: else beginning and ending a call, 15 ms, would be measured instead.
 
 On a GPU a way that comes second over the same clips would find what the first one has set up for their lengths: cuDNN
 plans each new shape, for 5 to 30 ms. So each way runs in a process of its own, as a user meets a new corpus: set up by
@@ -359,7 +360,21 @@ def gpu_row(name: str, paths: list[Path], *, device: str, rate: float, seconds: 
     return line(*cells)
 
 
-def encoder_row(name: str, paths: list[Path], *, device: str, portions: int, rate: float) -> str:
+def more(paths: list[Path], among: list[Path], loop: Loop, seconds: float) -> list[Path]:
+    """The clips, or as many as a loop does in that time, spread over a corpus."""
+    few = paths[:: max(1, len(paths) // 4)]
+    begun = time.process_time()
+    for path in few:
+        loop([plain_read(path, loop.preset.sample_rate)])
+    count = min(len(among), int(seconds * len(few) / (time.process_time() - begun)))
+    if count <= len(paths):
+        return paths
+    return [among[place] for place in np.linspace(0, len(among) - 1, count).round().astype(int)]
+
+
+def encoder_row(
+    name: str, paths: list[Path], among: list[Path], *, device: str, portions: int, rate: float, seconds: float
+) -> str:
     """A line of the table of encoders, the ways in turns."""
     from serfuse import encoders
     from serfuse.encoders import LoadRequest
@@ -372,6 +387,7 @@ def encoder_row(name: str, paths: list[Path], *, device: str, portions: int, rat
     first = plain_read(paths[0], rate_in)
     encoder.frames(first)  # what a first call sets up is not its speed
     loop([first])
+    paths = more(paths, among, loop, seconds)
     with tempfile.TemporaryDirectory() as folder:
         store = EmbeddingStore(folder)
 
@@ -520,9 +536,9 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="the wav folder of Emo-DB")
     parser.add_argument("names", nargs="*", help=f"encoders [{' '.join(ENCODERS)}]")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--clips", type=int, help="[48, on a GPU all]")
+    parser.add_argument("--clips", type=int, help="[48, more of a fast encoder; on a GPU all]")
     parser.add_argument("--portions", type=int, default=4, help="in which the clips are taken, in turns, on a CPU [4]")
-    parser.add_argument("--seconds", type=float, default=15.0, help="of a loop on a GPU at most [15]")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of a loop [15]")
     parser.add_argument("--together", nargs="+", default=list(TOGETHER), help="encoders of one call")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N [cpu]")
     parser.add_argument("--out", type=Path, default=TARGET)
@@ -532,7 +548,8 @@ def main() -> None:
     if on_gpu:
         import_all()
     paths = chosen(arguments.data, arguments.clips or (sys.maxsize if on_gpu else 48))
-    portions = arguments.portions
+    among = paths if arguments.clips else chosen(arguments.data, sys.maxsize)
+    portions, seconds = arguments.portions, arguments.seconds
     option = "" if device == "cpu" else f" --device {device}"
     for name in ("clips", "portions", "seconds"):
         if getattr(arguments, name) != parser.get_default(name):
@@ -565,9 +582,9 @@ def main() -> None:
         for name in arguments.names or ENCODERS:
             try:
                 if on_gpu:
-                    row = gpu_row(name, paths, device=device, rate=rate, seconds=arguments.seconds)
+                    row = gpu_row(name, paths, device=device, rate=rate, seconds=seconds)
                 else:
-                    row = encoder_row(name, paths, device=device, portions=portions, rate=rate)
+                    row = encoder_row(name, paths, among, device=device, portions=portions, rate=rate, seconds=seconds)
             except Exception as error:
                 row = line(name, reason(error), *["-"] * (len(heads) - 2))
             add(row)
