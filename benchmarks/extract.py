@@ -464,6 +464,8 @@ def together(
         }
         for encoder in loaded:  # what a first batch does is not its speed
             embed(encoder, waves[encoder.sample_rate, parts[0][0]][:12], "time")
+        for way in (in_one_call, each_alone):  # nor what a first call does
+            way(parts[0][:2])
         ways = dict(zip(WAYS_TOGETHER, (in_one_call, each_alone, only_encoders), strict=True))
         return turns({way: ways[way] for way in only}, parts)
 
