@@ -295,7 +295,11 @@ def spread(paths: list[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def extract_apart(name: str, paths: list[Path], device: str) -> tuple[int, list[float]]:
-    """How many clips, and audio seconds per second of `extract` over them, the first time and once more."""
+    """How many clips, and audio seconds per second of `extract` over them, the first time and once more.
+
+    Raises:
+        RuntimeError: a vector is not what the encoder gives for its clip alone.
+    """
     from serfuse import encoders
     from serfuse.encoders import LoadRequest
     from serfuse.extraction.extract import Extraction
@@ -307,10 +311,17 @@ def extract_apart(name: str, paths: list[Path], device: str) -> tuple[int, list[
     with tempfile.TemporaryDirectory() as folder:
         store = EmbeddingStore(folder)
         for some in (first, others, others):
+            corpus = corpus_of(some)
             begun = time.perf_counter()
-            Extraction(corpus_of(some), store).run(encoder)
+            report = Extraction(corpus, store).run(encoder)
             wait(device)
             speeds.append(seconds_of(some) / (time.perf_counter() - begun))
+        found = dict(zip(*store.load(corpus.name, report.key), strict=True))
+        for path in others[:: -(-len(others) // 8)]:
+            alone = encoder.frames(plain_read(path, encoder.sample_rate)).mean(axis=0, dtype=np.float64)
+            far = float(np.abs(found[path.stem] - alone).max()) / max(1.0, float(alone.std()))
+            if not far < 1e-4:
+                raise RuntimeError(f"the vector of {path.stem} is {far:.2g} beside that of the clip alone")
     return len(others), speeds[1:]
 
 

@@ -35,10 +35,15 @@ class Turns:
             self._add(-1)
             self._own.launches = False
 
+    @property
+    def mine(self) -> bool:
+        """Whether this thread is launching something."""
+        return getattr(self._own, "launches", False)
+
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Within this, a thread that was launching waits for the GPU."""
-        if not getattr(self._own, "launches", False):
+        if not self.mine:
             yield
             return
         self._add(-1)
@@ -64,6 +69,15 @@ TURNS = Turns()
 
 
 def on_host(tensor: "torch.Tensor") -> np.ndarray:
-    """What a device has computed, as an array; other threads have their turn until it is there."""
+    """What a device has computed, as an array; other threads have their turn until it is there.
+
+    While embeddings are made of one batch after the other, it is copied into pinned memory, which torch keeps for the
+    next one: pages that are new take longer than the copy. Who asks for frames to keep them gets memory of the usual
+    kind.
+    """
     with TURNS.waiting():
+        if TURNS.mine and tensor.is_cuda:
+            import torch
+
+            return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor).numpy()
         return tensor.cpu().numpy()
