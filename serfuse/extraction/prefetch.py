@@ -11,7 +11,7 @@ from ..encoders.turns import TURNS
 
 _READERS = 2  # more of them wait for each other: half of what they do is Python's
 _TOGETHER = 4  # clips of a batch that one of them reads before it tells of them
-_REST = 0.05  # seconds that a clip waits at most while a GPU is given its work
+_REST = 0.01  # seconds that a clip waits at most while a GPU is given its work; some models launch all of the time
 _MOST = 256  # batches that wait at once, however short: there are corpora of clips of which nothing can be read
 
 Read = TypeVar("Read")
