@@ -2,26 +2,33 @@
 
     python benchmarks/extract.py EMODB_WAV_FOLDER                       # two cores: about 6 minutes
     python benchmarks/extract.py EMODB_WAV_FOLDER --clips 16 --portions 2   # every row, in half of that
-    python benchmarks/extract.py EMODB_WAV_FOLDER --device cuda --parts encoders together    # a GPU: about 5 minutes
+    python benchmarks/extract.py EMODB_WAV_FOLDER --device cuda --parts encoders together    # a GPU: about 6 minutes
     python benchmarks/extract.py EMODB_WAV_FOLDER --parts program       # only the whole program with logmel
 
 writes benchmarks/extract.md (or --out), anew after each row. Encoders are of full size with random weights, so that no
 weights are needed; one that fails has its reason in its row.
 
-Each row is one run in which the ways take turns, clip length by clip length, so that what else the machine does meets
-all of them alike: `extract` (files to rows in a store), the loop that a user would write with the library that the
-encoder comes from (read, resample, one clip at a time), and, where a library takes batches, the clips padded to the
-longest. Audio seconds per second of each, and ratios. `limit` is what the multiplications alone would take at the rate
-of a large matrix product measured in the same run.
+Audio seconds per second of each way, and ratios: `extract` (files to rows in a store), the loop that a user would write
+with the library that the encoder comes from (read, resample, one clip at a time), and, where a library takes batches,
+the clips padded to the longest of eight. `limit` is what the multiplications alone would take at the rate of a large
+matrix product measured in the same run.
 
-On a GPU, where a loop waits more than it computes, the 48 clips would be a tenth of a second's work, most of it the
-beginning and end of a call: there are ten times as many in half as many portions, fewer for an encoder whose loop would
-take longer than `--seconds`.
+On a CPU each row is one run in which the ways take turns over 48 clips, portion by portion, so that what else the
+machine does meets all of them alike; ratios are of processor time. Of an encoder that is fast there are as many clips
+as its loop does in `--seconds`: else beginning and ending a call, 15 ms, would be measured instead.
+
+On a GPU a way that comes second over the same clips would find what the first one has set up for their lengths: cuDNN
+plans each new shape, for 5 to 30 ms. So each way runs in a process of its own, as a user meets a new corpus: set up by
+twelve clips, which are not measured, and then over all the others (523 of Emo-DB), most of whose lengths are new. The
+loop, and the padded batches, end after `--seconds`. In brackets the same once more, when all lengths are known. The
+loop runs with torch's own settings, convolutions in TF32 and products in float32, whatever a library has set; serfuse
+computes all in float32.
 """
 
 import argparse
 import gc
 import itertools
+import multiprocessing
 import os
 import platform
 import resource
@@ -42,6 +49,7 @@ import numpy as np
 ENCODERS = ("hubert", "wav2vec2", "audiomamba-base", "xvector", "encodec", "dac")
 PARTS = ("encoders", "together", "program")
 TOGETHER = ("wav2vec2", "xvector", "encodec")
+WAYS_TOGETHER = ("one call", "a call each", "the encoders alone")
 TARGET = Path(__file__).with_suffix(".md")
 
 LOOP = """
@@ -236,18 +244,149 @@ def reason(error: Exception) -> str:
     return text if len(text) < 200 else text[:200] + " ..."
 
 
-def fitting(paths: list[Path], loop: Loop, seconds: float) -> list[Path]:
-    """As many clips as the loop does in that time, by a few of them."""
-    begun, few = time.perf_counter(), paths[:: -(-len(paths) // 6)]
+def apart(work: Callable[..., Any], *args: Any) -> Any:
+    """What a call gives in a process of its own, which has everything imported and has not touched the GPU yet."""
+    for method in ("fork", "spawn"):
+        context = multiprocessing.get_context(method)
+        here, there = context.Pipe(duplex=False)
+        process = context.Process(target=answer, args=(there, work, args))
+        process.start()
+        there.close()
+        try:
+            found, failure = here.recv()
+        except EOFError:
+            found, failure = None, "the process ended without an answer"
+        process.join()
+        if not failure:
+            return found
+        if "forked subprocess" not in failure:  # else a library looked for a GPU while it was imported
+            break
+    raise RuntimeError(failure)
+
+
+def answer(there: Any, work: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """The other end of `apart`."""
+    try:
+        there.send((work(*args), ""))
+    except Exception as error:
+        there.send((None, reason(error)))
+
+
+def import_all() -> None:
+    """What the ways need, without the GPU being touched: afterwards a process could not be forked."""
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
+    import torch
+    import transformers.models.dac.modeling_dac
+    import transformers.models.encodec.modeling_encodec
+    import transformers.models.hubert.modeling_hubert
+    import transformers.models.wav2vec2.modeling_wav2vec2  # noqa: F401
+
+    import serfuse.extraction.extract  # noqa: F401
+
+    assert not torch.cuda.is_initialized()
+
+
+def spread(paths: list[Path]) -> tuple[list[Path], list[Path]]:
+    """Twelve clips to set up with, and the others, so ordered that a beginning of them is like the whole."""
+    first = paths[:: max(1, len(paths) // 12)][:12]
+    others = [path for path in paths if path not in first] or first
+    order = np.random.default_rng(0).permutation(len(others))
+    return first, [others[place] for place in order]
+
+
+def extract_apart(name: str, paths: list[Path], device: str) -> tuple[int, list[float]]:
+    """How many clips, and audio seconds per second of `extract` over them, the first time and once more.
+
+    Raises:
+        RuntimeError: a vector is not what the encoder gives for its clip alone.
+    """
+    from serfuse import encoders
+    from serfuse.encoders import LoadRequest
+    from serfuse.extraction.extract import Extraction
+    from serfuse.store import EmbeddingStore
+
+    encoder = encoders.load(name, LoadRequest(weights="random", device=device))
+    first, others = spread(paths)
+    speeds = []
+    with tempfile.TemporaryDirectory() as folder:
+        store = EmbeddingStore(folder)
+        for some in (first, others, others):
+            corpus = corpus_of(some)
+            begun = time.perf_counter()
+            report = Extraction(corpus, store).run(encoder)
+            wait(device)
+            speeds.append(seconds_of(some) / (time.perf_counter() - begun))
+        found = dict(zip(*store.load(corpus.name, report.key), strict=True))
+        for path in others[:: -(-len(others) // 8)]:
+            alone = encoder.frames(plain_read(path, encoder.sample_rate)).mean(axis=0, dtype=np.float64)
+            far = float(np.abs(found[path.stem] - alone).max()) / max(1.0, float(alone.std()))
+            if not far < 1e-4:
+                raise RuntimeError(f"the vector of {path.stem} is {far:.2g} beside that of the clip alone")
+    return len(others), speeds[1:]
+
+
+def loop_apart(
+    name: str, paths: list[Path], device: str, at_once: int, seconds: float
+) -> tuple[list[float], float | None]:
+    """Audio seconds per second of a loop, the first time and once more, and operations of a second of audio.
+
+    Args:
+        at_once: clips that are padded to the longest of them.
+        seconds: after which the first time ends.
+    """
+    import torch
+
+    loop = Loop(name, device)
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, True
+    first, others = spread(paths)
+    if at_once > 1 and hasattr(loop, "own"):
+        return [], None
+
+    def run(some: list[Path], limit: float) -> tuple[list[Path], float]:
+        begun = time.perf_counter()
+        done = 0
+        while done < len(some) and time.perf_counter() - begun < limit:
+            loop([plain_read(path, loop.preset.sample_rate) for path in some[done : done + at_once]])
+            done += at_once
+        wait(device)
+        return some[:done], seconds_of(some[:done]) / (time.perf_counter() - begun)
+
+    run(first, seconds)
+    done, speed = run(others, seconds)
+    speeds = [speed, run(done, 2 * seconds)[1]]
+    count = operations(loop, 3.0) if at_once == 1 else None
+    return speeds, None if count is None else count / 3.0
+
+
+def gpu_row(name: str, paths: list[Path], *, device: str, rate: float, seconds: float) -> str:
+    """A line of the table of encoders, each way in a process of its own."""
+    loop, count = apart(loop_apart, name, paths, device, 1, seconds)
+    padded, _ = apart(loop_apart, name, paths, device, 8, seconds)
+    clips, ours = apart(extract_apart, name, paths, device)
+    ways = (ours, loop, padded)
+    cells = [name, str(clips), *(f"{way[0]:.3g} ({way[1]:.3g})" if way else "-" for way in ways)]
+    cells += [f"{ours[0] / way[0]:.2f} ({ours[1] / way[1]:.2f})" if way else "-" for way in (loop, padded)]
+    limits = "-" if count is None else " ".join(f"{each * count / rate:.2f}" for each in ours)
+    cells.append(limits.replace(" ", " (") + ")" * (" " in limits))
+    return line(*cells)
+
+
+def more(paths: list[Path], among: list[Path], loop: Loop, seconds: float) -> list[Path]:
+    """The clips, or as many as a loop does in that time, spread over a corpus."""
+    few = paths[:: max(1, len(paths) // 4)]
+    begun = time.process_time()
     for path in few:
         loop([plain_read(path, loop.preset.sample_rate)])
-    wait(loop.device)
-    count = max(8, min(len(paths), int(seconds * len(few) / (time.perf_counter() - begun))))
-    return [paths[place] for place in np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)]
+    count = min(len(among), int(seconds * len(few) / (time.process_time() - begun)))
+    if count <= len(paths):
+        return paths
+    return [among[place] for place in np.linspace(0, len(among) - 1, count).round().astype(int)]
 
 
-def encoder_row(name: str, paths: list[Path], *, device: str, portions: int, rate: float, seconds: float) -> str:
-    """A line of the table of encoders."""
+def encoder_row(
+    name: str, paths: list[Path], among: list[Path], *, device: str, portions: int, rate: float, seconds: float
+) -> str:
+    """A line of the table of encoders, the ways in turns."""
     from serfuse import encoders
     from serfuse.encoders import LoadRequest
     from serfuse.extraction.extract import Extraction
@@ -259,23 +398,19 @@ def encoder_row(name: str, paths: list[Path], *, device: str, portions: int, rat
     first = plain_read(paths[0], rate_in)
     encoder.frames(first)  # what a first call sets up is not its speed
     loop([first])
-    if device.startswith("cuda"):
-        paths = fitting(paths, loop, seconds)
+    paths = more(paths, among, loop, seconds)
     with tempfile.TemporaryDirectory() as folder:
         store = EmbeddingStore(folder)
 
         def ours(some: list[Path]) -> None:
             Extraction(corpus_of(some), store).run(encoder)
-            wait(device)
 
         def one_by_one(some: list[Path]) -> None:
             np.stack([loop([plain_read(path, rate_in)])[0] for path in some])
-            wait(device)
 
         def padded(some: list[Path]) -> None:
             for start in range(0, len(some), 8):
                 loop([plain_read(path, rate_in) for path in some[start : start + 8]])
-            wait(device)
 
         ways: dict[str, Callable[[list[Path]], None]] = {"extract": ours, "loop": one_by_one}
         if not hasattr(loop, "own"):
@@ -285,9 +420,8 @@ def encoder_row(name: str, paths: list[Path], *, device: str, portions: int, rat
             way(paths[:: -(-len(paths) // 12)])
         found = turns(ways, [paths[start : start + size] for start in range(0, len(paths), size)])
     audio = seconds_of(paths)
-    basis = 0 if device.startswith("cuda") else 1  # processor time, where others load the machine
     speed = {way: audio / times[0] for way, times in found.items()}
-    ratio = {way: times[basis] / found["extract"][basis] for way, times in found.items()}
+    ratio = {way: times[1] / found["extract"][1] for way, times in found.items()}  # others load the machine
     count = operations(loop, 3.0)
     limit = "-" if count is None else f"{audio * count / 3.0 / rate / found['extract'][0]:.2f}"
     cells = [
@@ -299,8 +433,10 @@ def encoder_row(name: str, paths: list[Path], *, device: str, portions: int, rat
     return line(*cells)
 
 
-def together_lines(names: tuple[str, ...], paths: list[Path], device: str, portions: int) -> list[str]:
-    """Several encoders in one call against each in a call of its own."""
+def together(
+    names: tuple[str, ...], paths: list[Path], device: str, portions: int, only: tuple[str, ...]
+) -> dict[str, tuple[float, float]]:
+    """Wall and processor seconds of several encoders, in some of the ways that there are."""
     from serfuse import encoders
     from serfuse.encoders import LoadRequest
     from serfuse.extraction.embed import embed
@@ -339,12 +475,24 @@ def together_lines(names: tuple[str, ...], paths: list[Path], device: str, porti
         }
         for encoder in loaded:  # what a first batch does is not its speed
             embed(encoder, waves[encoder.sample_rate, parts[0][0]][:12], "time")
-        ways = {"one call": in_one_call, "a call each": each_alone, "the encoders alone": only_encoders}
-        found = turns(ways, parts)
+        for way in (in_one_call, each_alone):  # nor what a first call does
+            way(parts[0][:2])
+        ways = dict(zip(WAYS_TOGETHER, (in_one_call, each_alone, only_encoders), strict=True))
+        return turns({way: ways[way] for way in only}, parts)
+
+
+def together_lines(names: tuple[str, ...], paths: list[Path], device: str, portions: int) -> list[str]:
+    """Several encoders in one call against each in a call of its own."""
     basis = 0 if device.startswith("cuda") else 1
+    if basis:
+        found = together(names, paths, device, portions, WAYS_TOGETHER)
+    else:
+        found = {}
+        for way in WAYS_TOGETHER:
+            found |= apart(together, names, paths, device, 1, (way,))
     lines = [f"| {', '.join(names)} | wall s | processor s | of the encoders alone |", "| --- | --- | --- | --- |"]
     for name, times in found.items():
-        share = times[basis] / found["the encoders alone"][basis]
+        share = times[basis] / found[WAYS_TOGETHER[-1]][basis]
         lines.append(f"| {name} | {times[0]:.1f} | {times[1]:.1f} | {share:.2f} |")
     return lines
 
@@ -390,22 +538,31 @@ def machine(device: str) -> str:
     return f"{card}{processors} processors ({platform.machine()}), {threads}"
 
 
+def measured_on(device: str) -> tuple[str, float]:
+    """The machine, and the rate of its products."""
+    rate = statistics.median(product_rate(device) for _ in range(3))
+    return machine(device), rate
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="the wav folder of Emo-DB")
     parser.add_argument("names", nargs="*", help=f"encoders [{' '.join(ENCODERS)}]")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--clips", type=int, help="[48, on a GPU 480]")
-    parser.add_argument("--portions", type=int, help="in which the clips are taken, in turns [4, on a GPU 2]")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of a loop on a GPU at most [20]")
+    parser.add_argument("--clips", type=int, help="[48, more of a fast encoder; on a GPU all]")
+    parser.add_argument("--portions", type=int, default=4, help="in which the clips are taken, in turns, on a CPU [4]")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of a loop [15]")
     parser.add_argument("--together", nargs="+", default=list(TOGETHER), help="encoders of one call")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N [cpu]")
     parser.add_argument("--out", type=Path, default=TARGET)
     arguments = parser.parse_args()
     device = arguments.device
     on_gpu = device.startswith("cuda")
-    paths = chosen(arguments.data, arguments.clips or (480 if on_gpu else 48))
-    portions = arguments.portions or (2 if on_gpu else 4)
+    if on_gpu:
+        import_all()
+    paths = chosen(arguments.data, arguments.clips or (sys.maxsize if on_gpu else 48))
+    among = paths if arguments.clips else chosen(arguments.data, sys.maxsize)
+    portions, seconds = arguments.portions, arguments.seconds
     option = "" if device == "cpu" else f" --device {device}"
     for name in ("clips", "portions", "seconds"):
         if getattr(arguments, name) != parser.get_default(name):
@@ -421,19 +578,26 @@ def main() -> None:
         arguments.out.write_text("\n".join(text).rstrip() + "\n", encoding="utf-8")
 
     add("# What `serfuse extract` costs", "", f"Made by `python benchmarks/extract.py EMODB_WAV_FOLDER{option}`.")
-    rate = statistics.median(product_rate(device) for _ in range(3))
+    here, rate = apart(measured_on, device) if on_gpu else measured_on(device)
     add(
-        f"On {machine(device)}; a matrix product in float32 runs at {rate / 1e9:.0f} GFLOP/s. "
+        f"On {here}; a matrix product in float32 runs at {rate / 1e9:.0f} GFLOP/s. "
         f"{len(paths)} clips of Emo-DB ({seconds_of(paths):.0f} s of audio), random weights of full size.",
-        "",
     )
+    if on_gpu:
+        add(
+            "Each way in a process of its own, set up by twelve other clips; in brackets over the same clips once more."
+        )
+    add("")
     if "encoders" in arguments.parts:
         heads = ["encoder", "clips", "extract, audio s per s", "plain loop", "padded to the longest of 8"]
         heads += ["extract over the loop", "over padding", "of the arithmetic limit"]
         add(line(*heads), "| --- " * len(heads) + "|")
         for name in arguments.names or ENCODERS:
             try:
-                row = encoder_row(name, paths, device=device, portions=portions, rate=rate, seconds=arguments.seconds)
+                if on_gpu:
+                    row = gpu_row(name, paths, device=device, rate=rate, seconds=seconds)
+                else:
+                    row = encoder_row(name, paths, among, device=device, portions=portions, rate=rate, seconds=seconds)
             except Exception as error:
                 row = line(name, reason(error), *["-"] * (len(heads) - 2))
             add(row)

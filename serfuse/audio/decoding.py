@@ -4,7 +4,7 @@ import io
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
@@ -37,6 +37,7 @@ _MP3_FILLING = 4608
 _CUT_CHUNK = re.compile(r"^\s*(?:data|SSND|BODY|riff|Data Size|Data length)\s*:?\s*(\d+) \(?should be (\d+)", re.M)
 _CUT_RF64 = re.compile(r"frame count \d+ does not match value from 'ds64' chunk of (\d+)")
 _SPHERE_COUNT = re.compile(rb"^sample_count -i (\d+)", re.M)
+_WAVE = ("WAV", "WAVEX")
 _COPY = "Copy or download it again."
 
 
@@ -133,6 +134,7 @@ class _SndfileDecoder:
 
     def __init__(self, path: Any, file: BinaryIO, size: int, shape: Layout) -> None:
         self._path, self._file, self._size = path, file, size
+        self._kept: SoundFile | None = None
         notes = list(shape.notes)
         self._pieces = [self._examine_counted(part, notes) for part in shape.parts]
         first = self._pieces[0]
@@ -157,10 +159,15 @@ class _SndfileDecoder:
 
     @contextmanager
     def _opened(self, part: Part) -> Iterator["SoundFile"]:
+        sound, self._kept = self._kept or self._open(part), None
+        with sound:
+            yield sound
+
+    def _open(self, part: Part) -> "SoundFile":
         import soundfile
 
         try:
-            sound = soundfile.SoundFile(self._source(part), closefd=False)
+            return soundfile.SoundFile(self._source(part), closefd=False)
         except soundfile.LibsndfileError as error:
             if error.code == 1:  # SF_ERR_UNRECOGNISED_FORMAT
                 raise _Unreadable(
@@ -172,8 +179,6 @@ class _SndfileDecoder:
             reason = "it ends too early" if not words or "pipe" in words else words
             kind = _Unreadable if "unimplemented" in words or "unsupported" in words.lower() else AudioError
             raise kind(f"{self._path}: has a damaged header: {reason}. {_COPY}") from None
-        with sound:
-            yield sound
 
     def _source(self, part: Part) -> Any:
         """Give what libsndfile opens: never a name, whose extension (.raw, .gsm) it and soundfile would trust."""
@@ -202,7 +207,8 @@ class _SndfileDecoder:
         return piece
 
     def _examine(self, part: Part, notes: list[str]) -> _Piece:
-        with self._opened(part) as sound:
+        with ExitStack() as closing:
+            sound = closing.enter_context(self._open(part))
             note = _whole(self._path, self._file, part, sound)
             frames, seekable = sound.frames, sound.seekable()
             if frames >= _UNKNOWN_FRAMES:
@@ -211,6 +217,9 @@ class _SndfileDecoder:
                 frames, seekable = self._counted(sound), False
             if note:
                 notes.append(note)
+            if seekable and part.end == self._size and not part.start and sound.format in _WAVE:
+                self._kept = sound  # the usual file is opened once
+                closing.pop_all()
             return _Piece(part, frames, sound.samplerate, sound.channels, sound.format, seekable)
 
     def _counted(self, sound: "SoundFile") -> int:
@@ -273,7 +282,7 @@ def _whole(path: Any, file: BinaryIO, part: Part, sound: "SoundFile") -> str:
         AudioError: the part is shorter than its own header says.
     """
     promised, there, unit = 0, sound.frames, "samples"
-    if sound.format in ("WAV", "WAVEX"):
+    if sound.format in _WAVE:
         return ""
     if found := _CUT_CHUNK.search(sound.extra_info):
         promised, there, unit = int(found[1]), int(found[2]), "bytes"

@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -66,7 +66,30 @@ def info(path: str | os.PathLike[str]) -> AudioInfo:
         AudioError: the file is missing, not a file, empty, not audio, damaged or truncated.
     """
     with _opened(path) as sound:
-        return AudioInfo(sound.frames / sound.sample_rate, sound.sample_rate, sound.channels, sound.notes)
+        return _info(sound)
+
+
+def identify(path: str | os.PathLike[str]) -> tuple[AudioInfo | AudioError, str]:
+    """Compute what `info` and `content_hash` do, opening the file once.
+
+    Returns:
+        what its header says and the hash of its content; of a file that is no audio, why, and its `sampled_hash`.
+
+    Raises:
+        AudioError: the file is missing, not a file or unreadable.
+    """
+    with _regular_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        # Whether it is audio is asked first: what is none, however large, is not worth reading as a whole.
+        try:
+            about: AudioInfo | AudioError = _info(decoder(path, file, size))
+        except AudioError as error:
+            return error, _ends(file, size) if size > _LARGE else _content(path, file)
+        return about, _content(path, file)
+
+
+def _info(sound: Decoder) -> AudioInfo:
+    return AudioInfo(sound.frames / sound.sample_rate, sound.sample_rate, sound.channels, sound.notes)
 
 
 def read(
@@ -143,8 +166,6 @@ def read_recordings(
     Raises:
         AudioError, ValueError: as in `read`, where it concerns every rate.
     """
-    import soxr
-
     rates = list(dict.fromkeys(sample_rates))
     for sample_rate in rates:
         if sample_rate <= 0:
@@ -161,8 +182,7 @@ def read_recordings(
                 f"{path}: too long: {count / rate:.1f} s, at most {max_seconds:g} s are read. Cut it into "
                 "utterances, or give start and end in a table."
             )
-        resamplers = {to: soxr.ResampleStream(rate, to, 1, "float32", "HQ") for to in rates if to != rate}
-        pieces: dict[int, list[np.ndarray]] = {to: [] for to in rates}
+        made = _Resampled(rate, rates)
         low, high, seen = math.inf, -math.inf, 0
         meter = Meter()
         digest = hashlib.sha256(f"{rate}:".encode())
@@ -174,10 +194,7 @@ def read_recordings(
             low, high, seen = min(low, float(mono.min())), max(high, float(mono.max())), seen + len(mono)
             meter.add(block, mono)
             digest.update(np.ascontiguousarray(mono, dtype="<f4") + np.float32(0))  # -0 is 0
-            for to in rates:
-                pieces[to].append(mono if to == rate else resamplers[to].resample_chunk(mono))
-        for to, resampler in resamplers.items():
-            pieces[to].append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+            made.add(mono)
     if low == high:
         mixed = f" after averaging its {sound.channels} channels" if sound.channels > 1 else ""
         raise AudioError(f"{path}: silent: all {seen} samples are {low:g}{mixed}. Leave it out.")
@@ -186,15 +203,54 @@ def read_recordings(
     found: dict[int, Recording | AudioError] = {}
     remarks: tuple[Remark, ...] | None = None
     for to in rates:
-        waveform = np.concatenate(pieces[to]).astype(np.float32, copy=False)
+        waveform = made.at(to)
         if len(waveform) == 0:
             found[to] = AudioError(f"{path}: too short: {seen} samples at {rate} Hz are none at {to} Hz.")
-        elif not np.isfinite(waveform).all():
+        elif to != rate and not np.isfinite(waveform).all():
             found[to] = AudioError(f"{path}: its samples are too large to resample (up to {max(-low, high):.3g}).")
         else:
             remarks = notes + meter.remarks(waveform, to) if remarks is None else remarks
             found[to] = Recording(waveform, to, remarks, sound_id)
     return found
+
+
+class _Resampled:
+    """Blocks of a mono recording as one waveform at each of several rates.
+
+    Args:
+        rate: of the blocks in Hz.
+        rates: that are asked for, in Hz.
+    """
+
+    def __init__(self, rate: int, rates: Sequence[int]) -> None:
+        self._rate, self._rates = rate, rates
+        self._blocks: list[np.ndarray] = []  # at the rate that they have; all of them only where it is asked for
+        self._streams: dict[int, Any] = {}
+        self._pieces: dict[int, list[np.ndarray]] = {}
+
+    def add(self, mono: np.ndarray) -> None:
+        """Take the next block, float32 `(samples,)`."""
+        import soxr
+
+        if self._blocks and not self._streams:
+            others = [to for to in self._rates if to != self._rate]
+            self._streams = {to: soxr.ResampleStream(self._rate, to, 1, "float32", "HQ") for to in others}
+            self._pieces = {to: [stream.resample_chunk(self._blocks[0])] for to, stream in self._streams.items()}
+        for to, stream in self._streams.items():
+            self._pieces[to].append(stream.resample_chunk(mono))
+        if self._rate in self._rates or not self._blocks:
+            self._blocks.append(mono)
+
+    def at(self, rate: int) -> np.ndarray:
+        """The whole, float32 `(samples,)`, at one of the rates; asked once for each, after the last block."""
+        if not self._blocks:
+            return np.zeros(0, np.float32)
+        if rate == self._rate:
+            return self._blocks[0] if len(self._blocks) == 1 else np.concatenate(self._blocks)
+        if rate in self._streams:
+            last = self._streams[rate].resample_chunk(np.zeros(0, np.float32), last=True)
+            return np.concatenate([*self._pieces[rate], last])
+        return resample(self._blocks[0], self._rate, rate)  # in one go: the same digits in half of the time
 
 
 def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -214,10 +270,17 @@ def content_hash(path: str | os.PathLike[str]) -> str:
         AudioError: the file is missing, not a file or unreadable.
     """
     with _regular_file(path) as file:
-        try:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise AudioError(f"{path}: cannot be read: {error.strerror or error}.") from None
+        return _content(path, file)
+
+
+def _content(path: str | os.PathLike[str], file: BinaryIO) -> str:
+    try:
+        file.seek(0)
+        if os.fstat(file.fileno()).st_size <= _END:  # without the large buffer that streaming takes
+            return hashlib.sha256(file.read()).hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read: {error.strerror or error}.") from None
 
 
 def sampled_hash(path: str | os.PathLike[str]) -> str:
@@ -228,13 +291,15 @@ def sampled_hash(path: str | os.PathLike[str]) -> str:
     """
     with _regular_file(path) as file:
         size = os.fstat(file.fileno()).st_size
-        if size > _LARGE:
-            digest = hashlib.sha256(f"{size} bytes:".encode())
-            for offset in (0, size - _END):
-                file.seek(offset)
-                digest.update(file.read(_END))
-            return digest.hexdigest()
-    return content_hash(path)
+        return _ends(file, size) if size > _LARGE else _content(path, file)
+
+
+def _ends(file: BinaryIO, size: int) -> str:
+    digest = hashlib.sha256(f"{size} bytes:".encode())
+    for offset in (0, size - _END):
+        file.seek(offset)
+        digest.update(file.read(_END))
+    return digest.hexdigest()
 
 
 # -- opening, checking, decoding ---------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from ..errors import ConfigError
 from .base import Encoder, EncoderEntry, EncoderPreset, LoadRequest
 from .checks import check_clips
 from .resolve import open_request
+from .turns import on_host
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +75,7 @@ class AudioMambaEncoder(Encoder):
             for mel, own in zip(mels, padded.split(chunks), strict=True):
                 own.view(-1, MELS)[: len(mel)] = mel
             parts = padded.split(_CHUNKS_AT_ONCE[torch.device(self.device).type])
-            encoded = torch.cat([self._model(part) for part in parts]).float().cpu()
+            encoded = torch.from_numpy(on_host(torch.cat([self._model(part) for part in parts]).float()))
             # The official code drops the whole frames that lie in the padding.
             return [
                 own.flatten(0, 1)[: -(-len(mel) // PATCH_FRAMES)].numpy()

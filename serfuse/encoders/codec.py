@@ -8,6 +8,7 @@ import numpy as np
 from ..errors import ConfigError
 from .base import Encoder, EncoderPreset
 from .checks import check_batch, check_clips
+from .turns import on_host
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +73,7 @@ class TorchCodec(Encoder):
             output = self._model(on_device(batch[:, None], self.device))
             if self._quantiser is not None:
                 output = self._quantiser(output)
-            frames = output.transpose(1, 2)[:, :kept].contiguous().cpu().numpy()
+            frames = on_host(output.transpose(1, 2)[:, :kept].contiguous())
         return list(frames)
 
     def _padded(self, clips: list[np.ndarray]) -> list[np.ndarray]:
@@ -86,7 +87,7 @@ class TorchCodec(Encoder):
         for row, clip in zip(batch, clips, strict=True):
             row[0, : len(clip)] = clip
         with inference(), self._apart.over(lengths, self.device):
-            frames = self._model(on_device(batch, self.device)).transpose(1, 2).contiguous().cpu().numpy()
+            frames = on_host(self._model(on_device(batch, self.device)).transpose(1, 2).contiguous())
         return [own[: -(-length // self.preset.hop)].copy() for own, length in zip(frames, lengths, strict=True)]
 
     @property

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN, TDNNBlock
 
 
 class BeforePooling(torch.nn.Module):
@@ -13,11 +13,12 @@ class BeforePooling(torch.nn.Module):
         super().__init__()
         self.blocks, self.mfa = model.blocks, model.mfa
 
-    def forward(self, bands: torch.Tensor) -> torch.Tensor:
+    def forward(self, bands: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """`lengths`: part of T of each clip, `(B,)`."""
         x = bands.transpose(1, 2)
         heard = []
         for block in self.blocks:
-            x = block(x)
+            x = block(x) if isinstance(block, TDNNBlock) else block(x, lengths)
             heard.append(x)
         return self.mfa(torch.cat(heard[1:], dim=1)).transpose(1, 2)
 

@@ -11,6 +11,7 @@ from ..errors import AudioError, ConfigError
 from .base import Encoder, EncoderPreset
 from .checkpoints.locate import Weights
 from .checks import check_clips, resolve_layer
+from .turns import on_host
 
 if TYPE_CHECKING:
     import torch
@@ -79,7 +80,7 @@ class LayeredEncoder(Encoder):
                     last = self._run(inputs)
                 for layer, number in numbers.items():
                     hidden = last if number is None else outputs[number]
-                    for (clip, kept), frames in zip(rows, hidden.float().cpu().numpy(), strict=True):
+                    for (clip, kept), frames in zip(rows, on_host(hidden.float()), strict=True):
                         parts[layer][clip].append(frames[:kept])
         return {
             layer: [found[0] if len(found) == 1 else np.concatenate(found) for found in of_clips]

@@ -11,18 +11,20 @@ import numpy as np
 
 from .base import Encoder, EncoderPreset
 from .checkpoints.locate import Weights
-from .checks import check_batch
+from .checks import check_batch, check_clips
+from .turns import on_host
 
 if TYPE_CHECKING:
     import torch
 
 
 class MelSpeaker(Encoder):
-    """Clips of equal length are run together. Others never are: speechbrain's own masking moves a vector.
+    """Clips are run together, each as if it were alone; speechbrain's own masking of padded ones moves a vector.
 
     Args:
         preset: of the encoder.
-        model: maps bands `(B, T, bands)` to frames `(B, T or 1, D)`.
+        model: maps bands `(B, T, bands)`, and the part of T that each clip takes where they differ, to frames
+            `(B, T or 1, D)`.
         bands: of the spectrogram.
         weights_id: as in `Encoder`.
         device: of torch.
@@ -41,6 +43,8 @@ class MelSpeaker(Encoder):
     ) -> None:
         from speechbrain.lobes.features import Fbank
 
+        from .clip_reflections import ClipReflections
+
         self.preset = preset
         self.weights_id = weights_id
         self.options = dict(options or {})
@@ -48,18 +52,53 @@ class MelSpeaker(Encoder):
         self._model = model.to(device).eval().requires_grad_(False)
         # It works where its input is.
         self._fbank = Fbank(sample_rate=preset.sample_rate, n_mels=bands).eval()
+        self._reflections = ClipReflections(self._model)
 
     def frames(self, waveform: np.ndarray) -> np.ndarray:
         return self.frames_batch([waveform])[0]
 
+    pads = True
+
     def frames_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         from .torch_inference import inference, on_device
 
+        if len({len(waveform) for waveform in waveforms}) > 1:
+            return self._padded(check_clips(self.preset, waveforms, alike=False))
         batch = check_batch(self.preset, waveforms)
         with inference():
             bands = self._fbank(on_device(batch, self.device))
             bands = bands - bands.mean(dim=1, keepdim=True)
-            return list(self._model(bands).float().cpu().numpy())
+            return list(on_host(self._model(bands).float()))
+
+    def _padded(self, clips: list[np.ndarray]) -> list[np.ndarray]:
+        """Frames of clips of different length from one pass."""
+        import torch
+
+        from .torch_inference import inference, on_device
+
+        hop = self._fbank.compute_STFT.hop_length
+        counts = [len(clip) // hop + 1 for clip in clips]
+        batch = np.zeros((len(clips), max(map(len, clips)) + self._reflections.reach * hop), np.float32)
+        for row, clip in zip(batch, clips, strict=True):
+            row[: len(clip)] = clip
+        with inference(), self._reflections.over(counts, self.device):
+            count = torch.tensor(counts, device=self.device)[:, None]
+            bands, own = self._bands_of_each(on_device(batch, self.device), count)
+            bands = bands - torch.where(own, bands, 0.0).sum(dim=1, keepdim=True) / count[:, None]
+            # Half a frame less, so that no rounding makes speechbrain's masks a frame longer than the clip.
+            parts = (count[:, 0] - 0.5) / bands.shape[1]
+            frames = on_host(self._model(bands, parts).float())
+        return [own[:count].copy() for own, count in zip(frames, counts, strict=True)]
+
+    def _bands_of_each(self, batch: "torch.Tensor", count: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
+        """Decibels `(B, T, bands)` of clips with zeros behind them, and which of T are a clip's own, `(B, T, 1)`."""
+        import torch
+        from speechbrain.processing.features import spectral_magnitude
+
+        power = spectral_magnitude(self._fbank.compute_STFT(batch))
+        own = (torch.arange(power.shape[1], device=power.device) < count)[:, :, None]
+        # Decibels are clipped below the loudest, which might be heard once more by a window behind the clip.
+        return self._fbank.compute_fbanks(torch.where(own, power, 0.0)), own
 
 
 def load_network(

@@ -15,6 +15,7 @@ from .base import Encoder, EncoderEntry, EncoderPreset, LoadRequest, PublishedFi
 from .checkpoints.locate import Weights
 from .checks import check_batch
 from .resolve import open_request
+from .turns import on_host
 
 if TYPE_CHECKING:
     from .speech_embedding_model import Network
@@ -63,7 +64,7 @@ class SpeechEmbedding(Encoder):
             spectrogram = spectrogram[:, : COLUMNS + COLUMN_STEP * (frames - 1)]
             # On a CPU a batch is no faster than its clips, which then are what they are alone to the last digit.
             together = spectrogram.split(1) if self.device == "cpu" else [spectrogram.to(self.device)]
-            return [clip for part in together for clip in self._convolutions(part).contiguous().cpu().numpy()]
+            return [clip for part in together for clip in on_host(self._convolutions(part).contiguous())]
 
 
 def load(preset: EncoderPreset, request: LoadRequest) -> SpeechEmbedding:

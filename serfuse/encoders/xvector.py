@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class XVector(MelSpeaker):
     """24 mel bands in decibels, less their mean over the clip, through a time-delay network: frames `(1, 512)`.
 
-    Clips of different length are never padded to one: speechbrain's own masking moves the vector by 0.03 to 0.05.
+    Clips of different length are told apart here: speechbrain's own masking moves the vector by 0.03 to 0.05.
     """
 
     def __init__(self, preset: EncoderPreset, model: "Xvector", **settings: Any) -> None:

@@ -23,10 +23,31 @@ class FixedNoisePooling(StatisticsPooling):
         noise /= noise.max()
         return (self.eps * (9 - 8 * noise)).to(device)
 
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """`(B, T, D)` to `(B, 1, 2 D)`. Unlike speechbrain's it does not ask a GPU for each of the lengths."""
+        if lengths is None:
+            return super().forward(x)
+        own = torch.arange(x.shape[1], device=x.device) < (lengths * x.shape[1])[:, None]
+        count, own = own.sum(dim=1)[:, None], own[:, :, None]
+        mean = torch.where(own, x, 0.0).sum(dim=1) / count
+        squares = torch.where(own, x - mean[:, None], 0.0).square().sum(dim=1)
+        deviation = (squares / (count - 1)).sqrt() + self.eps
+        return torch.cat([mean + self._get_gauss_noise(mean.shape, x.device), deviation], dim=1)[:, None]
 
-def network(**config: Any) -> Xvector:
+
+class Network(Xvector):
+    """speechbrain's network, of which only the pooling is told how long the clips are."""
+
+    def forward(self, x: torch.Tensor, lens: torch.Tensor | None = None) -> torch.Tensor:
+        """`(B, T, bands)` to `(B, 1, D)`; `lens`: part of T of each clip, `(B,)`."""
+        for layer in self.blocks:
+            x = layer(x, lens) if isinstance(layer, StatisticsPooling) else layer(x)
+        return x
+
+
+def network(**config: Any) -> Network:
     """The architecture, with whatever weights torch's generator and default device give."""
-    model = Xvector(**config)
+    model = Network(**config)
     for position, layer in enumerate(model.blocks):
         if isinstance(layer, StatisticsPooling):
             model.blocks[position] = FixedNoisePooling()

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from ..claims import Claims
 from ..corpora.base import Clip, Corpus
 from ..encoders.base import Encoder
+from ..encoders.turns import TURNS
 from ..errors import EncoderError, SerfuseError, StoreError
 from ..store import AudioFacts, EmbeddingKey, EmbeddingStore
 from . import batching
@@ -268,7 +270,8 @@ class Pipeline:
         job = running.job
         for piece in batching.steps(job, [clip for clip, _ in items], self.facts, self._batch_seconds):
             waveforms = [of_job(decoded, job) for _, decoded in items[piece]]
-            outcomes = embed_each(job.encoder, waveforms, job.wanted)
+            with TURNS.launching() if job.on_gpu else nullcontext():
+                outcomes = embed_each(job.encoder, waveforms, job.wanted)
             self._took(running, [clip for clip, _ in items[piece]], outcomes, tally)
 
     def _took(

@@ -2,13 +2,16 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from ..corpora.base import Clip
+from ..encoders.turns import TURNS
 
-_READERS = 4
+_READERS = 2  # more of them wait for each other: half of what they do is Python's
+_TOGETHER = 4  # clips of a batch that one of them reads before it tells of them
+_REST = 0.01  # seconds that a clip waits at most while a GPU is given its work; some models launch all of the time
 _MOST = 256  # batches that wait at once, however short: there are corpora of clips of which nothing can be read
 
 Read = TypeVar("Read")
@@ -44,7 +47,7 @@ class ReadAhead(Generic[Batch, Read]):
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _ahead(self) -> Iterator[tuple[Batch, list[Read | Exception]]]:
-        waiting: deque[tuple[Batch, list[Future[Read]], float]] = deque()
+        waiting: deque[tuple[Batch, list[Future[list[Read | Exception]]], float]] = deque()
         ahead = 0.0
         coming = iter(self._batches)
         more = True
@@ -56,17 +59,22 @@ class ReadAhead(Generic[Batch, Read]):
                     more = False
                     break
                 seconds = self._cost(batch)
-                futures = [self._pool.submit(self._read, batch, clip) for clip in self._clips(batch)]
+                clips = self._clips(batch)
+                starts = range(0, len(clips), _TOGETHER)
+                futures = [self._pool.submit(self._some, batch, clips[at : at + _TOGETHER]) for at in starts]
                 waiting.append((batch, futures, seconds))
                 ahead += seconds
             if waiting:
                 batch, futures, seconds = waiting.popleft()
                 ahead -= seconds
-                yield batch, [_outcome(future) for future in futures]
+                yield batch, [outcome for future in futures for outcome in future.result()]
 
+    def _some(self, batch: Batch, clips: Sequence[Clip]) -> list[Read | Exception]:
+        return [self._one(batch, clip) for clip in clips]
 
-def _outcome(future: "Future[Read]") -> Read | Exception:
-    try:
-        return future.result()
-    except Exception as error:
-        return error
+    def _one(self, batch: Batch, clip: Clip) -> Read | Exception:
+        TURNS.rest(_REST)
+        try:
+            return self._read(batch, clip)
+        except Exception as error:
+            return error

@@ -3,9 +3,10 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..progress import Observer
 from ..store import AudioFacts, EmbeddingStore, FileStamp, clip_table, together
 
 _READERS = 4
+_TOGETHER = 8  # files that a thread looks at, at most, before it tells of them: to hand over each takes as long
 _KEPT_SECONDS = 10.0
 _USUAL, _FAR = 0.99, 2.5  # share of clips that are usual, and how many times as long "far longer" is
 _BEYOND_SECONDS = 0.001  # by which a segment's end, rounded, may lie behind the end of its file
@@ -43,14 +45,24 @@ def survey(corpus: Corpus, store: EmbeddingStore, observer: Observer | None = No
     looked: dict[str, AudioFacts] = {}
     observer = observer or Observer()
     fresh = _Fresh(store, corpus.name)
-    found = together.each(lambda path: _look(path, known.get(path)), files, threads=_READERS)
+    at_once = max(1, min(_TOGETHER, len(files) // (4 * _READERS)))
+    found = together.each(
+        lambda some: [_look(path, known.get(path)) for path in some], _some(files, at_once), threads=_READERS
+    )
     with observer.working(f"{corpus.name}: looking at the files", len(files), "file"), closing(found), fresh:
-        for path, facts in zip(files, found, strict=True):
+        for path, facts in zip(files, chain.from_iterable(found), strict=True):
             looked[path] = facts
             if path not in known or known[path][0] != facts.stamp:
                 fresh.add(path, facts)
             observer.advance(len(looked))
     return {clip.id: _of_clip(clip, looked[path]) for clip, path in zip(corpus.clips, paths, strict=True)}
+
+
+def _some(files: Iterable[str], count: int) -> Iterator[list[str]]:
+    """So many at a time."""
+    coming = iter(files)
+    while some := list(islice(coming, count)):
+        yield some
 
 
 class _Fresh:
@@ -153,17 +165,12 @@ def _look(path: str, known: tuple[FileStamp, str, float] | None) -> AudioFacts:
         stamp = None
     if stamp is not None and known is not None and known[0] == stamp:
         return AudioFacts(known[1], known[2], stamp, known[2])
-    # Whether it is audio is asked first: what is none, however large, is not worth reading as a whole.
     try:
-        about, problem = audio.info(path), None
-    except AudioError as error:
-        about, problem = None, str(error)
-    try:
-        digest = audio.content_hash(path) if about else audio.sampled_hash(path)
+        about, digest = audio.identify(path)
     except AudioError as error:
         return AudioFacts(None, problem=str(error))
     settled = stamp is not None and time.time_ns() - max(stamp.mtime_ns, stamp.ctime_ns) > _UNSETTLED_SECONDS * 1e9
-    seconds = math.nan if about is None else about.seconds
+    seconds, problem = (math.nan, str(about)) if isinstance(about, AudioError) else (about.seconds, None)
     return AudioFacts(digest, seconds, stamp, seconds, settled, problem)
 
 

@@ -39,7 +39,7 @@ def test_block_by_block_reading_equals_one_piece(tmp_path: Path) -> None:
     """Longer than the blocks that are decoded at a time."""
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 1_300_000).astype("float32")
     path = write(tmp_path / "a.wav", noise, 44100, subtype="FLOAT")
-    np.testing.assert_allclose(audio.read(path, 16000), audio.resample(noise, 44100, 16000), atol=1e-6)
+    np.testing.assert_array_equal(audio.read(path, 16000), audio.resample(noise, 44100, 16000))
     np.testing.assert_array_equal(audio.read(path, 44100), noise)
 
 
@@ -174,8 +174,25 @@ def test_info_and_hash(tmp_path: Path) -> None:
     found = audio.info(path)
     assert (found.seconds, found.sample_rate, found.channels) == (0.5, 44100, 2)
     assert audio.content_hash(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert audio.identify(path) == (found, audio.content_hash(path))
     with pytest.raises(AudioError):
         audio.content_hash(tmp_path / "none.wav")
+
+
+@pytest.mark.parametrize("size", [0, 700, 2**20, 2**20 + 1, 2**26 + 5])
+def test_what_is_no_audio_is_identified_too(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "a.wav"
+    with path.open("wb") as file:
+        file.write(b"no audio"[:size])
+        file.truncate(size)
+    about, digest = audio.identify(path)
+    assert isinstance(about, AudioError) and digest == audio.sampled_hash(path)
+    with pytest.raises(AudioError) as told:
+        audio.info(path)
+    assert str(about) == str(told.value)
+    assert (digest == audio.content_hash(path)) == (size <= 2**26)
+    with pytest.raises(AudioError, match="no such file"):
+        audio.identify(tmp_path / "none.wav")
 
 
 def test_every_clip_of_the_real_emodb_can_be_read(emodb_dir: Path) -> None:

@@ -88,6 +88,18 @@ def test_a_batch_is_as_its_clips_alone(checkpoint, output):
         np.testing.assert_allclose(batched, encoder.frames(clip), atol=1e-5)
 
 
+@pytest.mark.parametrize("output", ["utterance", "frames"])
+def test_clips_of_different_length_share_a_pass_as_they_are_alone(checkpoint, output):
+    encoder = load(checkpoint, options={"output": output})
+    clips = [speechlike(16_000, seed)[-length:] for seed, length in enumerate((640, 15_999, 16_000, 15_360, 9_000))]
+    assert encoder.pads
+    alone = [encoder.frames(clip) for clip in clips]
+    for frames, together in zip(alone, encoder.frames_batch(clips), strict=True):
+        assert together.shape == frames.shape
+        np.testing.assert_allclose(together, frames, rtol=0, atol=1e-5)
+    assert np.array_equal(encoder.frames(clips[0]), alone[0])
+
+
 def test_shortest_clip(checkpoint):
     for output in ("utterance", "frames"):
         encoder = load(checkpoint, options={"output": output})

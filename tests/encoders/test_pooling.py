@@ -63,6 +63,15 @@ def test_sums_do_not_lose_digits() -> None:
     np.testing.assert_allclose(pool(frames, "mean-std", HUBERT)[2:], exact.std(axis=0), rtol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(1, 5), (300, 1), (300, 7), (9000, 3)])
+def test_a_mean_is_that_of_the_frames_in_float64_to_the_digit(shape) -> None:
+    """However they lie in memory."""
+    frames = (1000 + np.random.RandomState(0).standard_normal(shape)).astype(np.float32)
+    for laid in (frames, np.asfortranarray(frames), frames[::-1]):
+        expected = laid.astype(np.float64).mean(axis=0).astype(np.float32)
+        np.testing.assert_array_equal(pool(laid, "time", HUBERT), expected)
+
+
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (3,), (2, 3, 4)])
 def test_what_is_no_matrix_of_frames(shape) -> None:
     with pytest.raises(ValueError, match=r"shape \(T, D\)"):

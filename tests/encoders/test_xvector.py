@@ -76,6 +76,21 @@ def test_a_batch_is_as_its_clips_alone_and_twice_is_the_same(checkpoint):
         assert np.array_equal(encoder.frames(clip), encoder.frames(clip))
 
 
+def test_clips_of_different_length_share_a_pass_as_they_are_alone(checkpoint):
+    """At their ends convolutions find a clip's reflection, and a click there is not heard behind it."""
+    encoder = load(checkpoint)
+    clips = [speechlike(16_000, seed)[-length:] for seed, length in enumerate((480, 15_999, 16_000, 15_360, 9_119))]
+    clips[-1] *= 1e-3
+    clips[-1][-1] = 1.0  # far above the rest, in the midst of the window behind the clip
+    clips.append(np.zeros(2_000, np.float32))
+    assert encoder.pads
+    alone = [encoder.frames(clip) for clip in clips]
+    for frames, together in zip(alone, encoder.frames_batch(clips), strict=True):
+        assert together.shape == frames.shape
+        np.testing.assert_allclose(together, frames, rtol=0, atol=1e-5)
+    assert np.array_equal(encoder.frames(clips[0]), alone[0])  # no trace of it is left behind
+
+
 def test_shortest_clip(checkpoint):
     encoder = load(checkpoint)
     assert np.isfinite(encoder.frames(speechlike(480))).all()

@@ -155,7 +155,7 @@ def test_known_files_are_not_read_again(corpus: Corpus, store: EmbeddingStore, m
     def opened(path: object) -> str:
         raise AssertionError(f"{path} was read again")
 
-    monkeypatch.setattr(audio, "content_hash", opened)
+    monkeypatch.setattr(audio, "identify", opened)
     assert extract.extract(corpus, load(), store).reused == 12
 
 
@@ -173,8 +173,8 @@ def test_a_survey_that_was_interrupted_reads_no_file_again(
     with pytest.raises(KeyboardInterrupt):
         survey(corpus, store, Impatient())
     assert len(store.known_files("tiny")) == 7 and store.corpora() == []
-    read, real = [], audio.content_hash
-    monkeypatch.setattr(audio, "content_hash", lambda path: read.append(Path(path).stem) or real(path))
+    read, real = [], audio.identify
+    monkeypatch.setattr(audio, "identify", lambda path: read.append(Path(path).stem) or real(path))
     facts = survey(corpus, store)
     assert sorted(read) == [f"c{number:02d}" for number in range(7, 12)]
     assert facts == survey(corpus, EmbeddingStore(store.root.with_name("other")))

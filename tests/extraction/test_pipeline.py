@@ -1,5 +1,7 @@
 """Several encoders of a call: each file is decoded once, and each encoder gets what it would get alone."""
 
+import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,8 +16,10 @@ import soundfile
 from serfuse import audio, encoders
 from serfuse.corpora.base import Clip, Corpus
 from serfuse.encoders.base import LoadRequest
+from serfuse.encoders.turns import TURNS
 from serfuse.errors import AudioError, ConfigError
 from serfuse.extraction import extract, grouping
+from serfuse.extraction.prefetch import ReadAhead
 from serfuse.progress import Observer
 from serfuse.store import EmbeddingStore
 
@@ -118,6 +122,29 @@ def test_on_a_gpu_clips_of_nearly_equal_length_go_together(corpus: Corpus, store
     assert [len(group) for group in Padding.together] == [2, 2, 2, 3]
     extract.extract(corpus, padding("cpu"), EmbeddingStore(store.root / "cpu"))
     assert [len(set(group)) for group in Padding.together] == [1, 1, 1]
+
+
+def test_readers_rest_while_a_gpu_is_given_its_work() -> None:
+    """And work while it is waited for, or after a moment where an encoder does not say that it waits."""
+    rested = threading.Event()
+
+    def reader() -> None:
+        TURNS.rest(60)
+        rested.set()
+
+    thread = threading.Thread(target=reader)
+    with TURNS.launching():
+        thread.start()
+        assert not rested.wait(0.05)
+        with TURNS.waiting():
+            assert rested.wait(60)
+    thread.join()
+    clips = list(range(8))
+    ahead = ReadAhead(lambda _, clip: clip, [clips], lambda batch: batch, len, lambda: 9.0)
+    with TURNS.launching(), ahead as batches:
+        begun = time.monotonic()
+        assert list(batches) == [(clips, clips)]
+        assert time.monotonic() - begun > 0.03
 
 
 def test_beside_one_that_pads_another_still_gets_equal_lengths(corpus: Corpus, store: EmbeddingStore) -> None:
