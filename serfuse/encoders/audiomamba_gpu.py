@@ -28,8 +28,20 @@ def scan(
     states = decay.shape[1]
     output = torch.empty_like(hidden)
     grid = (batch, triton.cdiv(inner, _CHANNELS))
-    sizes = {"length": length, "channels_at_once": _CHANNELS, "states_at_once": triton.next_power_of_2(states)}
-    _scan[grid](hidden, step, decay, into, out_of, output, inner, states, **sizes, num_warps=1)
+    _scan[grid](
+        hidden=hidden,
+        step=step,
+        decay=decay,
+        into=into,
+        out_of=out_of,
+        output=output,
+        inner=inner,
+        states=states,
+        length=length,
+        channels_at_once=_CHANNELS,
+        states_at_once=triton.next_power_of_2(states),
+        num_warps=1,
+    )
     return output
 
 
