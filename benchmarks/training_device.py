@@ -20,6 +20,7 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -197,19 +198,38 @@ def machine() -> str:
     return f"{device.device_kind} ({device.platform}), {cores} cores, JAX {jax.__version__}, Keras {keras.__version__}"
 
 
-def row(model: str, config: configs.Config, data: Dataset, compared: int, torch_too: bool) -> list[str]:
-    """A line of the table."""
+def rows(model: str, config: configs.Config, data: Dataset, compared: int, torch_too: bool) -> Iterator[list[str]]:
+    """A line of the table, again with each that it is compared with: what ends the program leaves what there is."""
+    begun = time.perf_counter()
+    print(f"{model}: all folds ...", file=sys.stderr)
     ours = stacked(config, data)
+    print(f"{model}: {time.perf_counter() - begun:.1f} s", file=sys.stderr)
+    own = [
+        model,
+        str(config.training.epochs),
+        f"{ours['whole']:.1f}",
+        f"{ours['compiling']:.1f}",
+        f"{ours['epoch']:.3f}",
+    ]
+    against = [math.nan, math.nan]
+
+    def line() -> list[str]:
+        return own + [
+            cell
+            for other in against
+            for cell in (["-", "-"] if math.isnan(other) else [f"{other:.1f}", f"{other / ours['whole']:.1f}"])
+        ]
+
+    yield line()
     import jax
 
-    with jax.default_matmul_precision("default"):
-        keras_whole = plain_keras(config, data, compared) if compared else math.nan
-    torch_whole = plain_torch(config, data, compared) if compared and torch_too else math.nan
-    cells = [model, str(config.training.epochs)]
-    cells += [f"{ours['whole']:.1f}", f"{ours['compiling']:.1f}", f"{ours['epoch']:.3f}"]
-    for other in (keras_whole, torch_whole):
-        cells += ["-", "-"] if math.isnan(other) else [f"{other:.1f}", f"{other / ours['whole']:.1f}"]
-    return cells
+    if compared:
+        with jax.default_matmul_precision("default"):
+            against[0] = plain_keras(config, data, compared)
+        yield line()
+    if compared and torch_too:
+        against[1] = plain_torch(config, data, compared)
+        yield line()
 
 
 def main() -> None:
@@ -244,10 +264,11 @@ def main() -> None:
             break
         data = whole if models.get(model).inputs > 1 else whole.select("a")
         config = settings(model, arguments.few if number else arguments.epochs)
-        cells = row(model, config, data, arguments.compared, torch_too=model == "hyfuse")
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append("")
+        for cells in rows(model, config, data, arguments.compared, torch_too=model == "hyfuse"):
+            lines[-1] = "| " + " | ".join(cells) + " |"
+            arguments.out.write_text("\n".join(lines) + "\n", "utf-8")
         print(lines[-1], flush=True)
-        arguments.out.write_text("\n".join(lines) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
