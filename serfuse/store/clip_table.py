@@ -113,9 +113,10 @@ def info(path: StorePath) -> str:
 def _read(path: StorePath, columns: Sequence[str] | None = None) -> tuple[pa.Table, str]:
     command = repair_command(path.parent.parent)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is no regular file")
-        held = local(path)
+        held = local(path, status)
         data = held.read_bytes()
         broken = seal.broken(data)
         if broken:

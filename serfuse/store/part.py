@@ -29,9 +29,11 @@ _WINDOW_BYTES = 1 << 20
 _SWEEP_BYTES = 1 << 20
 _PIECE_BYTES = 1 << 22
 _MOST_FOOTER_BYTES = 1 << 29
-_END_BYTES = 1 << 20
-# Of a large object without a copy here, rows are fetched alone where the blocks that they lie in are less than this
-# share of it, and so much at a time.
+# The footer of a large object without a copy here: at first so much, and a 4096th of it, is asked for (a sum of every
+# block takes a 6144th).
+_END_BYTES, _END_SHARE = 1 << 16, 1 << 12
+# Rows of such an object are fetched alone where the blocks that they lie in are less than this share of it, and so much
+# at a time.
 _FAR_SHARE, _FETCHED_BYTES = 4, 1 << 27
 # What a part of the first format, which is compressed, may take decoded: of embeddings, 1.1 times its bytes is usual.
 _FLOOR_BYTES, _MOST_RATIO = 1 << 26, 64
@@ -60,15 +62,16 @@ class Part:
     def __init__(self, path: files.StorePath) -> None:
         self.path = path
         with self._guarded():
-            if not stat.S_ISREG(path.stat().st_mode):
+            self._status = status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
                 raise ValueError("it is not a regular file")
             held: Path | bytes
-            self._far = files.far(path)
+            self._far = files.far(path, status)
             if self._far:
-                self._bytes = path.stat().st_size
+                self._bytes = status.st_size
                 held, footer = self._end()
             else:
-                held = files.local(path)
+                held = files.local(path, status)
                 with FileIO(str(held)) as file:
                     self._bytes, footer = _footer(file, os.fstat(file.fileno()).st_size)
             sealed = any(mark in footer for mark in _MARKS)
@@ -89,10 +92,10 @@ class Part:
 
     def _end(self) -> tuple[bytes, bytes]:
         """A file of nothing but the footer, which says what it said; and the footer."""
-        end = _END_BYTES
+        end = _END_BYTES + self._bytes // _END_SHARE
         while True:
             begin = max(0, self._bytes - end)
-            data = files.fetched(self.path, [(begin, self._bytes)])
+            data = files.fetched(self.path, [(begin, self._bytes)], keep=self._status)
             length = int.from_bytes(data.pieces[0][-8:-4], "little") + 8
             if length <= end or length > min(self._bytes, _MOST_FOOTER_BYTES):
                 break
@@ -142,6 +145,10 @@ class Part:
         if decoded > (most := _FLOOR_BYTES + _MOST_RATIO * self._bytes):
             raise ValueError(f"it claims {decoded >> 20} MB in {self._bytes >> 10} kB, more than {most >> 20} MB")
 
+    def _held(self) -> Path:
+        """The file to open. A part never changes, so what its storage said of it at first is not asked for again."""
+        return files.local(self.path, self._status)
+
     def texts(self) -> tuple[pa.Array, pa.Array]:
         """Clip ids and audio identities of all rows, as large strings.
 
@@ -151,10 +158,11 @@ class Part:
         """
         with self._guarded():
             if self._far and self._texts:
-                some = files.fetched(self.path, [self._blocks(begin, end) for begin, end in self._texts])
+                spans = [self._blocks(begin, end) for begin, end in self._texts]
+                some = files.fetched(self.path, spans, keep=self._status)
                 if found := self._even_texts(some):
                     return found
-            held = files.local(self.path)
+            held = self._held()
             with FileIO(str(held)) as file:
                 if self._texts and (found := self._even_texts(file)):
                     return found
@@ -244,12 +252,13 @@ class Part:
             for begin, end, place, first in windows:
                 low, high = (place + (int(rows[at]) - first) * stride for at in (begin, end - 1))
                 spans.append(self._blocks(low, high + stride))
-            if _FAR_SHARE * sum(end - begin for begin, end in spans) < self._bytes:
-                step = max(1, _FETCHED_BYTES // max(end - begin for begin, end in spans))
-                for at in range(0, len(windows), step):
-                    yield windows[at : at + step], files.fetched(self.path, spans[at : at + step])
-                return
-        with FileIO(str(files.local(self.path))) as file:
+            for gap in (files.GAP_BYTES, 0):
+                if _FAR_SHARE * sum(end - begin for begin, end in files.joined(spans, gap)) < self._bytes:
+                    step = max(1, _FETCHED_BYTES // (gap + max(end - begin for begin, end in spans)))
+                    for at in range(0, len(windows), step):
+                        yield windows[at : at + step], files.fetched(self.path, spans[at : at + step], gap)
+                    return
+        with FileIO(str(self._held())) as file:
             yield self._windows(rows), file
 
     def mapped(self, rows: np.ndarray, moved: Callable[[int], object] | None = None) -> np.ndarray | None:
@@ -269,7 +278,7 @@ class Part:
             FileNotFoundError: it is not there any more.
         """
         stretches = self.run(rows)
-        held = files.local(self.path)
+        held = self._held()
         found = mapping.mapped(held, stretches, self.size) if stretches else None
         if found is None:
             return None
@@ -315,7 +324,7 @@ class Part:
             FileNotFoundError: it is not there any more.
         """
         with self._guarded():
-            file = FileIO(str(files.local(self.path)))
+            file = FileIO(str(self._held()))
         with file:
             yield file
 
@@ -387,7 +396,7 @@ class Part:
     def _swept(self, begins: Sequence[int]) -> Iterator[tuple[int, int, np.ndarray]]:
         """The numbers of wrong blocks in each piece of `_SWEEP_BYTES`, with its first byte and its length."""
         idle: SimpleQueue[tuple[FileIO, bytearray]] = SimpleQueue()
-        held = files.local(self.path)
+        held = self._held()
         with ExitStack() as opened:
 
             def look(begin: int) -> tuple[int, int, np.ndarray]:
@@ -480,7 +489,7 @@ class Part:
     def _decode(self, rows: np.ndarray, into: np.ndarray, at: np.ndarray) -> None:
         """Rows of the first format, a few at a time."""
         first = 0
-        with parquet.opened(files.local(self.path), buffer_size=_WINDOW_BYTES) as reader:
+        with parquet.opened(self._held(), buffer_size=_WINDOW_BYTES) as reader:
             step = max(1, min(self.rows, _SWEEP_BYTES // (4 * self.size)))
             for batch in reader.iter_batches(batch_size=step, columns=["embedding"], use_threads=False):
                 column = batch.column(0)

@@ -167,7 +167,17 @@ def test_stretches_of_an_object_are_fetched_together(address: str) -> None:
     assert some.begins == [0, 50] and some.pieces == [bytes(range(8)), bytes(range(50, 70))]
     memory = memoryview(bytearray(12))
     some.fill(55, memory)
-    assert bytes(memory) == bytes(range(55, 67)) and not files.far(path)
+    assert bytes(memory) == bytes(range(55, 67)) and not files.far(path, path.stat())
+    assert files.fetched(path, [(50, 60), (0, 8), (61, 70)], gap=1).begins == [0, 50]
+    assert files.fetched(path, [(50, 60), (0, 8)], gap=42).pieces == [bytes(range(60))]
+    for _ in range(2):  # from the storage, then from what was kept of it
+        kept = files.fetched(path, [(50, 60), (0, 8)], keep=path.stat())
+        assert kept.begins == [0, 50] and kept.pieces == [bytes(range(8)), bytes(range(50, 60))]
+    status = path.stat()
+    path.put_bytes(bytes(range(100, 200)))
+    assert path.stat().version != status.version
+    assert files.fetched(path, [(0, 8)], keep=path.stat()).pieces == [bytes(range(100, 108))]
+    assert files.fetched(path, [], gap=1).pieces == []
     for begin in (40, 62):
         with pytest.raises(ValueError, match="cut off"):
             some.fill(begin, memory)
@@ -175,10 +185,28 @@ def test_stretches_of_an_object_are_fetched_together(address: str) -> None:
         files.fetched(path.with_name("absent"), [(0, 8), (9, 10)])
 
 
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The requests that reach a storage in memory from now on, by the last part of the object's name."""
+    system, requests = fsspec.get_filesystem_class("memory"), []
+
+    def noting(ask: Any) -> Any:
+        def asked(self: Any, path: str, *words: Any, **named: Any) -> Any:
+            requests.append(path.rpartition("/")[2])
+            return ask(self, path, *words, **named)
+
+        return asked
+
+    for name in ("info", "cat_file", "ls"):
+        monkeypatch.setattr(system, name, noting(getattr(system, name)))
+    return requests
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("address", ["memory"], indirect=True)
-def test_a_few_clips_of_a_large_part_are_fetched_alone(address: str, tmp_path: Path) -> None:
-    """Of 80 MB, of which a twentieth is asked for; a wrong byte there is told."""
+def test_a_few_clips_of_a_large_part_are_fetched_alone(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 80 MB, of which a twentieth is asked for, in few requests; a wrong byte there is told."""
     store = EmbeddingStore(address)
     ids = [f"k{number:06d}" for number in range(2600)]
     store.write_corpus(corpus_of(*ids), facts_of(corpus_of(*ids)))
@@ -197,8 +225,14 @@ def test_a_few_clips_of_a_large_part_are_fetched_alone(address: str, tmp_path: P
 
     nothing_kept()
     some = [2599, 3, 4, *range(100, 2500, 40)]
+    requests = counted(monkeypatch)
     np.testing.assert_array_equal(store.look_up("c", KEY, [ids[n] for n in some]), matrix[some])
     assert kept() < 1e6
+    assert requests.count(part.name) <= 1 + 1 + 3 + 62  # what it is, footer, texts, and each row but the neighbours
+    del requests[:]
+    close = range(100, 160, 6)  # 32 kB each
+    np.testing.assert_array_equal(store.look_up("c", KEY, [ids[n] for n in close]), matrix[close])
+    assert requests.count(part.name) == 1 + 1  # what it is, and all of them at once; the rest is kept here
     np.testing.assert_array_equal(store.load("c", KEY)[1], matrix)
     assert kept() > size
     np.testing.assert_array_equal(store.look_up("c", KEY, [ids[7]]), matrix[[7]])  # of the copy
