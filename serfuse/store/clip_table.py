@@ -91,14 +91,19 @@ def write(path: StorePath, table: pa.Table, info: str) -> None:
     write_atomic(path, lambda file: file.write(seal.sealed(buffer.getvalue())))
 
 
-def read(path: StorePath, columns: Sequence[str] | None = None) -> pa.Table:
+def read(path: StorePath, columns: Sequence[str] | None = None, *, stamps: bool = True) -> pa.Table:
     """The table in a file, or some of its columns.
+
+    Args:
+        path: the file.
+        columns: their names; `None` for all.
+        stamps: with `STAMP_COLUMNS`, where all are read.
 
     Raises:
         DamageError: it is not as it was written, or claims more than it can hold.
         StoreError: its format is unknown.
     """
-    return _read(path, columns)[0]
+    return _read(path, columns, stamps)[0]
 
 
 def info(path: StorePath) -> str:
@@ -110,7 +115,7 @@ def info(path: StorePath) -> str:
     return _read(path)[1]
 
 
-def _read(path: StorePath, columns: Sequence[str] | None = None) -> tuple[pa.Table, str]:
+def _read(path: StorePath, columns: Sequence[str] | None = None, stamps: bool = True) -> tuple[pa.Table, str]:
     command = repair_command(path.parent.parent)
     try:
         status = path.stat()
@@ -122,13 +127,14 @@ def _read(path: StorePath, columns: Sequence[str] | None = None) -> tuple[pa.Tab
         if broken:
             raise ValueError("it is not as it was written")
         with parquet.opened(held) as reader:
-            notes = reader.metadata.metadata or {}
+            notes, names = reader.metadata.metadata or {}, reader.schema_arrow.names
         form = notes.get(_FORMAT.encode(), b"1").decode()
         if broken is None and (form == str(FORMAT) or _INFO.encode() in notes):
             raise ValueError("it is not as it was written")
         if form not in ("1", str(FORMAT)):
             raise unknown_format(path, form)
-        table = parquet.table(held, columns, _FLOOR_BYTES + _MOST_RATIO * len(data), sealed=broken is False)
+        wanted = columns or [name for name in names if stamps or name not in STAMP_COLUMNS]
+        table = parquet.table(held, wanted, _FLOOR_BYTES + _MOST_RATIO * len(data), sealed=broken is False)
     except StoreError:
         raise
     except Exception as error:  # Arrow raises what it likes about bytes that it does not expect
@@ -139,7 +145,8 @@ def _read(path: StorePath, columns: Sequence[str] | None = None) -> tuple[pa.Tab
             "and run `serfuse extract` again; the embeddings stay.",
             first_line(error),
         ) from error
-    lacking = [name for name in columns or (*_COLUMNS, *STAMP_COLUMNS) if name not in table.column_names]
+    every = (*_COLUMNS, *STAMP_COLUMNS) if stamps else _COLUMNS
+    lacking = [name for name in columns or every if name not in table.column_names]
     if lacking:
         raise DamageError(
             path,

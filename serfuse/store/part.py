@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from io import FileIO
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import StoreError
-from . import blocks, files, mapping, parquet, seal, together
+from . import blocks, files, mapping, parquet, part_writing, seal, together
 from .damage import DamageError, first_line, repair_command, unknown_format
 from .files import Fetched
 from .part_writing import ALIGNMENT, FORMAT, MAGIC, page_body
@@ -177,6 +177,45 @@ class Part:
                 raise ValueError("it holds another number of rows than it says")
             ids, audio = (one_array(table[name]) for name in ("id", "audio"))
             return _named(ids), audio
+
+    def holds(self, ids: pa.ChunkedArray, audio: pa.ChunkedArray) -> bool:
+        """Whether its rows are those of these clips, in their order; verified, and in little memory.
+
+        It looks no further than to the first row group in which that is not so.
+
+        Args:
+            ids: of the clips.
+            audio: the identity of the audio of each, null where it cannot be read.
+
+        Returns:
+            False too of the first format, for which `texts` is to be asked.
+
+        Raises:
+            DamageError: what it looked at is not as it was written.
+            FileNotFoundError: it is not there any more.
+        """
+        if self.format == 1 or not len(ids) == len(audio) == self.rows or ids.null_count or audio.null_count:
+            return False
+        with self._guarded():
+            source: Fetched | Path
+            if self._far:
+                source = files.fetched(self.path, [self._blocks(*place) for place in self._texts], keep=self._status)
+            else:
+                source = self._held()
+            firsts = np.cumsum([0, *(rows for rows, _ in self._groups)]).tolist()
+
+            def same(number: int) -> bool:
+                (begin, end), middle, rows = self._texts[number], self._audio[number], self._groups[number][0]
+                with nullcontext(source) if isinstance(source, Fetched) else FileIO(str(source)) as file:
+                    data = self._checked(file, begin, end)
+                some = slice(firsts[number], firsts[number] + rows)
+                for page, column in ((data[: middle - begin], ids), (data[middle - begin :], audio)):
+                    body = page_body(page, rows)
+                    if body is None or not part_writing.holds(body, column[some]):
+                        return False
+                return True
+
+            return all(together.each(same, range(len(self._groups))))
 
     def _even_texts(self, file: FileIO | Fetched) -> tuple[pa.Array, pa.Array] | None:
         """`texts` where those of a page are all of one length, as most are: quicker than Arrow, and held only once."""

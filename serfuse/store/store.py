@@ -20,6 +20,7 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,7 @@ from .files import StorePath, beside, locked, make_folder, place, remove_stale, 
 from .heard import Heard
 from .key import EmbeddingKey
 from .key_folder import KEY_FILE, NAME, KeyFolder, read_key
+from .part import one_array
 from .records import AudioFacts, FileStamp, Skipped
 from .rows import numbers
 
@@ -231,7 +233,6 @@ class EmbeddingStore:
 
     def _frame(self, corpus: str, table: pa.Table) -> pd.DataFrame:
         frame = table.to_pandas()
-        frame = frame.drop(columns=[name for name in clip_table.STAMP_COLUMNS if name in frame])
         if known := self.heard(corpus):
             sounds = {audio: item.sound for audio, item in known.items()}
             column = "extra_sound" if "sound" in frame else None
@@ -562,19 +563,31 @@ class EmbeddingStore:
         self, corpus: str, keys: Mapping[str, EmbeddingKey], missing: str
     ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
         table = self._clip_table(corpus)
-        clips = self._frame(corpus, table)
-        every = pa.array(clips["id"], pa.large_string(), from_pandas=True)
+        with ThreadPoolExecutor(1) as pool:  # a million clips' labels are made while their vectors are verified
+            coming = pool.submit(self._frame, corpus, table)
+            kept, dropped, matrices = self._vectors(corpus, keys, table, missing)
+            clips = coming.result()
+        if not kept.all():
+            clips = clips[kept].reset_index(drop=True)
+        clips.attrs["dropped"] = dropped
+        return clips, matrices
+
+    def _vectors(
+        self, corpus: str, keys: Mapping[str, EmbeddingKey], table: pa.Table, missing: str
+    ) -> tuple[np.ndarray, list[dict[str, str]], dict[str, np.ndarray]]:
+        """Which clips of the table every key has, what is to be said of the others, and the vectors by key."""
+        every = one_array(table["id"])
         found = {name: self._choose(corpus, key, table) for name, key in keys.items()}
         place = {name: numbers(every, chosen.ids) for name, chosen in found.items()}
         dropped: list[dict[str, str]] = []
         unexplained: dict[str, list[str]] = {}
-        kept = np.ones(len(clips), bool)
+        kept = np.ones(len(every), bool)
         for name, at in place.items():
             if (at >= 0).all():
                 continue
             kept &= at >= 0
             reasons = {item.clip: item.reason for item in self.skipped(corpus, keys[name])}
-            for clip in clips["id"][at < 0]:
+            for clip in every.filter(pa.array(at < 0)).to_pylist():
                 dropped.append({"clip": clip, "name": name, "reason": reasons.get(clip, "not extracted")})
                 if clip not in reasons:
                     unexplained.setdefault(name, []).append(clip)
@@ -586,16 +599,12 @@ class EmbeddingStore:
                 for name, lacking in unexplained.items()
             ]
             raise StoreError(
-                f"Not every one of the {len(clips)} clips of corpus {corpus!r} has its embeddings. Extract the rest "
+                f"Not every one of the {len(every)} clips of corpus {corpus!r} has its embeddings. Extract the rest "
                 "(--skip-bad leaves out clips that cannot be used):\n" + "\n".join(lines)
             )
         if not kept.any():
             raise StoreError(f"No clip of corpus {corpus!r} has embeddings of all of: {', '.join(keys)}.")
-        if not kept.all():
-            clips = clips[kept].reset_index(drop=True)
-        matrices = {name: chosen.matrix(place[name][kept]) for name, chosen in found.items()}
-        clips.attrs["dropped"] = dropped
-        return clips, matrices
+        return kept, dropped, {name: chosen.matrix(place[name][kept]) for name, chosen in found.items()}
 
     # --- skipped clips ------------------------------------------------------------------------------------------
 
@@ -643,10 +652,10 @@ class EmbeddingStore:
         return folder
 
     def _clip_table(self, corpus: str) -> pa.Table:
-        return clip_table.read(self._existing(corpus) / CLIPS)
+        return clip_table.read(self._existing(corpus) / CLIPS, stamps=False)
 
     def _audio(self, corpus: str) -> dict[str, str | None]:
-        table = self._clip_table(corpus)
+        table = clip_table.read(self._existing(corpus) / CLIPS, ["id", "audio"])
         return dict(zip(table["id"].to_pylist(), table["audio"].to_pylist(), strict=True))
 
 
