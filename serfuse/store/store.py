@@ -565,14 +565,14 @@ class EmbeddingStore:
         table = self._clip_table(corpus)
         with ThreadPoolExecutor(1) as pool:  # a million clips' labels are made while their vectors are verified
             coming = pool.submit(self._frame, corpus, table)
-            kept, dropped, matrices = self._vectors(corpus, keys, table, missing)
+            kept, dropped, matrices = self._matrices(corpus, keys, table, missing)
             clips = coming.result()
         if not kept.all():
             clips = clips[kept].reset_index(drop=True)
         clips.attrs["dropped"] = dropped
         return clips, matrices
 
-    def _vectors(
+    def _matrices(
         self, corpus: str, keys: Mapping[str, EmbeddingKey], table: pa.Table, missing: str
     ) -> tuple[np.ndarray, list[dict[str, str]], dict[str, np.ndarray]]:
         """Which clips of the table every key has, what is to be said of the others, and the vectors by key."""
@@ -655,7 +655,7 @@ class EmbeddingStore:
         return clip_table.read(self._existing(corpus) / CLIPS, stamps=False)
 
     def _audio(self, corpus: str) -> dict[str, str | None]:
-        table = clip_table.read(self._existing(corpus) / CLIPS, ["id", "audio"])
+        table = self._clip_table(corpus)
         return dict(zip(table["id"].to_pylist(), table["audio"].to_pylist(), strict=True))
 
 
