@@ -6,6 +6,7 @@ import sys
 import weakref
 from collections.abc import Sequence
 from functools import cache
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,27 @@ def mapped(path: Path, stretches: Sequence[tuple[int, int]], size: int) -> np.nd
     memory = (ctypes.c_char * (lead + total)).from_address(base)
     weakref.finalize(memory, system.munmap, base, lead + total)
     return np.frombuffer(memory, "<f4", offset=lead).reshape(-1, size)
+
+
+def looked_at(file: FileIO, begin: int, end: int) -> np.ndarray | None:
+    """Bytes of a file where the system keeps them, to be looked at once: reading them copies them first.
+
+    Args:
+        file: open for reading.
+        begin: the first, at a multiple of the size of a memory page.
+        end: behind the last.
+
+    Returns:
+        uint8; `None` where the system cannot do it or does not get them from the disk, which reading is to tell.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        memory = mmap.mmap(file.fileno(), end - begin, access=mmap.ACCESS_READ, offset=begin)
+    except (OSError, ValueError):
+        return None
+    data = np.frombuffer(memory, np.uint8)
+    return data if fetched(data) else None
 
 
 def fetched(data: np.ndarray) -> bool:

@@ -27,6 +27,7 @@ KEY, KIND = "serfuse.key", "serfuse.kind"
 _MARKS = (b"serfuse.part", b"serfuse.blocks", b"serfuse.seal")
 _WINDOW_BYTES = 1 << 20
 _SWEEP_BYTES = 1 << 20
+_LOOK_BYTES = 1 << 23
 _PIECE_BYTES = 1 << 22
 _MOST_FOOTER_BYTES = 1 << 29
 # The footer of a large object without a copy here: at first so much, and a 4096th of it, is asked for (a sum of every
@@ -390,12 +391,17 @@ class Part:
                 self._decode(rows[order], into, at[order])
                 return
             memory, stride = memoryview(into).cast("B"), 4 * self.size
+            order = np.argsort(rows, kind="stable")  # as they lie on the disk
+            rows, at = rows[order], at[order]
             places = self._places(rows)
-            new = np.flatnonzero((np.diff(places) != stride) | (np.diff(at) != 1)) + 1
-            begins = np.concatenate([[0], new])
-            lengths = np.diff(begins, append=len(rows))
-            for place, slot, length in zip(places[begins].tolist(), at[begins].tolist(), lengths.tolist(), strict=True):
-                _fill(file, place, memory[slot * stride : (slot + length) * stride])
+            begins = np.concatenate([[0], np.flatnonzero((np.diff(places) != stride) | (np.diff(at) != 1)) + 1])
+            lengths = np.diff(begins, append=len(rows)) * stride
+            wanted = zip(places[begins].tolist(), (at[begins] * stride).tolist(), lengths.tolist(), strict=True)
+            read, number = getattr(os, "preadv", None), file.fileno()
+            for place, low, length in wanted:  # of a million rows: whatever is done here counts
+                some = memory[low : low + length]
+                if read is None or read(number, (some,), place) != length:
+                    _fill(file, place, some)
             if sys.byteorder == "big":
                 into[at] = into[at].byteswap()
 
@@ -425,7 +431,7 @@ class Part:
                 self.texts()
                 self._decode(np.empty(0, np.int64), np.empty((0, self.size), np.float32), np.empty(0, np.int64))
                 return bad
-            for begin, length, found in self._swept(range(0, self._data, _SWEEP_BYTES)):
+            for begin, length, found in self._swept(range(0, self._data, _LOOK_BYTES)):
                 for block in found + begin // blocks.BYTES:
                     bad.append((int(block) * blocks.BYTES, min((int(block) + 1) * blocks.BYTES, self._data)))
                 if moved is not None:
@@ -433,7 +439,7 @@ class Part:
         return bad
 
     def _swept(self, begins: Sequence[int]) -> Iterator[tuple[int, int, np.ndarray]]:
-        """The numbers of wrong blocks in each piece of `_SWEEP_BYTES`, with its first byte and its length."""
+        """The numbers of wrong blocks in each piece of `_LOOK_BYTES`, with its first byte and its length."""
         idle: SimpleQueue[tuple[FileIO, bytearray]] = SimpleQueue()
         held = self._held()
         with ExitStack() as opened:
@@ -442,14 +448,17 @@ class Part:
                 try:
                     file, memory = idle.get_nowait()
                 except Empty:
-                    file, memory = opened.enter_context(FileIO(str(held))), bytearray(_SWEEP_BYTES)
+                    file, memory = opened.enter_context(FileIO(str(held))), bytearray()
+                end = min(begin + _LOOK_BYTES, self._data)
                 try:
-                    data = _exactly(file, begin, min(begin + _SWEEP_BYTES, self._data), memory)
-                    made = blocks.sums(data)
+                    there = mapping.looked_at(file, begin, end)
+                    if there is None and not memory:
+                        memory = bytearray(_LOOK_BYTES)
+                    made = blocks.sums(_exactly(file, begin, end, memory) if there is None else memoryview(there))
                 finally:
                     idle.put((file, memory))
                 first = begin // blocks.BYTES
-                return begin, len(data), np.flatnonzero(made != self._sums[first : first + len(made)])
+                return begin, end - begin, np.flatnonzero(made != self._sums[first : first + len(made)])
 
             yield from together.each(look, begins)
 
