@@ -37,8 +37,9 @@ def survey(corpus: Corpus, store: EmbeddingStore, observer: Observer | None = No
         StoreError: the store's table of this corpus is damaged, or the store cannot be written.
     """
     known = store.known_files(corpus.name)
-    told: dict[Path | str, str] = {}  # a path of many pieces is one text
-    paths = [told.get(clip.path) or told.setdefault(clip.path, clip_table.absolute(clip.path)) for clip in corpus.clips]
+    told: dict[str, str] = {}  # a path of many pieces is one text; a Path that is hashed takes twice the memory
+    given = (str(clip.path) for clip in corpus.clips)
+    paths = [told.get(path) or told.setdefault(path, clip_table.absolute(path)) for path in given]
     files = dict.fromkeys(paths)
     looked: dict[str, AudioFacts] = {}
     observer = observer or Observer()
@@ -152,7 +153,7 @@ def _look(path: str, known: tuple[FileStamp, str, float] | None) -> AudioFacts:
     except (OSError, ValueError):
         stamp = None
     if stamp is not None and known is not None and known[0] == stamp:
-        return AudioFacts(known[1], known[2], stamp, known[2])
+        return AudioFacts(known[1], known[2], known[0], known[2])  # no second stamp for each of a million files
     # Whether it is audio is asked first: what is none, however large, is not worth reading as a whole.
     try:
         about, problem = audio.info(path), None

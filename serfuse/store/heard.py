@@ -1,6 +1,6 @@
 """What decoding a corpus' clips told of them: a digest of the samples, and remarks on their quality."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from . import json_file
@@ -10,7 +10,7 @@ from .files import StorePath
 NAME = "heard.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Heard:
     """What is known of a piece of audio once it was decoded.
 
@@ -29,19 +29,23 @@ def read(path: StorePath) -> dict[str, Heard]:
     Raises:
         StoreError: the file is damaged.
     """
+    return dict(each(path))
+
+
+def each(path: StorePath) -> Iterator[tuple[str, Heard]]:
+    """What `read` reads, one by one."""
     if not path.exists():
-        return {}
-    content = json_file.read(path).get("clips")
+        return
     try:
-        return {
-            str(audio): Heard(str(sound), tuple((str(kind), str(text)) for kind, text in remarks))
-            for audio, (sound, remarks) in content.items()
-        }
+        for audio, (sound, remarks) in json_file.items(path, "clips"):
+            yield audio, Heard(str(sound), tuple((str(kind), str(text)) for kind, text in remarks))
     except (AttributeError, TypeError, ValueError):
         raise DamageError(path, f"The file {path} is damaged. Delete it and run `serfuse extract` again.") from None
 
 
 def write(path: StorePath, content: Mapping[str, Heard]) -> None:
     """Whole or not at all."""
-    clips = {audio: [item.sound, [list(remark) for remark in item.remarks]] for audio, item in sorted(content.items())}
-    json_file.write(path, {"clips": clips}, indent=0)
+    found = ((audio, content[audio]) for audio in sorted(content))
+    json_file.write_items(
+        path, "clips", ((audio, [item.sound, [list(remark) for remark in item.remarks]]) for audio, item in found)
+    )

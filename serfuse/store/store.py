@@ -279,6 +279,14 @@ class EmbeddingStore:
         """
         return heard.read(self._existing(corpus) / heard.NAME)
 
+    def remarked(self, corpus: str) -> dict[str, Heard]:
+        """As `heard`, of the audio that has remarks: a few, where all would take much memory.
+
+        Raises:
+            StoreError: there is no such corpus, or the record is damaged.
+        """
+        return {audio: item for audio, item in heard.each(self._existing(corpus) / heard.NAME) if item.remarks}
+
     def record_heard(self, corpus: str, items: Mapping[str, Heard]) -> None:
         """Add to what is known of a corpus' audio. What belongs to none of its clips any more is forgotten.
 
@@ -287,11 +295,20 @@ class EmbeddingStore:
         """
         folder = self._existing(corpus)
         with locked(folder):
-            current = set(self._audio(corpus).values())
+            current = clip_table.read(folder / CLIPS, ["audio"])["audio"]
+
+            def others(some: Mapping[str, Heard]) -> set[str]:
+                there = pc.is_in(pa.array(some, pa.string()), value_set=current).to_numpy(zero_copy_only=False)
+                return {audio for audio, is_there in zip(some, there, strict=True) if not is_there}
+
             known = heard.read(folder / heard.NAME)
-            merged = {audio: item for audio, item in {**known, **items}.items() if audio in current}
-            if merged != known:
-                heard.write(folder / heard.NAME, merged)
+            strange, gone = others(items), others(known)
+            changed = {audio for audio, item in items.items() if audio not in strange and known.get(audio) != item}
+            if gone or changed:
+                known.update((audio, items[audio]) for audio in changed)
+                for audio in gone:
+                    del known[audio]
+                heard.write(folder / heard.NAME, known)
 
     # --- embeddings ---------------------------------------------------------------------------------------------
 
