@@ -38,8 +38,10 @@ def survey(corpus: Corpus, store: EmbeddingStore, observer: Observer | None = No
     """
     known = store.known_files(corpus.name)
     told: dict[str, str] = {}  # a path of many pieces is one text; a Path that is hashed takes twice the memory
-    given = (str(clip.path) for clip in corpus.clips)
-    paths = [told.get(path) or told.setdefault(path, clip_table.absolute(path)) for path in given]
+    paths = [
+        told.get(path := str(clip.path)) or told.setdefault(path, clip_table.absolute(clip.path))
+        for clip in corpus.clips
+    ]
     files = dict.fromkeys(paths)
     looked: dict[str, AudioFacts] = {}
     observer = observer or Observer()

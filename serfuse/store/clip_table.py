@@ -40,10 +40,13 @@ def make(rows: Sequence[tuple[Clip, AudioFacts]]) -> pa.Table:
     """The table of these clips, sorted by id."""
     rows = sorted(rows, key=lambda row: row[0].id)
     text, number, count = pa.string(), pa.float64(), pa.int64()
-    paths = {path: escaped(absolute(path)) for path in {clip.path for clip, _ in rows}}
+    paths: dict[str, str] = {}  # by text: a Path that is hashed takes twice the memory
+    for clip, _ in rows:
+        if (path := str(clip.path)) not in paths:
+            paths[path] = escaped(absolute(clip.path))
     columns: dict[str, pa.Array] = {
         "id": pa.array([clip.id for clip, _ in rows], text),
-        "path": pa.array([paths[clip.path] for clip, _ in rows], text),
+        "path": pa.array([paths[str(clip.path)] for clip, _ in rows], text),
         "emotion": pa.array([clip.emotion for clip, _ in rows], text),
         "speaker": pa.array([clip.speaker for clip, _ in rows], text),
         "text": pa.array([clip.text for clip, _ in rows], text),
