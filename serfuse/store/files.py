@@ -7,7 +7,8 @@ renames, flushes, advisory locks. A storage of objects has none of these, and ne
 - What is moved is copied first and removed then.
 - `local` gives the file to open and map: the path itself, or a copy on this machine.
 - `locked` creates an object `.lock` in one step with looking for it. It is a lease: its owner renews it, and one that
-  was not renewed for a minute is taken over. It only keeps two writers of a small file (`corpus.json`, the table of
+  was not renewed for a minute is taken over; at once, where its owner was a process of this machine, which can be seen
+  to have ended. It only keeps two writers of a small file (`corpus.json`, the table of
   clips, `heard.json`) from undoing each other; rows never depend on it, since parts are only removed after one that
   holds their rows is there.
 """
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -319,7 +321,7 @@ def locked(folder: StorePath, lease: float = LEASE_SECONDS) -> Iterator[None]:
             yield
         return
     lock = folder / atomic_io.LOCK
-    token = f"{os.getpid()}-{secrets.token_hex(8)}"
+    token = f"{_machine()}/{os.getpid()}-{secrets.token_hex(8)}"
     _take(lock, token, lease)
     over = threading.Event()
     renewing = threading.Thread(target=_renew, args=(lock, token, over, lease / 4), daemon=True)
@@ -341,12 +343,42 @@ def _take(lock: ObjectPath, token: str, lease: float) -> None:
             held = lock.read_text()
         except FileNotFoundError:
             continue
-        if held != seen:
+        if _ended(held):
+            # Of those that wait on this machine, one takes it away.
+            with atomic_io.locked(beside(lock.parent)), suppress(FileNotFoundError):
+                if lock.read_text() == held:
+                    lock.unlink(missing_ok=True)
+        elif held != seen:
             seen, since = held, time.monotonic()
         elif time.monotonic() - since > lease:  # by this machine's clock alone
             lock.unlink(missing_ok=True)
         else:
             time.sleep(_LOOK_SECONDS)
+
+
+@cache
+def _machine() -> str:
+    """What the processes that this one can see have in common; "" where that is not known."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+        return object_cache.digest(f"{boot}{os.stat('/proc/self/ns/pid').st_ino}")[:16]  # of a container, its own
+    except OSError:
+        return ""
+
+
+def _ended(held: str) -> bool:
+    """Whether the owner of a lock was a process of this machine that is not there any more."""
+    machine, _, owner = held.rpartition("/")
+    number = owner.partition("-")[0]
+    if not machine or machine != _machine() or not number.isdecimal():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # of another user
+        return False
+    return False
 
 
 def _renew(lock: ObjectPath, token: str, over: threading.Event, seconds: float) -> None:

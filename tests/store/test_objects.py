@@ -2,8 +2,11 @@
 
 import json
 import logging
+import os
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -158,6 +161,24 @@ def test_small_files_are_changed_one_writer_after_the_other(address: str) -> Non
     with files.locked(folder, lease=0.3):
         assert (folder / ".lock").read_bytes() != b"somebody who was killed"
     assert not (folder / ".lock").exists()
+
+
+def test_the_lock_of_a_process_that_ended_here_is_taken_over_at_once(address: str) -> None:
+    folder = files.place(address)
+    with files.locked(folder):
+        held = (folder / ".lock").read_text()
+    ended = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    ended.wait()
+    (folder / ".lock").put_bytes(held.replace(f"/{os.getpid()}-", f"/{ended.pid}-").encode())
+    begun = time.monotonic()
+    with files.locked(folder):  # not after a minute
+        assert time.monotonic() - begun < 20
+    assert not (folder / ".lock").exists()
+    for owner in (held, held.replace(held.partition("/")[0], "another"), f"{os.getpid()}-of an earlier version 0"):
+        (folder / ".lock").put_bytes(owner.encode())
+        begun = time.monotonic()
+        with files.locked(folder, lease=0.3):  # of one that may be at work
+            assert time.monotonic() - begun > 0.3
 
 
 def test_stretches_of_an_object_are_fetched_together(address: str) -> None:
