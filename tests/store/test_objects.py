@@ -313,6 +313,16 @@ def test_the_commands_take_an_address(address: str, tiny_corpus_dir: Path, tmp_p
     run("store", "diff", "synthetic", name, "elsewhere")
     run("cv", "--head", "svm", "--a", "elsewhere", "--folds", "2", "--out", str(tmp_path / "run"), "--quiet")
     run("train", str(tmp_path / "run"), "--out", str(tmp_path / "model"), "--quiet")
+    table = tmp_path / "table.yaml"
+    table.write_text(
+        "title: t\ncorpora: {synthetic: S}\nmodels: {svm: {heading: SVM}}\nmodels_as: columns\n"
+        "encoders: {one: logmel, other: elsewhere}\nblocks: [{rows: [one, other]}]\nsettings: {split: {folds: 2}}\n"
+    )
+    planned = run("sweep", str(table), "--dry-run", "--out", str(tmp_path / "sweep"))
+    assert "0 units are done, 4 would run, 0 wait for embeddings." in planned
+    words = ("--split", "random", "--folds", "3", "--fusion", "late", "--out", str(tmp_path / "advice"), "--json")
+    advice = run("recommend", "--corpus", "synthetic", "--input", name, "--input", "elsewhere", *words)
+    assert len(advice["tried"]) == 3
 
 
 # --- errors -----------------------------------------------------------------------------------------------------
