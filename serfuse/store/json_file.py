@@ -83,6 +83,18 @@ def items(path: StorePath, name: str, cure: str = "Delete it and run `serfuse ex
     yield from found.items()
 
 
+def sealed_text(path: StorePath, cure: str = "Delete it and run `serfuse extract` again.") -> str | None:
+    """The text of a file that is as it was written; `None` of any other, of which `read` tells more.
+
+    Raises:
+        DamageError: it cannot be read.
+    """
+    with _told(path, cure):
+        content, broken = _content(path)
+    made = re.match(r'\s*\{\s*"format":\s*(\d+)', content)
+    return content if broken is False and made and int(made.group(1)) in _KNOWN else None
+
+
 def write_items(path: StorePath, name: str, content: Iterable[tuple[str, Any]]) -> None:
     """A file of one object called `name`, whose items are taken one by one.
 

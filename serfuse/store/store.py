@@ -232,13 +232,12 @@ class EmbeddingStore:
         return self._frame(corpus, self._clip_table(corpus))
 
     def _frame(self, corpus: str, table: pa.Table) -> pd.DataFrame:
-        frame = table.to_pandas()
-        if known := self.heard(corpus):
-            sounds = {audio: item.sound for audio, item in known.items()}
-            column = "extra_sound" if "sound" in frame else None
-            frame = frame.rename(columns={"sound": column}) if column else frame
-            frame["sound"] = frame["audio"].map(sounds)
-        return frame
+        audio, sound = heard.sounds(self._existing(corpus) / heard.NAME)
+        if len(audio):
+            names = ["extra_sound" if name == "sound" else name for name in table.column_names]
+            heard_of = sound.take(pc.index_in(table["audio"].cast(pa.large_string()), value_set=audio))
+            table = table.rename_columns(names).append_column("sound", heard_of)
+        return table.to_pandas()
 
     def known_files(self, corpus: str) -> dict[str, tuple[FileStamp, str, float]]:
         """Files hashed before: `{path: (stamp, content hash, seconds)}`. Empty for an unknown corpus.

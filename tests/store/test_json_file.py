@@ -69,6 +69,37 @@ def test_what_was_heard_is_kept_of_clips_that_are_there(tmp_path: Path) -> None:
     assert set(store.heard("c")) == {"b-1"}
 
 
+@pytest.mark.parametrize(
+    "known",
+    [
+        {},
+        {"a-1": Heard("1")},
+        {"a-1": Heard("1"), "b-1": Heard("2", (("clipped", 'it says "x": [ and \\ too'), ("quiet", "")))},
+        {'odd " one': Heard("1"), "b-1": Heard("\\")},
+    ],
+)
+def test_digests_of_sounds_are_found_without_the_rest(tmp_path: Path, known: dict[str, Heard]) -> None:
+    path = tmp_path / heard.NAME
+    assert [column.to_pylist() for column in heard.sounds(path)] == [[], []]
+    content = {audio: [item.sound, [list(remark) for remark in item.remarks]] for audio, item in known.items()}
+    heard.write(path, known)
+    for write in (
+        lambda: None,
+        lambda: json_file.write(path, {"clips": content}),  # in another layout
+        lambda: path.write_text(json.dumps({"clips": content})),  # of the first format, which has no seal
+    ):
+        write()
+        audio, sound = (column.to_pylist() for column in heard.sounds(path))
+        assert dict(zip(audio, sound, strict=True)) == {name: item.sound for name, item in known.items()}
+    heard.write(path, {"a": Heard("1")})
+    path.write_bytes(path.read_bytes().replace(b'"1"', b'"2"'))
+    with pytest.raises(DamageError, match="was changed"):
+        heard.sounds(path)
+    path.write_text(json_file.text({"clips": {}}, 0).replace('"format": 2', '"format": 9'))
+    with pytest.raises(StoreError):
+        heard.sounds(path)
+
+
 def test_what_was_heard_of_many_clips_takes_little_memory(tmp_path: Path) -> None:
     """A record takes 150 bytes in the file. Looking for remarks takes that and no more; it took 690."""
     (tmp_path / "c").mkdir()
