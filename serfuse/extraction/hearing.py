@@ -73,10 +73,11 @@ class Hearing:
             StoreError: the store cannot be read or written.
         """
         self.store()
-        known = {**self._store.heard(self._corpus), **self._new}
+        known = self._store.remarked(self._corpus)
         found = {}
         for clip in clips:
-            item = known.get(str(self._facts[clip.id].audio))
+            audio_id = str(self._facts[clip.id].audio)
+            item = self._new.get(audio_id) or known.get(audio_id)
             if item is not None and item.remarks:
                 found[clip.id] = [Remark(kind, text) for kind, text in item.remarks]
         return found

@@ -39,8 +39,11 @@ def survey(corpus: Corpus, store: EmbeddingStore, observer: Observer | None = No
         StoreError: the store's table of this corpus is damaged, or the store cannot be written.
     """
     known = store.known_files(corpus.name)
-    told: dict[Path | str, str] = {}  # a path of many pieces is one text
-    paths = [told.get(clip.path) or told.setdefault(clip.path, clip_table.absolute(clip.path)) for clip in corpus.clips]
+    told: dict[str, str] = {}  # a path of many pieces is one text; a Path that is hashed takes twice the memory
+    paths = [
+        told.get(path := str(clip.path)) or told.setdefault(path, clip_table.absolute(clip.path))
+        for clip in corpus.clips
+    ]
     files = dict.fromkeys(paths)
     looked: dict[str, AudioFacts] = {}
     observer = observer or Observer()
@@ -164,7 +167,7 @@ def _look(path: str, known: tuple[FileStamp, str, float] | None) -> AudioFacts:
     except (OSError, ValueError):
         stamp = None
     if stamp is not None and known is not None and known[0] == stamp:
-        return AudioFacts(known[1], known[2], stamp, known[2])
+        return AudioFacts(known[1], known[2], known[0], known[2])  # no second stamp for each of a million files
     try:
         about, digest = audio.identify(path)
     except AudioError as error:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from .key_folder import KeyFolder
 
 _TRIES = 50
+_STEP_ROWS = 1 << 14
 
 
 class Arrivals:
@@ -28,7 +29,8 @@ class Arrivals:
             StoreError: a part is of another kind or format, or parts keep coming and going.
         """
         for texts in self._texts():
-            yield from zip(*(column.to_pylist() for column in texts), strict=True)
+            for start in range(0, len(texts[0]), _STEP_ROWS):
+                yield from zip(*(column[start : start + _STEP_ROWS].to_pylist() for column in texts), strict=True)
 
     def _texts(self) -> list[tuple]:
         for _ in range(_TRIES):

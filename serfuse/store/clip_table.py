@@ -40,10 +40,13 @@ def make(rows: Sequence[tuple[Clip, AudioFacts]]) -> pa.Table:
     """The table of these clips, sorted by id."""
     rows = sorted(rows, key=lambda row: row[0].id)
     text, number, count = pa.string(), pa.float64(), pa.int64()
-    paths = {path: escaped(absolute(path)) for path in {clip.path for clip, _ in rows}}
+    paths: dict[str, str] = {}  # by text: a Path that is hashed takes twice the memory
+    for clip, _ in rows:
+        if (path := str(clip.path)) not in paths:
+            paths[path] = escaped(absolute(clip.path))
     columns: dict[str, pa.Array] = {
         "id": pa.array([clip.id for clip, _ in rows], text),
-        "path": pa.array([paths[clip.path] for clip, _ in rows], text),
+        "path": pa.array([paths[str(clip.path)] for clip, _ in rows], text),
         "emotion": pa.array([clip.emotion for clip, _ in rows], text),
         "speaker": pa.array([clip.speaker for clip, _ in rows], text),
         "text": pa.array([clip.text for clip, _ in rows], text),
@@ -91,14 +94,19 @@ def write(path: StorePath, table: pa.Table, info: str) -> None:
     write_atomic(path, lambda file: file.write(seal.sealed(buffer.getvalue())))
 
 
-def read(path: StorePath, columns: Sequence[str] | None = None) -> pa.Table:
+def read(path: StorePath, columns: Sequence[str] | None = None, *, stamps: bool = True) -> pa.Table:
     """The table in a file, or some of its columns.
+
+    Args:
+        path: the file.
+        columns: their names; `None` for all.
+        stamps: with `STAMP_COLUMNS`, where all are read.
 
     Raises:
         DamageError: it is not as it was written, or claims more than it can hold.
         StoreError: its format is unknown.
     """
-    return _read(path, columns)[0]
+    return _read(path, columns, stamps)[0]
 
 
 def info(path: StorePath) -> str:
@@ -110,24 +118,26 @@ def info(path: StorePath) -> str:
     return _read(path)[1]
 
 
-def _read(path: StorePath, columns: Sequence[str] | None = None) -> tuple[pa.Table, str]:
+def _read(path: StorePath, columns: Sequence[str] | None = None, stamps: bool = True) -> tuple[pa.Table, str]:
     command = repair_command(path.parent.parent)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is no regular file")
-        held = local(path)
+        held = local(path, status)
         data = held.read_bytes()
         broken = seal.broken(data)
         if broken:
             raise ValueError("it is not as it was written")
         with parquet.opened(held) as reader:
-            notes = reader.metadata.metadata or {}
+            notes, names = reader.metadata.metadata or {}, reader.schema_arrow.names
         form = notes.get(_FORMAT.encode(), b"1").decode()
         if broken is None and (form == str(FORMAT) or _INFO.encode() in notes):
             raise ValueError("it is not as it was written")
         if form not in ("1", str(FORMAT)):
             raise unknown_format(path, form)
-        table = parquet.table(held, columns, _FLOOR_BYTES + _MOST_RATIO * len(data), sealed=broken is False)
+        wanted = columns or [name for name in names if stamps or name not in STAMP_COLUMNS]
+        table = parquet.table(held, wanted, _FLOOR_BYTES + _MOST_RATIO * len(data), sealed=broken is False)
     except StoreError:
         raise
     except Exception as error:  # Arrow raises what it likes about bytes that it does not expect
@@ -138,7 +148,8 @@ def _read(path: StorePath, columns: Sequence[str] | None = None) -> tuple[pa.Tab
             "and run `serfuse extract` again; the embeddings stay.",
             first_line(error),
         ) from error
-    lacking = [name for name in columns or (*_COLUMNS, *STAMP_COLUMNS) if name not in table.column_names]
+    every = (*_COLUMNS, *STAMP_COLUMNS) if stamps else _COLUMNS
+    lacking = [name for name in columns or every if name not in table.column_names]
     if lacking:
         raise DamageError(
             path,
@@ -170,6 +181,8 @@ def holds(path: StorePath, table: pa.Table) -> bool:
         return at == table.num_rows
     except Exception:  # whoever reads it says what is wrong
         return False
+    finally:
+        pa.default_memory_pool().release_unused()  # Arrow keeps what the groups took: a fifth of a survey's peak
 
 
 def files(table: pa.Table) -> dict[str, tuple[FileStamp, str, float]]:

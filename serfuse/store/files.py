@@ -7,7 +7,8 @@ renames, flushes, advisory locks. A storage of objects has none of these, and ne
 - What is moved is copied first and removed then.
 - `local` gives the file to open and map: the path itself, or a copy on this machine.
 - `locked` creates an object `.lock` in one step with looking for it. It is a lease: its owner renews it, and one that
-  was not renewed for a minute is taken over. It only keeps two writers of a small file (`corpus.json`, the table of
+  was not renewed for a minute is taken over; at once, where its owner was a process of this machine, which can be seen
+  to have ended. It only keeps two writers of a small file (`corpus.json`, the table of
   clips, `heard.json`) from undoing each other; rows never depend on it, since parts are only removed after one that
   holds their rows is there.
 """
@@ -22,8 +23,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from .. import atomic_io
 from ..errors import StoreError, WriteError
@@ -37,6 +39,8 @@ LEASE_SECONDS = 60.0
 """After so long without a sign of its owner, the lock of a folder in a storage of objects is taken over."""
 FAR_BYTES = 1 << 26
 """Objects of less are fetched whole."""
+GAP_BYTES = 1 << 18
+"""So much between two stretches of an object is fetched with them: a request takes about as long as this."""
 _LOOK_SECONDS = 0.2
 FLUSHED_BYTES = 1 << 27
 """So much of a file that is written goes to the disk at a time."""
@@ -62,14 +66,18 @@ def place(root: "str | os.PathLike[str] | ObjectPath") -> StorePath:
     return Path(text)
 
 
-def local(path: StorePath) -> Path:
+def local(path: StorePath, status: Any = None) -> Path:
     """The file to open: the path itself, or the object's copy on this machine.
+
+    Args:
+        path: in the store.
+        status: what its `stat` has just said, where that is known; it spares a request.
 
     Raises:
         FileNotFoundError: there is no such object.
         StoreError: the storage cannot be reached, or does not allow it.
     """
-    return path.copy() if isinstance(path, ObjectPath) else path
+    return path.copy(status) if isinstance(path, ObjectPath) else path
 
 
 @dataclass(frozen=True)
@@ -98,30 +106,48 @@ class Fetched:
         memory[:] = piece
 
 
-def far(path: StorePath) -> bool:
+def far(path: StorePath, status: Any) -> bool:
     """Whether a file is a large object without a copy on this machine, so that a little of it is better fetched alone.
 
-    Raises:
-        StoreError: the storage cannot be reached, or does not allow it.
+    Args:
+        path: in the store.
+        status: what its `stat` has just said.
     """
-    return isinstance(path, ObjectPath) and path.stat().st_size >= FAR_BYTES and not path.has_copy()
+    return isinstance(path, ObjectPath) and status.st_size >= FAR_BYTES and not path.has_copy(status)
 
 
-def fetched(path: StorePath, wanted: Sequence[tuple[int, int]]) -> Fetched:
-    """Stretches of an object: `(first byte, byte behind the last)` of each; those that touch are fetched as one.
+def joined(stretches: Sequence[tuple[int, int]], gap: int = 0) -> list[tuple[int, int]]:
+    """Stretches that touch as one, ascending.
+
+    Args:
+        stretches: `(first byte, byte behind the last)` of each.
+        gap: bytes that may lie between two that are joined.
+    """
+    found: list[tuple[int, int]] = []
+    for begin, end in sorted(stretches):
+        if found and begin <= found[-1][1] + gap:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        else:
+            found.append((begin, end))
+    return found
+
+
+def fetched(path: StorePath, wanted: Sequence[tuple[int, int]], gap: int = 0, keep: Any = None) -> Fetched:
+    """Stretches of an object, `joined` and asked for all at once.
+
+    Args:
+        path: of the object.
+        wanted: `(first byte, byte behind the last)` of each.
+        gap: bytes that may lie between two that are fetched as one.
+        keep: the object's `stat`: they are kept on this machine, and taken from there where they are.
 
     Raises:
         FileNotFoundError: there is no such object.
         StoreError: the storage cannot be reached, or does not allow it.
     """
-    joined: list[tuple[int, int]] = []
-    for begin, end in sorted(wanted):
-        if joined and begin <= joined[-1][1]:
-            joined[-1] = joined[-1][0], max(end, joined[-1][1])
-        else:
-            joined.append((begin, end))
     assert isinstance(path, ObjectPath)
-    return Fetched([begin for begin, _ in joined], path.ranges(joined))
+    whole = joined(wanted, gap)
+    return Fetched([begin for begin, _ in whole], path.ranges(whole, keep))
 
 
 def distrust(path: StorePath) -> None:
@@ -295,7 +321,7 @@ def locked(folder: StorePath, lease: float = LEASE_SECONDS) -> Iterator[None]:
             yield
         return
     lock = folder / atomic_io.LOCK
-    token = f"{os.getpid()}-{secrets.token_hex(8)}"
+    token = f"{_machine()}/{os.getpid()}-{secrets.token_hex(8)}"
     _take(lock, token, lease)
     over = threading.Event()
     renewing = threading.Thread(target=_renew, args=(lock, token, over, lease / 4), daemon=True)
@@ -317,12 +343,42 @@ def _take(lock: ObjectPath, token: str, lease: float) -> None:
             held = lock.read_text()
         except FileNotFoundError:
             continue
-        if held != seen:
+        if _ended(held):
+            # Of those that wait on this machine, one takes it away.
+            with atomic_io.locked(beside(lock.parent)), suppress(FileNotFoundError):
+                if lock.read_text() == held:
+                    lock.unlink(missing_ok=True)
+        elif held != seen:
             seen, since = held, time.monotonic()
         elif time.monotonic() - since > lease:  # by this machine's clock alone
             lock.unlink(missing_ok=True)
         else:
             time.sleep(_LOOK_SECONDS)
+
+
+@cache
+def _machine() -> str:
+    """What the processes that this one can see have in common; "" where that is not known."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+        return object_cache.digest(f"{boot}{os.stat('/proc/self/ns/pid').st_ino}")[:16]  # of a container, its own
+    except OSError:
+        return ""
+
+
+def _ended(held: str) -> bool:
+    """Whether the owner of a lock was a process of this machine that is not there any more."""
+    machine, _, owner = held.rpartition("/")
+    number = owner.partition("-")[0]
+    if not machine or machine != _machine() or not number.isdecimal():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # of another user
+        return False
+    return False
 
 
 def _renew(lock: ObjectPath, token: str, over: threading.Event, seconds: float) -> None:

@@ -382,10 +382,14 @@ def _latest(texts: Sequence[tuple[pa.Array, pa.Array]]) -> tuple[np.ndarray, np.
     by_id = ids.take(order)
     if pc.any(pc.equal(by_id[:-1], by_id[1:])).as_py():  # otherwise, which is the rule, it is enough
         order = pc.sort_indices(pa.table({"id": ids, "audio": audio}), [("id", "ascending"), ("audio", "ascending")])
-    ids, audio = ids.take(order), audio.take(order)
+        by_id = ids.take(order)
+    ids, audio = by_id, audio.take(order)
     again = pc.and_(pc.equal(ids[:-1], ids[1:]), pc.equal(audio[:-1], audio[1:]))
     last = np.append(~again.to_numpy(zero_copy_only=False), True)
-    chosen = order.to_numpy()[last]
+    chosen = order.to_numpy()
+    if last.all():
+        return number[chosen], row[chosen], ids, audio
+    chosen = chosen[last]
     return number[chosen], row[chosen], ids.filter(pa.array(last)), audio.filter(pa.array(last))
 
 

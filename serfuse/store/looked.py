@@ -7,7 +7,7 @@ each time. They are of use until the table holds them. One that is damaged tells
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
 from ..errors import StoreError
@@ -27,18 +27,18 @@ def write(folder: StorePath, files: Mapping[str, tuple[FileStamp, str, float]]) 
         WriteError: the file cannot be written.
     """
     name = f"looked-{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}.json"
-    content = {
-        path: [stamp.size, stamp.mtime_ns, stamp.ctime_ns, digest, seconds]
+    content = (
+        (path, [stamp.size, stamp.mtime_ns, stamp.ctime_ns, digest, seconds])
         for path, (stamp, digest, seconds) in files.items()
-    }
-    json_file.write(folder / name, {"files": content}, indent=0)
+    )
+    json_file.write_items(folder / name, "files", content)
 
 
 def read(folder: StorePath) -> Files:
     """All that was added, of a file what was added last."""
     found: Files = {}
     for path in sorted(folder.glob(PATTERN)):
-        found.update(_of(path))
+        found.update(_each(path))
     return found
 
 
@@ -54,17 +54,15 @@ def forget(folder: StorePath, known: Callable[[], Files]) -> None:
     there = known()
     for path in paths:
         with suppress(OSError, StoreError):
-            told = _of(path)
-            if there.items() >= told.items() or time.time() - int(path.name.split("-")[1]) / 1e9 > _OLD_SECONDS:
+            old = time.time() - int(path.name.split("-")[1]) / 1e9 > _OLD_SECONDS
+            if old or all(there.get(name) == about for name, about in _each(path)):
                 path.unlink()
 
 
-def _of(path: StorePath) -> Files:
+def _each(path: StorePath) -> Iterator[tuple[str, tuple[FileStamp, str, float]]]:
+    """What a file tells, one by one; of one that is damaged nothing."""
     try:
-        content = json_file.read(path)["files"]
-        return {
-            str(name): (FileStamp(int(size), int(mtime), int(ctime)), str(digest), float(seconds))
-            for name, (size, mtime, ctime, digest, seconds) in content.items()
-        }
+        for name, (size, mtime, ctime, digest, seconds) in json_file.items(path, "files"):
+            yield str(name), (FileStamp(int(size), int(mtime), int(ctime)), str(digest), float(seconds))
     except (StoreError, KeyError, AttributeError, TypeError, ValueError):
-        return {}
+        return

@@ -5,6 +5,8 @@ import mmap
 import sys
 import weakref
 from collections.abc import Sequence
+from functools import cache
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +34,7 @@ def mapped(path: Path, stretches: Sequence[tuple[int, int]], size: int) -> np.nd
     lead = stretches[0][0] % page
     if any(begin % page for begin, _ in stretches[1:]) or any((sum(part)) % page for part in stretches[:-1]):
         return None
-    system = ctypes.CDLL(None, use_errno=True)
-    system.mmap.restype = ctypes.c_void_p
-    system.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-    system.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    system = _system()
     access = mmap.PROT_READ | mmap.PROT_WRITE
     failed = ctypes.c_void_p(-1).value
     # Room for all of it, whose parts are then laid over with the file's.
@@ -56,6 +55,27 @@ def mapped(path: Path, stretches: Sequence[tuple[int, int]], size: int) -> np.nd
     return np.frombuffer(memory, "<f4", offset=lead).reshape(-1, size)
 
 
+def looked_at(file: FileIO, begin: int, end: int) -> np.ndarray | None:
+    """Bytes of a file where the system keeps them, to be looked at once: reading them copies them first.
+
+    Args:
+        file: open for reading.
+        begin: the first, at a multiple of the size of a memory page.
+        end: behind the last.
+
+    Returns:
+        uint8; `None` where the system cannot do it or does not get them from the disk, which reading is to tell.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        memory = mmap.mmap(file.fileno(), end - begin, access=mmap.ACCESS_READ, offset=begin)
+    except (OSError, ValueError):
+        return None
+    data = np.frombuffer(memory, np.uint8)
+    return data if fetched(data) else None
+
+
 def fetched(data: np.ndarray) -> bool:
     """Whether the pages of a stretch of a mapped file are in memory now, so that to look at them cannot fail.
 
@@ -68,11 +88,20 @@ def fetched(data: np.ndarray) -> bool:
     Returns:
         False too where the system cannot tell (Linux before 5.14).
     """
-    system = ctypes.CDLL(None, use_errno=True)
-    system.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     begin = data.ctypes.data
     start = begin - begin % mmap.PAGESIZE
-    return system.madvise(start, begin + data.nbytes - start, _POPULATE_READ) == 0
+    return _system().madvise(start, begin + data.nbytes - start, _POPULATE_READ) == 0
+
+
+@cache
+def _system() -> ctypes.CDLL:
+    """The system's own functions."""
+    system = ctypes.CDLL(None, use_errno=True)
+    system.mmap.restype = ctypes.c_void_p
+    system.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    system.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    system.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    return system
 
 
 _POPULATE_READ = 22

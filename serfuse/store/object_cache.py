@@ -1,14 +1,15 @@
 """Copies of objects on this machine: what is read of object storage is read from here, mapped and verified as any file.
 
 A copy's name is made of the object's address and of what the storage says of its content (`ETag`, size, time), so an
-object that was replaced never meets the copy of the one before. The folder is `$SERFUSE_CACHE`, else
-`~/.cache/serfuse/objects`; what was used longest ago is removed when it holds more than `$SERFUSE_CACHE_GB` (20).
+object that was replaced never meets the copy of the one before. Of a large object there may be single stretches. The
+folder is `$SERFUSE_CACHE`, else `~/.cache/serfuse/objects`; what was used longest ago is removed when it holds more
+than `$SERFUSE_CACHE_GB` (20).
 """
 
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -88,6 +89,47 @@ def copy_of(address: str, version: str, size: int, fetch: Callable[[Path], objec
             temporary.unlink(missing_ok=True)
     _make_room(path)
     return path
+
+
+def stretches_of(
+    address: str,
+    version: str,
+    wanted: Sequence[tuple[int, int]],
+    fetch: Callable[[Sequence[tuple[int, int]]], Sequence[bytes]],
+) -> list[bytes]:
+    """Stretches of an object; those that are not here are fetched together, and kept.
+
+    Args:
+        address: of the object.
+        version: what tells its content from any other it has had.
+        wanted: `(first byte, byte behind the last)` of each.
+        fetch: gives the bytes of some of them.
+
+    Raises:
+        WriteError: the folder of copies cannot be created.
+    """
+    place = folder()
+    paths = [place / _name(address, f"{version} {begin}-{end}") for begin, end in wanted]
+    found: dict[int, bytes] = {}
+    for number, (path, (begin, end)) in enumerate(zip(paths, wanted, strict=True)):
+        with suppress(OSError):
+            data = path.read_bytes()
+            if len(data) == end - begin:
+                os.utime(path)
+                found[number] = data
+    lacking = [number for number in range(len(wanted)) if number not in found]
+    if lacking:
+        for number, data in zip(lacking, fetch([wanted[number] for number in lacking]), strict=True):
+            found[number] = data
+            temporary = temporary_name(paths[number])
+            with suppress(OSError):  # on a full disk it is fetched the next time
+                try:
+                    temporary.write_bytes(data)
+                    os.replace(temporary, paths[number])
+                finally:
+                    temporary.unlink(missing_ok=True)
+        _make_room(paths[lacking[-1]])
+    return [found[number] for number in range(len(wanted))]
 
 
 def adopt(address: str, version: str, written: Path) -> None:

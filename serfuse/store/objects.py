@@ -129,7 +129,7 @@ class ObjectPath:
         return found is not None and found["type"] == "directory"
 
     def stat(self) -> Any:
-        """`st_size` and `st_mode`, as `os.stat` names them.
+        """`st_size` and `st_mode`, as `os.stat` names them, and the `version` by which copies are known.
 
         Raises:
             FileNotFoundError: there is no such object.
@@ -138,7 +138,8 @@ class ObjectPath:
         if found is None:
             raise FileNotFoundError(str(self))
         kind = stat.S_IFDIR if found["type"] == "directory" else stat.S_IFREG
-        return SimpleNamespace(st_size=int(found["size"] or 0), st_mode=kind | 0o644)
+        size = int(found["size"] or 0)
+        return SimpleNamespace(st_size=size, st_mode=kind | 0o644, version=_version(found))
 
     def iterdir(self) -> Iterator["ObjectPath"]:
         """What lies directly below it, by name."""
@@ -183,38 +184,45 @@ class ObjectPath:
         """What the object holds, as text."""
         return self.read_bytes().decode(encoding)
 
-    def copy(self) -> Path:
+    def copy(self, status: Any = None) -> Path:
         """The object's copy on this machine; see `object_cache`.
+
+        Args:
+            status: from `stat`, where that was just asked for: each time is a request.
 
         Raises:
             FileNotFoundError: there is no such object.
             StoreError: the storage cannot be reached, or does not allow it.
         """
-        found = self._info()
-        if found is None or found["type"] == "directory":
+        status = status or self.stat()
+        if stat.S_ISDIR(status.st_mode):
             raise FileNotFoundError(str(self))
 
         def fetch(target: Path) -> None:
             with self._reading() as (system, path):
                 system.get_file(path, str(target))
 
-        return object_cache.copy_of(str(self), _version(found), int(found["size"]), fetch)
+        return object_cache.copy_of(str(self), status.version, status.st_size, fetch)
 
-    def has_copy(self) -> bool:
-        """Whether a copy of the object as it is now lies on this machine."""
-        found = self._info()
-        return found is not None and object_cache.held(str(self), _version(found), int(found["size"] or 0))
+    def has_copy(self, status: Any) -> bool:
+        """Whether a copy of the object as `stat` found it lies on this machine."""
+        return object_cache.held(str(self), status.version, status.st_size)
 
-    def ranges(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
+    def ranges(self, wanted: Sequence[tuple[int, int]], keep: Any = None) -> list[bytes]:
         """Some stretches of the object, of which many are asked for at once.
 
         Args:
             wanted: `(first byte, byte behind the last)` of each.
+            keep: from `stat`: they are kept on this machine, and taken from there where they are.
 
         Raises:
             FileNotFoundError: there is no such object.
             StoreError: the storage cannot be reached, or does not allow it.
         """
+        if keep is not None:
+            return object_cache.stretches_of(str(self), keep.version, wanted, self.ranges)
+        if not wanted:
+            return []
         begins, ends = [begin for begin, _ in wanted], [end for _, end in wanted]
         with self._reading() as (system, path):
             found = system.cat_ranges([path] * len(wanted), begins, ends, on_error="raise")

@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from io import FileIO
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import StoreError
-from . import blocks, files, mapping, parquet, seal, together
+from . import blocks, files, mapping, parquet, part_writing, seal, together
 from .damage import DamageError, first_line, repair_command, unknown_format
 from .files import Fetched
 from .part_writing import ALIGNMENT, FORMAT, MAGIC, page_body
@@ -27,11 +27,14 @@ KEY, KIND = "serfuse.key", "serfuse.kind"
 _MARKS = (b"serfuse.part", b"serfuse.blocks", b"serfuse.seal")
 _WINDOW_BYTES = 1 << 20
 _SWEEP_BYTES = 1 << 20
+_LOOK_BYTES = 1 << 23
 _PIECE_BYTES = 1 << 22
 _MOST_FOOTER_BYTES = 1 << 29
-_END_BYTES = 1 << 20
-# Of a large object without a copy here, rows are fetched alone where the blocks that they lie in are less than this
-# share of it, and so much at a time.
+# The footer of a large object without a copy here: at first so much, and a 4096th of it, is asked for (a sum of every
+# block takes a 6144th).
+_END_BYTES, _END_SHARE = 1 << 16, 1 << 12
+# Rows of such an object are fetched alone where the blocks that they lie in are less than this share of it, and so much
+# at a time.
 _FAR_SHARE, _FETCHED_BYTES = 4, 1 << 27
 # What a part of the first format, which is compressed, may take decoded: of embeddings, 1.1 times its bytes is usual.
 _FLOOR_BYTES, _MOST_RATIO = 1 << 26, 64
@@ -60,15 +63,16 @@ class Part:
     def __init__(self, path: files.StorePath) -> None:
         self.path = path
         with self._guarded():
-            if not stat.S_ISREG(path.stat().st_mode):
+            self._status = status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
                 raise ValueError("it is not a regular file")
             held: Path | bytes
-            self._far = files.far(path)
+            self._far = files.far(path, status)
             if self._far:
-                self._bytes = path.stat().st_size
+                self._bytes = status.st_size
                 held, footer = self._end()
             else:
-                held = files.local(path)
+                held = files.local(path, status)
                 with FileIO(str(held)) as file:
                     self._bytes, footer = _footer(file, os.fstat(file.fileno()).st_size)
             sealed = any(mark in footer for mark in _MARKS)
@@ -89,10 +93,10 @@ class Part:
 
     def _end(self) -> tuple[bytes, bytes]:
         """A file of nothing but the footer, which says what it said; and the footer."""
-        end = _END_BYTES
+        end = _END_BYTES + self._bytes // _END_SHARE
         while True:
             begin = max(0, self._bytes - end)
-            data = files.fetched(self.path, [(begin, self._bytes)])
+            data = files.fetched(self.path, [(begin, self._bytes)], keep=self._status)
             length = int.from_bytes(data.pieces[0][-8:-4], "little") + 8
             if length <= end or length > min(self._bytes, _MOST_FOOTER_BYTES):
                 break
@@ -142,6 +146,10 @@ class Part:
         if decoded > (most := _FLOOR_BYTES + _MOST_RATIO * self._bytes):
             raise ValueError(f"it claims {decoded >> 20} MB in {self._bytes >> 10} kB, more than {most >> 20} MB")
 
+    def _held(self) -> Path:
+        """The file to open. A part never changes, so what its storage said of it at first is not asked for again."""
+        return files.local(self.path, self._status)
+
     def texts(self) -> tuple[pa.Array, pa.Array]:
         """Clip ids and audio identities of all rows, as large strings.
 
@@ -151,10 +159,11 @@ class Part:
         """
         with self._guarded():
             if self._far and self._texts:
-                some = files.fetched(self.path, [self._blocks(begin, end) for begin, end in self._texts])
+                spans = [self._blocks(begin, end) for begin, end in self._texts]
+                some = files.fetched(self.path, spans, keep=self._status)
                 if found := self._even_texts(some):
                     return found
-            held = files.local(self.path)
+            held = self._held()
             with FileIO(str(held)) as file:
                 if self._texts and (found := self._even_texts(file)):
                     return found
@@ -169,6 +178,45 @@ class Part:
                 raise ValueError("it holds another number of rows than it says")
             ids, audio = (one_array(table[name]) for name in ("id", "audio"))
             return _named(ids), audio
+
+    def holds(self, ids: pa.ChunkedArray, audio: pa.ChunkedArray) -> bool:
+        """Whether its rows are those of these clips, in their order; verified, and in little memory.
+
+        It looks no further than to the first row group in which that is not so.
+
+        Args:
+            ids: of the clips.
+            audio: the identity of the audio of each, null where it cannot be read.
+
+        Returns:
+            False too of the first format, for which `texts` is to be asked.
+
+        Raises:
+            DamageError: what it looked at is not as it was written.
+            FileNotFoundError: it is not there any more.
+        """
+        if self.format == 1 or not len(ids) == len(audio) == self.rows or ids.null_count or audio.null_count:
+            return False
+        with self._guarded():
+            source: Fetched | Path
+            if self._far:
+                source = files.fetched(self.path, [self._blocks(*place) for place in self._texts], keep=self._status)
+            else:
+                source = self._held()
+            firsts = np.cumsum([0, *(rows for rows, _ in self._groups)]).tolist()
+
+            def same(number: int) -> bool:
+                (begin, end), middle, rows = self._texts[number], self._audio[number], self._groups[number][0]
+                with nullcontext(source) if isinstance(source, Fetched) else FileIO(str(source)) as file:
+                    data = self._checked(file, begin, end)
+                some = slice(firsts[number], firsts[number] + rows)
+                for page, column in ((data[: middle - begin], ids), (data[middle - begin :], audio)):
+                    body = page_body(page, rows)
+                    if body is None or not part_writing.holds(body, column[some]):
+                        return False
+                return True
+
+            return all(together.each(same, range(len(self._groups))))
 
     def _even_texts(self, file: FileIO | Fetched) -> tuple[pa.Array, pa.Array] | None:
         """`texts` where those of a page are all of one length, as most are: quicker than Arrow, and held only once."""
@@ -244,12 +292,13 @@ class Part:
             for begin, end, place, first in windows:
                 low, high = (place + (int(rows[at]) - first) * stride for at in (begin, end - 1))
                 spans.append(self._blocks(low, high + stride))
-            if _FAR_SHARE * sum(end - begin for begin, end in spans) < self._bytes:
-                step = max(1, _FETCHED_BYTES // max(end - begin for begin, end in spans))
-                for at in range(0, len(windows), step):
-                    yield windows[at : at + step], files.fetched(self.path, spans[at : at + step])
-                return
-        with FileIO(str(files.local(self.path))) as file:
+            for gap in (files.GAP_BYTES, 0):
+                if _FAR_SHARE * sum(end - begin for begin, end in files.joined(spans, gap)) < self._bytes:
+                    step = max(1, _FETCHED_BYTES // (gap + max(end - begin for begin, end in spans)))
+                    for at in range(0, len(windows), step):
+                        yield windows[at : at + step], files.fetched(self.path, spans[at : at + step], gap)
+                    return
+        with FileIO(str(self._held())) as file:
             yield self._windows(rows), file
 
     def mapped(self, rows: np.ndarray, moved: Callable[[int], object] | None = None) -> np.ndarray | None:
@@ -269,7 +318,7 @@ class Part:
             FileNotFoundError: it is not there any more.
         """
         stretches = self.run(rows)
-        held = files.local(self.path)
+        held = self._held()
         found = mapping.mapped(held, stretches, self.size) if stretches else None
         if found is None:
             return None
@@ -315,7 +364,7 @@ class Part:
             FileNotFoundError: it is not there any more.
         """
         with self._guarded():
-            file = FileIO(str(files.local(self.path)))
+            file = FileIO(str(self._held()))
         with file:
             yield file
 
@@ -342,12 +391,17 @@ class Part:
                 self._decode(rows[order], into, at[order])
                 return
             memory, stride = memoryview(into).cast("B"), 4 * self.size
+            order = np.argsort(rows, kind="stable")  # as they lie on the disk
+            rows, at = rows[order], at[order]
             places = self._places(rows)
-            new = np.flatnonzero((np.diff(places) != stride) | (np.diff(at) != 1)) + 1
-            begins = np.concatenate([[0], new])
-            lengths = np.diff(begins, append=len(rows))
-            for place, slot, length in zip(places[begins].tolist(), at[begins].tolist(), lengths.tolist(), strict=True):
-                _fill(file, place, memory[slot * stride : (slot + length) * stride])
+            begins = np.concatenate([[0], np.flatnonzero((np.diff(places) != stride) | (np.diff(at) != 1)) + 1])
+            lengths = np.diff(begins, append=len(rows)) * stride
+            wanted = zip(places[begins].tolist(), (at[begins] * stride).tolist(), lengths.tolist(), strict=True)
+            read, number = getattr(os, "preadv", None), file.fileno()
+            for place, low, length in wanted:  # of a million rows: whatever is done here counts
+                some = memory[low : low + length]
+                if read is None or read(number, (some,), place) != length:
+                    _fill(file, place, some)
             if sys.byteorder == "big":
                 into[at] = into[at].byteswap()
 
@@ -377,7 +431,7 @@ class Part:
                 self.texts()
                 self._decode(np.empty(0, np.int64), np.empty((0, self.size), np.float32), np.empty(0, np.int64))
                 return bad
-            for begin, length, found in self._swept(range(0, self._data, _SWEEP_BYTES)):
+            for begin, length, found in self._swept(range(0, self._data, _LOOK_BYTES)):
                 for block in found + begin // blocks.BYTES:
                     bad.append((int(block) * blocks.BYTES, min((int(block) + 1) * blocks.BYTES, self._data)))
                 if moved is not None:
@@ -385,23 +439,26 @@ class Part:
         return bad
 
     def _swept(self, begins: Sequence[int]) -> Iterator[tuple[int, int, np.ndarray]]:
-        """The numbers of wrong blocks in each piece of `_SWEEP_BYTES`, with its first byte and its length."""
+        """The numbers of wrong blocks in each piece of `_LOOK_BYTES`, with its first byte and its length."""
         idle: SimpleQueue[tuple[FileIO, bytearray]] = SimpleQueue()
-        held = files.local(self.path)
+        held = self._held()
         with ExitStack() as opened:
 
             def look(begin: int) -> tuple[int, int, np.ndarray]:
                 try:
                     file, memory = idle.get_nowait()
                 except Empty:
-                    file, memory = opened.enter_context(FileIO(str(held))), bytearray(_SWEEP_BYTES)
+                    file, memory = opened.enter_context(FileIO(str(held))), bytearray()
+                end = min(begin + _LOOK_BYTES, self._data)
                 try:
-                    data = _exactly(file, begin, min(begin + _SWEEP_BYTES, self._data), memory)
-                    made = blocks.sums(data)
+                    there = mapping.looked_at(file, begin, end)
+                    if there is None and not memory:
+                        memory = bytearray(_LOOK_BYTES)
+                    made = blocks.sums(_exactly(file, begin, end, memory) if there is None else memoryview(there))
                 finally:
                     idle.put((file, memory))
                 first = begin // blocks.BYTES
-                return begin, len(data), np.flatnonzero(made != self._sums[first : first + len(made)])
+                return begin, end - begin, np.flatnonzero(made != self._sums[first : first + len(made)])
 
             yield from together.each(look, begins)
 
@@ -480,7 +537,7 @@ class Part:
     def _decode(self, rows: np.ndarray, into: np.ndarray, at: np.ndarray) -> None:
         """Rows of the first format, a few at a time."""
         first = 0
-        with parquet.opened(files.local(self.path), buffer_size=_WINDOW_BYTES) as reader:
+        with parquet.opened(self._held(), buffer_size=_WINDOW_BYTES) as reader:
             step = max(1, min(self.rows, _SWEEP_BYTES // (4 * self.size)))
             for batch in reader.iter_batches(batch_size=step, columns=["embedding"], use_threads=False):
                 column = batch.column(0)

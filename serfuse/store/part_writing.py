@@ -212,11 +212,46 @@ def _text_page(texts: Sequence[str]) -> bytes:
     return _page_header(len(texts), len(page), zlib.crc32(page)) + page
 
 
+def holds(body: memoryview, texts: pa.ChunkedArray) -> bool:
+    """Whether a page that was written here is of these texts.
+
+    Args:
+        body: of the page, from `page_body`.
+        texts: none of them null.
+    """
+    at = 0
+    for chunk in texts.chunks:
+        letters, ends = _letters(chunk)
+        count, begin = len(chunk), at
+        at += len(letters) + 4 * count
+        if not count:
+            continue
+        length = len(letters) // count
+        if at > len(body):
+            return False
+        if length * count != len(letters) or not length or (np.diff(ends) != length).any():
+            if body[begin:at].tobytes() != _lengths_and_texts(chunk.cast(pa.large_string())):
+                return False
+            continue
+        # Of one length, as most are: brought together by NumPy and compared by Arrow, each the quicker one at that.
+        heads = np.ndarray(count, "<u4", body, begin, 4 + length)
+        mine = np.ndarray(count, f"V{length}", body, begin + 4, 4 + length).copy()
+        if (heads != length).any() or not pa.py_buffer(mine).equals(pa.py_buffer(letters)):
+            return False
+    return at == len(body)
+
+
+def _letters(texts: pa.StringArray | pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+    """The bytes of texts one behind the other, and where each begins, with the end of the last."""
+    _, places, data = texts.buffers()
+    kind = np.int64 if pa.types.is_large_string(texts.type) else np.int32
+    ends = np.frombuffer(places or bytes(8), kind)[texts.offset : texts.offset + len(texts) + 1]
+    return np.frombuffer(data or b"", np.uint8)[ends[0] : ends[-1]], ends
+
+
 def _lengths_and_texts(texts: pa.LargeStringArray) -> bytes:
     """Each text in UTF-8 behind its length, which takes four bytes."""
-    _, places, data = texts.buffers()
-    ends = np.frombuffer(places, np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    letters = np.frombuffer(data or b"", np.uint8)[ends[0] : ends[-1]]
+    letters, ends = _letters(texts)
     page = np.empty(len(letters) + 4 * len(texts), np.uint8)
     heads = (ends[:-1] - ends[0] + 4 * np.arange(len(texts)))[:, None] + np.arange(4)
     is_text = np.ones(len(page), bool)

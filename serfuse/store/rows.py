@@ -87,12 +87,9 @@ def select(parts: Sequence[Part], ids: pa.ChunkedArray, audio: pa.ChunkedArray) 
         DamageError: a part is not as it was written.
         FileNotFoundError: a compaction has taken a part away meanwhile.
     """
-    read: tuple[pa.Array, pa.Array] | None = None
-    if len(parts) == 1 and parts[0].rows == len(ids):
-        have, of = read = parts[0].texts()
-        if _same(have, ids) and _same(of, audio):  # the rule after `extract`, and no reason to copy all of it
-            every = np.arange(len(have))
-            return Selection(every, parts[0].size, parts, np.zeros(len(have), np.int32), every), have
+    if len(parts) == 1 and parts[0].holds(ids, audio):  # the rule after `extract`, and no reason to copy all of it
+        every = np.arange(len(ids))
+        return Selection(every, parts[0].size, parts, np.zeros(len(ids), np.int32), every), one_array(ids)
     ids, audio = one_array(ids), one_array(audio)
     owner = np.full(len(ids), -1, np.int32)
     row = np.zeros(len(ids), np.int64)
@@ -101,7 +98,7 @@ def select(parts: Sequence[Part], ids: pa.ChunkedArray, audio: pa.ChunkedArray) 
             raise part.damaged(
                 f"its vectors have {part.size} values, and those of {parts[0].path.name} {parts[0].size}"
             )
-        have, of = read or part.texts()
+        have, of = part.texts()
         at = numbers(have, ids)
         known = np.flatnonzero(at >= 0)
         same = pc.fill_null(pc.equal(audio.take(pa.array(at[known])), of.take(pa.array(known))), False)
@@ -110,18 +107,6 @@ def select(parts: Sequence[Part], ids: pa.ChunkedArray, audio: pa.ChunkedArray) 
     clips = np.flatnonzero(owner >= 0)
     chosen = Selection(clips, parts[0].size if parts else 0, parts, owner[clips], row[clips])
     return chosen, ids.take(pa.array(clips))
-
-
-def _same(texts: pa.Array, column: pa.ChunkedArray) -> bool:
-    """Whether a column holds these texts."""
-    at = 0
-    if len(texts) != len(column):
-        return False
-    for chunk in column.chunks:
-        if not texts.slice(at, len(chunk)).equals(chunk.cast(pa.large_string())):
-            return False
-        at += len(chunk)
-    return True
 
 
 def numbers(texts: pa.Array, among: pa.Array) -> np.ndarray:

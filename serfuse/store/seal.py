@@ -24,6 +24,14 @@ def sealed(data: bytes) -> bytes:
     return data[: found.start(1)] + _digest(data, found).encode() + data[found.end(1) :]
 
 
+def fill(data: bytearray) -> None:
+    """As `sealed`, without a copy of what may be large."""
+    found = list(_PLACE.finditer(data))[-1]
+    begin, digest = found.start(1), _digest(data, found).encode()
+    del found  # which keeps the array from being written
+    data[begin : begin + DIGITS] = digest
+
+
 def broken(data: bytes) -> bool | None:
     """Whether the bytes are others than those that were sealed; `None` where there is no seal."""
     found = list(_PLACE.finditer(data))
@@ -32,7 +40,7 @@ def broken(data: bytes) -> bool | None:
     return _digest(data, found[-1]) != found[-1].group(1).decode()
 
 
-def _digest(data: bytes, place: re.Match[bytes]) -> str:
+def _digest(data: bytes | bytearray, place: re.Match[bytes]) -> str:
     view = memoryview(data)
     made = hashlib.blake2b(view[: place.start(1)], digest_size=DIGITS // 2)
     made.update(BLANK.encode())

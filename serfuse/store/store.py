@@ -20,6 +20,7 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,7 @@ from .files import StorePath, beside, locked, make_folder, place, remove_stale, 
 from .heard import Heard
 from .key import EmbeddingKey
 from .key_folder import KEY_FILE, NAME, KeyFolder, read_key
+from .part import one_array
 from .records import AudioFacts, FileStamp, Skipped
 from .rows import numbers
 
@@ -230,14 +232,12 @@ class EmbeddingStore:
         return self._frame(corpus, self._clip_table(corpus))
 
     def _frame(self, corpus: str, table: pa.Table) -> pd.DataFrame:
-        frame = table.to_pandas()
-        frame = frame.drop(columns=[name for name in clip_table.STAMP_COLUMNS if name in frame])
-        if known := self.heard(corpus):
-            sounds = {audio: item.sound for audio, item in known.items()}
-            column = "extra_sound" if "sound" in frame else None
-            frame = frame.rename(columns={"sound": column}) if column else frame
-            frame["sound"] = frame["audio"].map(sounds)
-        return frame
+        audio, sound = heard.sounds(self._existing(corpus) / heard.NAME)
+        if len(audio):
+            names = ["extra_sound" if name == "sound" else name for name in table.column_names]
+            heard_of = sound.take(pc.index_in(table["audio"].cast(pa.large_string()), value_set=audio))
+            table = table.rename_columns(names).append_column("sound", heard_of)
+        return table.to_pandas()
 
     def known_files(self, corpus: str) -> dict[str, tuple[FileStamp, str, float]]:
         """Files hashed before: `{path: (stamp, content hash, seconds)}`. Empty for an unknown corpus.
@@ -278,6 +278,14 @@ class EmbeddingStore:
         """
         return heard.read(self._existing(corpus) / heard.NAME)
 
+    def remarked(self, corpus: str) -> dict[str, Heard]:
+        """As `heard`, of the audio that has remarks: a few, where all would take much memory.
+
+        Raises:
+            StoreError: there is no such corpus, or the record is damaged.
+        """
+        return {audio: item for audio, item in heard.each(self._existing(corpus) / heard.NAME) if item.remarks}
+
     def record_heard(self, corpus: str, items: Mapping[str, Heard]) -> None:
         """Add to what is known of a corpus' audio. What belongs to none of its clips any more is forgotten.
 
@@ -286,11 +294,20 @@ class EmbeddingStore:
         """
         folder = self._existing(corpus)
         with locked(folder):
-            current = set(self._audio(corpus).values())
+            current = clip_table.read(folder / CLIPS, ["audio"])["audio"]
+
+            def others(some: Mapping[str, Heard]) -> set[str]:
+                there = pc.is_in(pa.array(some, pa.string()), value_set=current).to_numpy(zero_copy_only=False)
+                return {audio for audio, is_there in zip(some, there, strict=True) if not is_there}
+
             known = heard.read(folder / heard.NAME)
-            merged = {audio: item for audio, item in {**known, **items}.items() if audio in current}
-            if merged != known:
-                heard.write(folder / heard.NAME, merged)
+            strange, gone = others(items), others(known)
+            changed = {audio for audio, item in items.items() if audio not in strange and known.get(audio) != item}
+            if gone or changed:
+                known.update((audio, items[audio]) for audio in changed)
+                for audio in gone:
+                    del known[audio]
+                heard.write(folder / heard.NAME, known)
 
     # --- embeddings ---------------------------------------------------------------------------------------------
 
@@ -562,19 +579,31 @@ class EmbeddingStore:
         self, corpus: str, keys: Mapping[str, EmbeddingKey], missing: str
     ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
         table = self._clip_table(corpus)
-        clips = self._frame(corpus, table)
-        every = pa.array(clips["id"], pa.large_string(), from_pandas=True)
+        with ThreadPoolExecutor(1) as pool:  # a million clips' labels are made while their vectors are verified
+            coming = pool.submit(self._frame, corpus, table)
+            kept, dropped, matrices = self._matrices(corpus, keys, table, missing)
+            clips = coming.result()
+        if not kept.all():
+            clips = clips[kept].reset_index(drop=True)
+        clips.attrs["dropped"] = dropped
+        return clips, matrices
+
+    def _matrices(
+        self, corpus: str, keys: Mapping[str, EmbeddingKey], table: pa.Table, missing: str
+    ) -> tuple[np.ndarray, list[dict[str, str]], dict[str, np.ndarray]]:
+        """Which clips of the table every key has, what is to be said of the others, and the vectors by key."""
+        every = one_array(table["id"])
         found = {name: self._choose(corpus, key, table) for name, key in keys.items()}
         place = {name: numbers(every, chosen.ids) for name, chosen in found.items()}
         dropped: list[dict[str, str]] = []
         unexplained: dict[str, list[str]] = {}
-        kept = np.ones(len(clips), bool)
+        kept = np.ones(len(every), bool)
         for name, at in place.items():
             if (at >= 0).all():
                 continue
             kept &= at >= 0
             reasons = {item.clip: item.reason for item in self.skipped(corpus, keys[name])}
-            for clip in clips["id"][at < 0]:
+            for clip in every.filter(pa.array(at < 0)).to_pylist():
                 dropped.append({"clip": clip, "name": name, "reason": reasons.get(clip, "not extracted")})
                 if clip not in reasons:
                     unexplained.setdefault(name, []).append(clip)
@@ -586,16 +615,12 @@ class EmbeddingStore:
                 for name, lacking in unexplained.items()
             ]
             raise StoreError(
-                f"Not every one of the {len(clips)} clips of corpus {corpus!r} has its embeddings. Extract the rest "
+                f"Not every one of the {len(every)} clips of corpus {corpus!r} has its embeddings. Extract the rest "
                 "(--skip-bad leaves out clips that cannot be used):\n" + "\n".join(lines)
             )
         if not kept.any():
             raise StoreError(f"No clip of corpus {corpus!r} has embeddings of all of: {', '.join(keys)}.")
-        if not kept.all():
-            clips = clips[kept].reset_index(drop=True)
-        matrices = {name: chosen.matrix(place[name][kept]) for name, chosen in found.items()}
-        clips.attrs["dropped"] = dropped
-        return clips, matrices
+        return kept, dropped, {name: chosen.matrix(place[name][kept]) for name, chosen in found.items()}
 
     # --- skipped clips ------------------------------------------------------------------------------------------
 
@@ -643,7 +668,7 @@ class EmbeddingStore:
         return folder
 
     def _clip_table(self, corpus: str) -> pa.Table:
-        return clip_table.read(self._existing(corpus) / CLIPS)
+        return clip_table.read(self._existing(corpus) / CLIPS, stamps=False)
 
     def _audio(self, corpus: str) -> dict[str, str | None]:
         table = self._clip_table(corpus)

@@ -2,8 +2,11 @@
 
 import json
 import logging
+import os
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -160,6 +163,24 @@ def test_small_files_are_changed_one_writer_after_the_other(address: str) -> Non
     assert not (folder / ".lock").exists()
 
 
+def test_the_lock_of_a_process_that_ended_here_is_taken_over_at_once(address: str) -> None:
+    folder = files.place(address)
+    with files.locked(folder):
+        held = (folder / ".lock").read_text()
+    ended = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    ended.wait()
+    (folder / ".lock").put_bytes(held.replace(f"/{os.getpid()}-", f"/{ended.pid}-").encode())
+    begun = time.monotonic()
+    with files.locked(folder):  # not after a minute
+        assert time.monotonic() - begun < 20
+    assert not (folder / ".lock").exists()
+    for owner in (held, held.replace(held.partition("/")[0], "another"), f"{os.getpid()}-of an earlier version 0"):
+        (folder / ".lock").put_bytes(owner.encode())
+        begun = time.monotonic()
+        with files.locked(folder, lease=0.3):  # of one that may be at work
+            assert time.monotonic() - begun > 0.3
+
+
 def test_stretches_of_an_object_are_fetched_together(address: str) -> None:
     path = files.place(address) / "object"
     path.put_bytes(bytes(range(100)))
@@ -167,7 +188,17 @@ def test_stretches_of_an_object_are_fetched_together(address: str) -> None:
     assert some.begins == [0, 50] and some.pieces == [bytes(range(8)), bytes(range(50, 70))]
     memory = memoryview(bytearray(12))
     some.fill(55, memory)
-    assert bytes(memory) == bytes(range(55, 67)) and not files.far(path)
+    assert bytes(memory) == bytes(range(55, 67)) and not files.far(path, path.stat())
+    assert files.fetched(path, [(50, 60), (0, 8), (61, 70)], gap=1).begins == [0, 50]
+    assert files.fetched(path, [(50, 60), (0, 8)], gap=42).pieces == [bytes(range(60))]
+    for _ in range(2):  # from the storage, then from what was kept of it
+        kept = files.fetched(path, [(50, 60), (0, 8)], keep=path.stat())
+        assert kept.begins == [0, 50] and kept.pieces == [bytes(range(8)), bytes(range(50, 60))]
+    status = path.stat()
+    path.put_bytes(bytes(range(100, 200)))
+    assert path.stat().version != status.version
+    assert files.fetched(path, [(0, 8)], keep=path.stat()).pieces == [bytes(range(100, 108))]
+    assert files.fetched(path, [], gap=1).pieces == []
     for begin in (40, 62):
         with pytest.raises(ValueError, match="cut off"):
             some.fill(begin, memory)
@@ -175,10 +206,28 @@ def test_stretches_of_an_object_are_fetched_together(address: str) -> None:
         files.fetched(path.with_name("absent"), [(0, 8), (9, 10)])
 
 
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The requests that reach a storage in memory from now on, by the last part of the object's name."""
+    system, requests = fsspec.get_filesystem_class("memory"), []
+
+    def noting(ask: Any) -> Any:
+        def asked(self: Any, path: str, *words: Any, **named: Any) -> Any:
+            requests.append(path.rpartition("/")[2])
+            return ask(self, path, *words, **named)
+
+        return asked
+
+    for name in ("info", "cat_file", "ls"):
+        monkeypatch.setattr(system, name, noting(getattr(system, name)))
+    return requests
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("address", ["memory"], indirect=True)
-def test_a_few_clips_of_a_large_part_are_fetched_alone(address: str, tmp_path: Path) -> None:
-    """Of 80 MB, of which a twentieth is asked for; a wrong byte there is told."""
+def test_a_few_clips_of_a_large_part_are_fetched_alone(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 80 MB, of which a twentieth is asked for, in few requests; a wrong byte there is told."""
     store = EmbeddingStore(address)
     ids = [f"k{number:06d}" for number in range(2600)]
     store.write_corpus(corpus_of(*ids), facts_of(corpus_of(*ids)))
@@ -197,8 +246,14 @@ def test_a_few_clips_of_a_large_part_are_fetched_alone(address: str, tmp_path: P
 
     nothing_kept()
     some = [2599, 3, 4, *range(100, 2500, 40)]
+    requests = counted(monkeypatch)
     np.testing.assert_array_equal(store.look_up("c", KEY, [ids[n] for n in some]), matrix[some])
     assert kept() < 1e6
+    assert requests.count(part.name) <= 1 + 1 + 3 + 62  # what it is, footer, texts, and each row but the neighbours
+    del requests[:]
+    close = range(100, 160, 6)  # 32 kB each
+    np.testing.assert_array_equal(store.look_up("c", KEY, [ids[n] for n in close]), matrix[close])
+    assert requests.count(part.name) == 1 + 1  # what it is, and all of them at once; the rest is kept here
     np.testing.assert_array_equal(store.load("c", KEY)[1], matrix)
     assert kept() > size
     np.testing.assert_array_equal(store.look_up("c", KEY, [ids[7]]), matrix[[7]])  # of the copy
@@ -258,6 +313,16 @@ def test_the_commands_take_an_address(address: str, tiny_corpus_dir: Path, tmp_p
     run("store", "diff", "synthetic", name, "elsewhere")
     run("cv", "--head", "svm", "--a", "elsewhere", "--folds", "2", "--out", str(tmp_path / "run"), "--quiet")
     run("train", str(tmp_path / "run"), "--out", str(tmp_path / "model"), "--quiet")
+    table = tmp_path / "table.yaml"
+    table.write_text(
+        "title: t\ncorpora: {synthetic: S}\nmodels: {svm: {heading: SVM}}\nmodels_as: columns\n"
+        "encoders: {one: logmel, other: elsewhere}\nblocks: [{rows: [one, other]}]\nsettings: {split: {folds: 2}}\n"
+    )
+    planned = run("sweep", str(table), "--dry-run", "--out", str(tmp_path / "sweep"))
+    assert "0 units are done, 4 would run, 0 wait for embeddings." in planned
+    words = ("--split", "random", "--folds", "3", "--fusion", "late", "--out", str(tmp_path / "advice"), "--json")
+    advice = run("recommend", "--corpus", "synthetic", "--input", name, "--input", "elsewhere", *words)
+    assert len(advice["tried"]) == 3
 
 
 # --- errors -----------------------------------------------------------------------------------------------------

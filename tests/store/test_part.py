@@ -16,7 +16,7 @@ import pytest
 from store_rows import COMPATIBLE, KEY, corpus_of, facts_of, fill, parts_of
 
 from serfuse.errors import StoreError
-from serfuse.store import DamageError, EmbeddingStore, Skipped, blocks, files
+from serfuse.store import DamageError, EmbeddingStore, Skipped, blocks, files, part_writing
 from serfuse.store.part import Part
 
 
@@ -150,6 +150,36 @@ def test_ids_of_any_length_are_read_as_they_were_written(store: EmbeddingStore, 
     have, of = (texts.to_pylist() for texts in Part(path).texts())
     assert sorted(zip(have, of, strict=True)) == sorted([*zip(ids, audio, strict=True), (ids[0], "other")])
     assert pq.read_table(path, columns=["id", "audio"]).to_pydict() == {"id": have, "audio": of}
+
+
+@pytest.mark.parametrize("length", [3, 0])
+def test_a_part_says_whether_its_rows_are_those_of_the_clips(store: EmbeddingStore, length: int) -> None:
+    """Two row groups, of ids of one length or of several, beside tables that are cut elsewhere."""
+    size = 1 << 18
+    count = part_writing.group_rows(size) + 5
+    ids = [f"{number:03d}" if length else "ü" * (1 + number % 4) + str(number) for number in range(count)]
+    audio = [f"{name}-1" for name in ids]
+    store.append("c", KEY, ids, audio, np.zeros((count, size), np.float32))
+    (path,) = parts_of(store)
+    part = Part(path)
+
+    def held(names: list[str], of: list[str | None], cut: int = 0) -> bool:
+        return part.holds(*(pa.chunked_array([some[:cut], some[cut:]], pa.string()) for some in (names, of)))
+
+    assert all(held(ids, audio, cut) for cut in (0, 1, 40, count))
+    other = [*ids[:-1], "n" * len(ids[-1])]
+    longer = [*ids[:-1], f"{ids[-1]}n"]
+    swapped = [ids[1], ids[0], *ids[2:]]
+    for names in (other, longer, swapped):
+        assert not held(names, audio) and not held(names, audio, 40) and not held(ids, names)
+    assert not held(ids[:-1], audio[:-1]) and not held(ids, [*audio[:-1], None])
+    moved = [name[:-1] for name in ids[:1]] + [ids[0][-1] + ids[1], *ids[2:]]  # the same letters, cut elsewhere
+    assert not held(moved, audio)
+    data = bytearray(path.read_bytes())
+    data[data.rfind(audio[-1].encode())] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DamageError, match="bytes between"):
+        held(ids, audio)
 
 
 def test_rows_are_gathered_where_the_system_reads_from_one_place_only(
