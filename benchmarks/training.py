@@ -3,12 +3,16 @@
     python benchmarks/training.py [--models hyfuse concat] [--sizes 52,128 768,768] [--rounds 3] [--store DIR]
     python benchmarks/training.py --models hyfuse --sizes 768,768        # less than a minute
     python benchmarks/training.py --clock wall --store DIR --minutes 8   # on a machine that does nothing else
+    python benchmarks/training.py --clock wall --models parrot concat cnn --sizes 3840,768 --report /tmp/largest.md
 
 In one process, by turns: `serfuse` (the trainer it chooses), the plain `keras.Model.fit` on TensorFlow and the plain
 torch loop with fused Adam that a user would write for the same network. What counts are the ratios: of processor
 time, which other programs disturb less than a clock, or of what the clock says. `--store` adds `serfuse cv --fusion
 hyfuse` of its Emo-DB from command to table, with each trainer, which comes first. Comparisons that would begin after
-`--minutes` are left out, the largest sizes first. It writes benchmarks/training.md.
+`--minutes` are left out, the largest sizes first. It writes benchmarks/training.md, unless `--report` says where.
+
+An epoch has four steps, so that a quarter of what an epoch costs by itself is in each of them. Nobody has a validation
+part; serfuse and Keras also count the right answers of each step, which the loop in torch does not.
 """
 
 import argparse
@@ -54,6 +58,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--clock", choices=CLOCKS, default="processor")
     parser.add_argument("--store", type=Path, help="a store with prosody and soundstream-lyra of the corpus emodb")
+    parser.add_argument("--report", type=Path, default=REPORT, help="the table that is written")
     given = parser.parse_args()
     until = time.perf_counter() + 60 * given.minutes
     torch.set_num_threads(threads.threads("torch"))  # by default one for each core, as TensorFlow has
@@ -69,8 +74,8 @@ def main() -> None:
                 continue
             rows.append(compared(model, sizes, given.rounds, rate, now))
             print(rows[-1], flush=True)
-    REPORT.write_text(report(rows, whole, rate, given.clock), "utf-8")
-    print(f"{REPORT} written")
+    given.report.write_text(report(rows, whole, rate, given.clock), "utf-8")
+    print(f"{given.report} written")
 
 
 def gemm(now: Callable[[], float]) -> float:

@@ -1,5 +1,8 @@
 """Every trainer gives what `keras.Model.fit` gives, to rounding."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -8,6 +11,7 @@ from serfuse.experiment import backend, cross_validation, fitting, rows, trainer
 from serfuse.experiment import config as configs
 from serfuse.experiment.dataset import Part, load_dataset
 from serfuse.experiment.trainers import keras_fit, tensorflow_layers, tensorflow_shared
+from serfuse.experiment.trainers.base import Lesson
 
 backend.set_up_backend()
 
@@ -122,6 +126,27 @@ def test_a_shared_graph_reaches_what_its_scale_is_made_for() -> None:
         network = keras.Model({"a": tensor}, ExpMap0(kappa, name="exp")(tensor), name="mapped")
         said = tensorflow_shared.asked(network)({"a": np.array([[3.0, 4.0]], "float32") * 0.1 / kappa})[""]
         np.testing.assert_allclose(said, np.tanh(0.5) * np.array([[0.6, 0.8]]), rtol=1e-5)
+
+
+def test_networks_that_nobody_needs_lie_until_they_are_large() -> None:
+    """Each is a circle of objects, so that only the collection of garbage ends it, which takes a third of a second."""
+
+    def made(size: int) -> weakref.ref:
+        part = Part({"a": np.eye(3, size, dtype="float32")}, np.arange(3), np.arange(3))
+        config = configs.configure("fcn", {"options.standardize": False}, a="hubert")
+        return weakref.ref(keras_fit.seeded_network(Lesson(config, part, part.take(np.arange(0)), 3, 0)))
+
+    gc.disable()
+    try:
+        large = made(120_000)
+        small = made(4)
+        assert large() is None
+        another = made(4)
+        assert small() is not None
+        assert another() is not None
+    finally:
+        gc.enable()
+        gc.collect()
 
 
 @pytest.mark.parametrize("length", [9, None])
