@@ -42,7 +42,8 @@ def _of_channels(layer: Any) -> Callable[[Any], Any]:
 
     def call(inputs: Any) -> Any:
         kernel, bias = tf.convert_to_tensor(layer.kernel), tf.convert_to_tensor(layer.bias)
-        image = tf.nn.conv2d(inputs[:, None], kernel[None], strides=1, padding="VALID")
+        # Not by indexing, whose gradient copies.
+        image = tf.nn.conv2d(tf.expand_dims(inputs, 1), tf.expand_dims(kernel, 0), strides=1, padding="VALID")
         return tf.squeeze(layer.activation(tf.nn.bias_add(image, bias)), 1)
 
     return call
@@ -59,7 +60,7 @@ def _of_one_channel(layer: Any) -> Callable[[Any], Any]:
         size, _, filters = kernel.shape
         steps = inputs.shape[1] - size + 1
         windows = tf.stack([inputs[:, start : start + steps, 0] for start in range(size)], axis=-1)
-        product = tf.matmul(tf.reshape(windows, (-1, size)), kernel[:, 0])
+        product = tf.matmul(tf.reshape(windows, (-1, size)), tf.squeeze(kernel, 1))
         return tf.reshape(layer.activation(tf.nn.bias_add(product, bias)), (-1, steps, filters))
 
     return call
