@@ -11,7 +11,8 @@ time, which other programs disturb less than a clock, or of what the clock says.
 hyfuse` of its Emo-DB from command to table, with each trainer, which comes first. Comparisons that would begin after
 `--minutes` are left out, the largest sizes first. It writes benchmarks/training.md, unless `--report` says where.
 
-An epoch has four steps, so that a quarter of what an epoch costs by itself is in each of them. Nobody has a validation
+An epoch has four steps, so that a quarter of what an epoch costs by itself is in each of them; the first epochs are
+left out, more of them where they are short. Nobody has a validation
 part; serfuse and Keras also count the right answers of each step, which the loop in torch does not.
 """
 
@@ -47,7 +48,9 @@ MODELS = ("hyfuse", "hyfuse-symmetric", "parrot", "concat", "cnn")
 SIZES = ((52, 128), (768, 256), (768, 768), (3840, 768))
 CLASSES, BATCH, STEPS, KAPPA = 6, 32, 4, 0.05
 CLOCKS: dict[str, Callable[[], float]] = {"processor": time.process_time, "wall": time.perf_counter}
-EPOCHS = 3  # of a round; the first one traces and is left out
+# Epochs of a round, and how many at its beginning are left out: the first one traces, and TensorFlow needs some thirty
+# steps to learn which operations are too short for another thread, which is seen where a step takes milliseconds.
+EPOCHS, SMALL_EPOCHS, SMALL = (3, 1), (24, 10), 256
 
 
 def main() -> None:
@@ -118,9 +121,14 @@ def compared(model: str, sizes: tuple[int, ...], rounds: int, rate: float, now: 
     }
 
 
-def epochs(stamps: list[float]) -> list[float]:
-    """Seconds of each epoch but the first, from the time at the end of each."""
-    return list(np.diff(stamps))
+def epochs(part: Part) -> tuple[int, int]:
+    """Epochs of a round, and how many at its beginning are left out."""
+    return SMALL_EPOCHS if sum(array.shape[1] for array in part.arrays.values()) <= SMALL else EPOCHS
+
+
+def counted(stamps: list[float], part: Part) -> list[float]:
+    """Seconds of each epoch that is not left out, from the time at the end of each."""
+    return list(np.diff(stamps)[epochs(part)[1] - 1 :])
 
 
 def by_serfuse(model: str, part: Part, now: Callable[[], float]) -> list[float]:
@@ -132,9 +140,9 @@ def by_serfuse(model: str, part: Part, now: Callable[[], float]) -> list[float]:
 
     clock = Clock()
     clock.stamps = []
-    config = configs.configure(model, {"training.patience": None}, inputs=list(part.arrays), epochs=EPOCHS)
+    config = configs.configure(model, {"training.patience": None}, inputs=list(part.arrays), epochs=epochs(part)[0])
     fitting.fit(config, part, part.take(np.arange(0)), CLASSES, 0, observer=clock)
-    return epochs(clock.stamps)
+    return counted(clock.stamps, part)
 
 
 # --- what a user would write ----------------------------------------------------------------------------------------
@@ -209,8 +217,8 @@ def by_keras(model: str, part: Part, now: Callable[[], float]) -> list[float]:
     network.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
     stamps: list[float] = []
     clock = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: stamps.append(now()))
-    network.fit(dict(part.arrays), part.labels, batch_size=BATCH, epochs=EPOCHS, verbose=0, callbacks=[clock])
-    return epochs(stamps)
+    network.fit(dict(part.arrays), part.labels, batch_size=BATCH, epochs=epochs(part)[0], verbose=0, callbacks=[clock])
+    return counted(stamps, part)
 
 
 def by_torch(model: str, part: Part, now: Callable[[], float]) -> list[float]:
@@ -236,13 +244,13 @@ def by_torch(model: str, part: Part, now: Callable[[], float]) -> list[float]:
     said(torch.arange(2))
     adam = torch.optim.Adam([*branches.parameters(), *head.parameters()], fused=True)
     stamps = []
-    for _ in range(EPOCHS):
+    for _ in range(epochs(part)[0]):
         for rows in torch.randperm(len(labels)).split(BATCH):
             adam.zero_grad()
             nn.functional.cross_entropy(said(rows), labels[rows]).backward()
             adam.step()
         stamps.append(now())
-    return epochs(stamps)
+    return counted(stamps, part)
 
 
 # --- what the hardware allows, and the whole command ----------------------------------------------------------------
