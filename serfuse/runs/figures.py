@@ -17,6 +17,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _LEGEND = 24  # values that a legend has room for
 _NAME = 24  # letters of a name that a figure has room for
+_SHARED_OUT = 300  # points of a t-SNE that are worth more than one thread; the coordinates are the same
 
 
 def plain(name: Any, longest: int = _NAME) -> str:
@@ -184,11 +185,14 @@ def layer_scores(study: Any, path: Path) -> None:
 def project(features: np.ndarray, seed: int) -> np.ndarray:
     """t-SNE of `(N, F)` to `(N, 2)`; with fewer than four clips there is nothing to embed and zeros come back."""
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     if len(features) < 4 or not np.ptp(features):
         return np.zeros((len(features), 2), dtype="float32")
     perplexity = min(30.0, (len(features) - 1) / 3)
-    return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(features.astype("float32"))
+    # Steps over few points are too short for several threads, which on a busy machine wait for each other.
+    with threadpool_limits(1 if len(features) < _SHARED_OUT else None, "openmp"):
+        return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(features.astype("float32"))
 
 
 @own_style()

@@ -1,5 +1,8 @@
 """Every trainer gives what `keras.Model.fit` gives, to rounding."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -7,7 +10,8 @@ from serfuse.errors import ConfigError, UnknownNameError
 from serfuse.experiment import backend, cross_validation, fitting, rows, trainers
 from serfuse.experiment import config as configs
 from serfuse.experiment.dataset import Part, load_dataset
-from serfuse.experiment.trainers import keras_fit, tensorflow_shared
+from serfuse.experiment.trainers import keras_fit, tensorflow_layers, tensorflow_shared
+from serfuse.experiment.trainers.base import Lesson
 
 backend.set_up_backend()
 
@@ -122,6 +126,60 @@ def test_a_shared_graph_reaches_what_its_scale_is_made_for() -> None:
         network = keras.Model({"a": tensor}, ExpMap0(kappa, name="exp")(tensor), name="mapped")
         said = tensorflow_shared.asked(network)({"a": np.array([[3.0, 4.0]], "float32") * 0.1 / kappa})[""]
         np.testing.assert_allclose(said, np.tanh(0.5) * np.array([[0.6, 0.8]]), rtol=1e-5)
+
+
+def test_networks_that_nobody_needs_lie_until_they_are_large() -> None:
+    """Each is a circle of objects, so that only the collection of garbage ends it, which takes a third of a second."""
+
+    def made(size: int) -> weakref.ref:
+        part = Part({"a": np.eye(3, size, dtype="float32")}, np.arange(3), np.arange(3))
+        config = configs.configure("fcn", {"options.standardize": False}, a="hubert")
+        return weakref.ref(keras_fit.seeded_network(Lesson(config, part, part.take(np.arange(0)), 3, 0)))
+
+    gc.disable()
+    try:
+        large = made(120_000)
+        small = made(4)
+        assert large() is None
+        another = made(4)
+        assert small() is not None
+        assert another() is not None
+    finally:
+        gc.enable()
+        gc.collect()
+
+
+@pytest.mark.parametrize("length", [9, None])
+def test_convolutions_in_their_lean_form_are_those_of_keras(length: int | None) -> None:
+    """Of one channel and of several; and those that have no such form, beside them."""
+    import keras
+    import tensorflow as tf
+
+    layers = [
+        keras.layers.Conv1D(4, 3, activation="tanh", bias_initializer="normal"),
+        keras.layers.Conv1D(5, 2, activation="relu", bias_initializer="normal"),
+        keras.layers.Conv1D(3, 2, padding="same"),
+        keras.layers.Conv1D(2, 3, use_bias=False),
+        keras.layers.GlobalAveragePooling1D(),
+    ]
+    network = keras.Sequential([keras.Input((length, 1)), *layers])
+    clips = tf.constant(np.random.default_rng(0).normal(size=(6, 9, 1)).astype("float32"))
+
+    def answers() -> list[np.ndarray]:
+        with tf.GradientTape() as tape:
+            tape.watch(clips)
+            said = network(clips)
+        weights = [variable.value for variable in network.trainable_variables]
+        return [said, *tape.gradient(said, [clips, *weights])]
+
+    plain = answers()
+    with tensorflow_layers.lean(network):
+        own = [layer for layer in layers if "call" in vars(layer)]
+        lean = answers()
+    assert own == layers[:2]
+    assert not any("call" in vars(layer) for layer in layers)
+    for one, other in zip(plain, lean, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow

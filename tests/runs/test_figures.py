@@ -108,3 +108,23 @@ def test_a_picture_does_not_depend_on_the_users_settings(tmp_path: Path) -> None
         figures.confusion(frame, CLASSES, "title", tmp_path / "b.png")
         assert {name: matplotlib.rcParams[name] for name in theirs} == theirs, "they are as before afterwards"
     np.testing.assert_array_equal(_pixels(tmp_path / "a.png"), _pixels(tmp_path / "b.png"))
+
+
+@pytest.mark.parametrize(("points", "threads"), [(40, {1}), (400, {2})])
+def test_few_points_are_projected_by_one_thread(
+    points: int, threads: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several of them wait for each other a thousand times, on a busy machine for a hundredth of a second each."""
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    seen: set[int] = set()
+
+    def fit_transform(self, features):
+        seen.update(found["num_threads"] for found in threadpool_info() if found["user_api"] == "openmp")
+        return features[:, :2]
+
+    monkeypatch.setattr(TSNE, "fit_transform", fit_transform)
+    with threadpool_limits(2, "openmp"):
+        figures.project(np.random.default_rng(0).normal(size=(points, 3)), 0)
+    assert seen == threads

@@ -15,6 +15,25 @@ from ..config import Config
 from ..rows import are_mapped
 from .base import Lesson, Trained, Trainer, finite
 
+# Looking through all of Python's objects for networks that nobody needs takes about as long as three epochs of a small
+# one, so that they are left to lie until all that was made since takes so many bytes.
+_LEFT_TO_LIE = 1 << 28
+_COPIES = 5  # of a network's weights and of its clips: gradients, moments of Adam, the weights of the best epoch
+
+
+@dataclass
+class _Lying:
+    size: int = 0
+
+    def are_many(self) -> bool:
+        """Whether it is time to look; they are taken to be gone then."""
+        many = self.size > _LEFT_TO_LIE
+        self.size = 0 if many else self.size
+        return many
+
+
+_lying = _Lying()
+
 
 def train(lessons: Sequence[Lesson], observer: Observer) -> list[Trained]:
     """Train one network after the other, see `Trainer`."""
@@ -28,7 +47,7 @@ def seeded_network(lesson: Lesson) -> Any:
     """
     import keras
 
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=_lying.are_many())
     with notices_held_back():  # Keras seeds TensorFlow too where it is installed, whatever the backend
         keras.utils.set_random_seed(lesson.seed)
     if keras.backend.backend() == "tensorflow":
@@ -43,6 +62,7 @@ def seeded_network(lesson: Lesson) -> Any:
                 f"The model {config.model!r} takes vectors, and input {tensor.name} has all layers of an encoder. Name "
                 "one layer of it (@layer=6)."
             )
+    _lying.size += 4 * _COPIES * (network.count_params() + sum(math.prod(array.shape) for array in arrays.values()))
     return network
 
 

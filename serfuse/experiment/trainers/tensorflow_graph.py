@@ -17,7 +17,7 @@ from ...progress import Observer
 from ..backend import backend_name
 from ..config import Config
 from ..rows import are_mapped
-from . import tensorflow_shared
+from . import tensorflow_layers, tensorflow_shared
 from .base import Lesson, Trained, Trainer, finite
 from .keras_fit import Course, course, optimizer, seeded_network
 
@@ -124,7 +124,8 @@ def _teaching(taught: Course, lesson: Lesson, form: str) -> Callable[[], dict[st
         values = [variable.value for variable in variables]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
-            said = network(x, training=True)
+            with tensorflow_layers.lean(network):
+                said = network(x, training=True)
             loss = taught.loss(y, said, sample_weight=weights)
             if network.losses:
                 loss = loss + tf.add_n(network.losses)
