@@ -26,7 +26,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +76,8 @@ def main() -> None:
                 continue
             rows.append(compared(model, sizes, given.rounds, rate, now))
             print(rows[-1], flush=True)
-    given.report.write_text(report(rows, whole, rate, given.clock), "utf-8")
+            # At once, so that what ends the program does not take along what was measured.
+            given.report.write_text(report(rows, whole, rate, given.clock), "utf-8")
     print(f"{given.report} written")
 
 
@@ -292,7 +292,8 @@ def report(rows: list[dict[str, Any]], whole: list[tuple[str, float, float]], ra
 
 def _lines(rows: list[dict[str, Any]], whole: list[tuple[str, float, float]], rate: float, clock: str) -> Iterator[str]:
     unit = {"processor": "processor time", "wall": "wall time"}[clock]
-    versions = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "keras", "torch", "numpy"))
+    modules = {"tensorflow": tf, "keras": keras, "torch": torch, "numpy": np}
+    versions = ", ".join(f"{name} {module.__version__}" for name, module in modules.items())
     yield "# Training on a CPU\n"
     yield f"Written by `benchmarks/training.py`. {platform.processor() or platform.machine()}, {os.cpu_count()} cores;"
     yield f"{versions}. Milliseconds of {unit} of a step of {BATCH} clips; the limit is the time of its matrix"
