@@ -107,7 +107,7 @@ def command(
 
     The settings come from configs/<model>.yaml, or --config FILE; options given here go before the file's. The run
     folder keeps the configuration, folds, predictions, metrics, figures and models. An interrupted run goes on where
-    it stopped when the same command is given again; a finished one is shown again, where --out does not name its folder.
+    it stopped when the same command is given again; a finished one is shown again, unless --out names its folder.
     """
     from serfuse import models
     from serfuse.errors import FolderInUseError
