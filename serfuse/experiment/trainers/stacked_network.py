@@ -92,22 +92,34 @@ def stackable(network: Any, splits: bool) -> Iterator[None]:
     """
     import keras
 
-    changed = []
+    calls = []
     for layer in network._flatten_layers(include_self=False):
-        if type(layer) is keras.layers.Conv1D and _is_plain(layer):
-            vars(layer)["call"] = _conv(layer)
-            changed.append(layer)
+        if is_plain_convolution(layer):
+            calls.append((layer, _conv(layer)))
         elif splits and type(layer) is keras.layers.Dense and parts_of(layer.kernel.shape[0]) > 1:
-            vars(layer)["call"] = _dense(layer)
-            changed.append(layer)
+            calls.append((layer, _dense(layer)))
+    with called(calls):
+        yield
+
+
+@contextmanager
+def called(calls: Sequence[tuple[Any, Callable[..., Any]]]) -> Iterator[None]:
+    """Layers that compute by other functions than their own `call`, within this."""
+    for layer, call in calls:
+        vars(layer)["call"] = call
     try:
         yield
     finally:
-        for layer in changed:
+        for layer, _ in calls:
             del vars(layer)["call"]
 
 
-def _is_plain(layer: Any) -> bool:
+def is_plain_convolution(layer: Any) -> bool:
+    """Whether a layer is Keras' `Conv1D` of channels that come last, without strides, padding, dilation or groups."""
+    import keras
+
+    if type(layer) is not keras.layers.Conv1D:
+        return False
     plain = layer.strides == (1,) and layer.dilation_rate == (1,) and layer.groups == 1
     return plain and layer.padding == "valid" and layer.data_format == "channels_last"
 

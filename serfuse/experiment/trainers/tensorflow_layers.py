@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .stacked_network import called, is_plain_convolution
+
 
 @contextmanager
 def lean(network: Any) -> Iterator[None]:
@@ -18,23 +20,10 @@ def lean(network: Any) -> Iterator[None]:
         network: a `keras.Model`, built. Convolutions with strides, padding, dilation or groups, and those without a
             bias, stay as they are.
     """
-    import keras
-
-    changed = []
-    try:
-        for layer in network._flatten_layers(include_self=False):
-            if type(layer) is keras.layers.Conv1D and _is_plain(layer):
-                vars(layer)["call"] = (_of_one_channel if layer.kernel.shape[1] == 1 else _of_channels)(layer)
-                changed.append(layer)
+    layers = [layer for layer in network._flatten_layers(include_self=False) if is_plain_convolution(layer)]
+    forms = ((layer, _of_one_channel if layer.kernel.shape[1] == 1 else _of_channels) for layer in layers)
+    with called([(layer, form(layer)) for layer, form in forms if layer.use_bias]):
         yield
-    finally:
-        for layer in changed:
-            del vars(layer)["call"]
-
-
-def _is_plain(layer: Any) -> bool:
-    plain = layer.strides == (1,) and layer.dilation_rate == (1,) and layer.groups == 1 and layer.use_bias
-    return plain and layer.padding == "valid" and layer.data_format == "channels_last"
 
 
 def _of_channels(layer: Any) -> Callable[[Any], Any]:
