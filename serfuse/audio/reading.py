@@ -79,12 +79,11 @@ def identify(path: str | os.PathLike[str]) -> tuple[AudioInfo | AudioError, str]
         AudioError: the file is missing, not a file or unreadable.
     """
     with _regular_file(path) as file:
-        size = os.fstat(file.fileno()).st_size
         # Whether it is audio is asked first: what is none, however large, is not worth reading as a whole.
         try:
-            about: AudioInfo | AudioError = _info(decoder(path, file, size))
+            about: AudioInfo | AudioError = _info(decoder(path, file, os.fstat(file.fileno()).st_size))
         except AudioError as error:
-            return error, _ends(file, size) if size > _LARGE else _content(path, file)
+            return error, _sampled(path, file)
         return about, _content(path, file)
 
 
@@ -290,11 +289,13 @@ def sampled_hash(path: str | os.PathLike[str]) -> str:
         AudioError: the file is missing, not a file or unreadable.
     """
     with _regular_file(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        return _ends(file, size) if size > _LARGE else _content(path, file)
+        return _sampled(path, file)
 
 
-def _ends(file: BinaryIO, size: int) -> str:
+def _sampled(path: str | os.PathLike[str], file: BinaryIO) -> str:
+    size = os.fstat(file.fileno()).st_size
+    if size <= _LARGE:
+        return _content(path, file)
     digest = hashlib.sha256(f"{size} bytes:".encode())
     for offset in (0, size - _END):
         file.seek(offset)
