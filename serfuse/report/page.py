@@ -207,16 +207,15 @@ def _odd_recordings(runs: list[ReportedRun], store: EmbeddingStore | None) -> li
     found = []
     for corpus in dict.fromkeys(run.corpus for run in runs) if store is not None else ():
         try:
-            known, clips = store.heard(corpus), store.clips(corpus)
+            known, clips = store.remarked(corpus), store.clips(corpus)
         except StoreError:  # another store than the runs were made with
             continue
         heard = [known[audio].remarks for audio in clips["audio"].astype(str) if audio in known]
         counts = quality.counts([[quality.Remark(kind, text) for kind, text in remarks] for remarks in heard])
         if counts:
             kinds = ", ".join(f"{quality.KINDS[kind]} {count}" for kind, count in counts.items())
-            odd = sum(map(bool, heard))
             found.append(
-                f"{odd} of {len(clips)} recordings of {corpus} are odd: {kinds}. `serfuse extract` names them."
+                f"{len(heard)} of {len(clips)} recordings of {corpus} are odd: {kinds}. `serfuse extract` names them."
             )
     return found
 
