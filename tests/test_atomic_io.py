@@ -133,7 +133,7 @@ def test_who_waited_for_a_lock_file_that_was_removed_takes_the_one_that_is_there
         waiting.start()
         time.sleep(0.1)
         assert not seen
-    waiting.join(10)
+    waiting.join(60)
     assert seen == [True]
 
 

@@ -181,6 +181,6 @@ def test_on_a_terminal_there_is_one_line_per_row(serfuse: Callable[..., Result])
             break
         screen += piece
     os.close(ours)
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=300) == 0
     text = screen.decode("utf-8", "replace")
     assert "mean accuracy so far" in text and "/5" in text and "of 5 units" in text

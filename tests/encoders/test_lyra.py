@@ -125,7 +125,7 @@ def test_another_process_gives_the_same(lyra, lyra_dir) -> None:
         [sys.executable, "-P", "-c", code, str(Path(__file__).parent), NAME, str(lyra_dir)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == "", "the interpreter's own line would stand in the middle of a progress bar"

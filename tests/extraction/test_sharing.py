@@ -95,7 +95,7 @@ def begun(log: Path, many: Path) -> list[tuple[float, str]]:
 
 
 def finished(process: subprocess.Popen) -> str:
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     return output
 
@@ -107,11 +107,11 @@ def test_killed_at_random_moments_nothing_is_lost_and_nothing_stored_is_computed
     """`SERFUSE_KILLS=20` kills as often; every other time one of the two processes, otherwise the one above them."""
     rng = random.Random(time.time_ns())
     seen: list[tuple[float, set[str]]] = []
-    process = start("--jobs", "2", COUNTING_SLEEP=str(0.02 * KILLS))
+    process = start("--jobs", "2", COUNTING_SLEEP=str(0.03 * KILLS))
     try:
         for kill in range(KILLS):
             had = len(begun(log, many))
-            limit = time.monotonic() + 60
+            limit = time.monotonic() + 300
             while process.poll() is None and len(begun(log, many)) < had + 1:
                 assert time.monotonic() < limit
                 time.sleep(0.02)
@@ -129,12 +129,12 @@ def test_killed_at_random_moments_nothing_is_lost_and_nothing_stored_is_computed
             process.kill()
             process.communicate()
             assert process.returncode == -signal.SIGKILL
-            _, alive = psutil.wait_procs(workers, timeout=10)
+            _, alive = psutil.wait_procs(workers, timeout=60)
             assert not alive, "they end with the one that started them"
             there = stored(store)
             seen.append((time.time(), there))
-            process = start("--jobs", "2", COUNTING_SLEEP=str(0.02 * KILLS))
-        process.communicate(timeout=120)
+            process = start("--jobs", "2", COUNTING_SLEEP=str(0.03 * KILLS))
+        process.communicate(timeout=300)
     finally:
         process.kill()
     finished(start())
@@ -174,7 +174,7 @@ def test_two_commands_share_the_work_and_one_takes_over_when_the_other_dies(
     assert len(set(clips)) == CLIPS
     # Only what the killed one had not stored yet is computed twice, and that begins at once.
     twice = [when for when, clip in begun(log, many) if clips.count(clip) > 1 and when > killed]
-    assert len(clips) - CLIPS == len(twice) <= CLIPS // 4 and all(when - killed < 10 for when in twice)
+    assert len(clips) - CLIPS == len(twice) <= CLIPS // 4 and all(when - killed < 30 for when in twice)
 
 
 def test_shards_divide_a_corpus_and_the_store_knows_the_whole(many: Path, store: EmbeddingStore) -> None:
@@ -253,7 +253,7 @@ def test_a_full_disk_ends_all_processes_and_keeps_what_was_stored(
         time.sleep(0.02)
     for worker in psutil.Process(process.pid).children():
         resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (64, 64))
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 1 and "no space left" in output and "Traceback" not in output, output
     had = stored(store)
     assert 10 <= len(had) < CLIPS
@@ -272,7 +272,7 @@ def test_ctrl_c_stores_what_all_processes_have_finished(
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 130 and "Nothing is lost" in output and "Traceback" not in output, output
     assert 18 <= len(stored(store)) < CLIPS and f"{len(stored(store))} more clips of counting are stored" in output
 

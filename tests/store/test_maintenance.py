@@ -182,20 +182,24 @@ shutil.copytree(begin, folder / "timed")
 since = time.monotonic()
 os.waitpid(child(EmbeddingStore(folder / "timed")), 0)
 seconds, expected = time.monotonic() - since, rows(EmbeddingStore(begin))
-chance, cut = random.Random(5), 0
-for attempt in range(20):
+chance, attempt, cut = random.Random(5), 0, 0
+while cut < 20:
     store = EmbeddingStore(shutil.copytree(begin, folder / str(attempt)))
     for _ in range(1 + attempt % 2):  # also one that takes up what another left
         number = child(store)
         time.sleep(chance.uniform(0, seconds))
         os.kill(number, signal.SIGKILL)
-        cut += os.WIFSIGNALED(os.waitpid(number, 0)[1])
+        if os.WIFSIGNALED(os.waitpid(number, 0)[1]):
+            cut += 1
+        else:  # over before: the one that was timed met a busier moment
+            seconds *= 0.9
         assert rows(store) == expected, attempt
     work(store)
     assert rows(store) == expected, attempt
     assert len(list(store.root.glob(f"{corpus}/{encoder}-*/part-*.parquet"))) == 1
     shutil.rmtree(store.root)
-print(cut)
+    attempt += 1
+    assert attempt < 200, f"{cut} were killed at work"
 """
 
 
@@ -212,7 +216,6 @@ def test_killed_at_twenty_random_moments_no_row_is_lost(
     arguments = [str(begin), str(tmp_path / "killed"), what, corpus, encoder]
     done = subprocess.run([sys.executable, "-P", "-c", _KILLED, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 10
 
 
 @pytest.mark.parametrize("largest", [0, 100_000])

@@ -95,7 +95,7 @@ def test_kills_at_random_moments_change_nothing(make_plan, store, sweep: Path, t
         if earlier:
             assert written.items() >= earlier.items(), "a unit that was written is written once"
         earlier = written
-    _, alive = psutil.wait_procs(orphans, timeout=20)
+    _, alive = psutil.wait_procs(orphans, timeout=60)
     assert not alive, "workers end with their sweep"
     assert 0 < len(earlier) < len(plan.units), "the kills fell into the middle of the work"
 
@@ -233,10 +233,10 @@ def test_control_c_is_clean(store, sweep: Path, tmp_path: Path) -> None:
         time.sleep(0.05)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 130 and "Traceback" not in output
     done = len(_written(out))
     assert f"Stopped: {done} of {15 * SEEDS} units are finished and safe" in output
-    _, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive
     assert [entry["event"] for entry in Ledger(out).events()][-1] == "stop"
