@@ -4,6 +4,7 @@ PyAV carries FFmpeg's decoders. It is an extra (`pip install 'serfuse[codecs]'`)
 their first bytes and refused with that advice.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -50,6 +51,20 @@ def known(head: bytes) -> tuple[str, str] | None:
     return None
 
 
+class _Inside:
+    """A file for FFmpeg, which is told where it cannot move to: of an exception PyAV prints a page."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.read, self.tell = file.read, file.tell
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, OverflowError):
+            return -1
+
+
 class AvDecoder:
     """The first audio stream of a file that FFmpeg reads.
 
@@ -82,7 +97,7 @@ class AvDecoder:
                 f"{path}: is {self._words}, which needs a decoder that is not installed. Install it with "
                 f"{INSTALL}, or convert the file to wav or flac."
             ) from None
-        self._av, self._failure = av, (FFmpegError, ValueError, TypeError, AttributeError)
+        self._av, self._failure = av, (FFmpegError, OSError, ValueError, TypeError, AttributeError)
         self.sample_rate, self.channels, promised = self._header()
         self.frames = sum(block.shape[0] for block in self._decoded())
         if promised is not None and promised - self.frames / self.sample_rate > _LENGTH_SLACK:
@@ -122,7 +137,7 @@ class AvDecoder:
 
     def _open(self) -> Any:
         self._file.seek(0)
-        return self._av.open(self._file, format=self._kind)
+        return self._av.open(_Inside(self._file), format=self._kind)
 
     def _decoded(self) -> Iterator[np.ndarray]:
         done = 0

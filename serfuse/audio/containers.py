@@ -9,6 +9,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import BinaryIO
 
 MAX_PARTS = 1000
@@ -17,8 +18,11 @@ MAX_PARTS = 1000
 # What programs that write to a pipe, not knowing the length, put into a WAV header for it.
 _UNKNOWN_SIZE = 0x7FFFF000
 _CHUNK = 1 << 20
+_FIRST_LOOK = 1 << 12
 # How far behind a recording another one is looked for: a sparse file of terabytes costs its writer nothing.
 _LOOKED_THROUGH = 1 << 30
+# A WAV header that is longer is not mended: its chunks may claim gigabytes, which would be held in memory.
+_LONGEST_HEAD = 1 << 24
 # More bytes than this behind the audio are worth a word (tags and padding are smaller).
 _MUCH = 4096
 
@@ -90,7 +94,7 @@ def layout(file: BinaryIO, size: int) -> Layout:
     if magic in (b"RIFF", b"RIFX"):
         return _wave(file, at, size, magic)
     if magic in _BEGINNINGS:
-        starts = [0, *(s for s in _find(file, _BEGINNINGS[magic], at + 4, size))]
+        starts = [0, *islice(_find(file, _BEGINNINGS[magic], at + 4, size), MAX_PARTS)]
         return _joined([Part(a, b) for a, b in zip(starts, [*starts[1:], size], strict=True)], [])
     if _Mpeg.of(magic) is not None:
         return _mpeg(file, at, size)
@@ -109,16 +113,21 @@ def _read(file: BinaryIO, offset: int, count: int) -> bytes:
 
 
 def _find(file: BinaryIO, pattern: re.Pattern[bytes], start: int, end: int) -> Iterator[int]:
-    """Find where a pattern begins between two offsets, block by block, as far as is looked."""
+    """Find where a pattern begins between two offsets, block by block, as far as is looked.
+
+    The first blocks are small: in a file that is damaged everywhere, what is looked for is near, again and again.
+    """
     end = min(end, start + _LOOKED_THROUGH)
+    block = _FIRST_LOOK
     while start < end:
-        data = _read(file, start, min(_CHUNK + _LONGEST_BEGINNING, end - start))
+        data = _read(file, start, min(block + _LONGEST_BEGINNING, end - start))
         if not data:
             return
         for found in pattern.finditer(data):
-            if found.start() < _CHUNK:
+            if found.start() < block:
                 yield start + found.start()
-        start += _CHUNK
+        start += block
+        block = min(2 * block, _CHUNK)
 
 
 def _behind_tags(file: BinaryIO, at: int) -> int:
@@ -172,7 +181,7 @@ def _wave_part(file: BinaryIO, start: int, at: int, size: int, magic: bytes) -> 
             return part, [f"has a header that promises {promised - room} bytes too many: all that is there is read"], ""
         return part, [], f"its header promises {promised} bytes of audio, the file holds {room}"
     behind = _behind_chunks(file, data + promised + promised % 2, end, order)
-    if promised == 0 and room > 0 and behind:
+    if promised == 0 and room > 0 and behind and data - start <= _LONGEST_HEAD:
         head = bytearray(_read(file, start, data - start))
         struct.pack_into(f"{order}I", head, at + 4 - start, min(end - at - 8, 0xFFFFFFFF))
         struct.pack_into(f"{order}I", head, data - 4 - start, min(room - room % align, 0xFFFFFFFF))
@@ -212,7 +221,7 @@ def _ogg(file: BinaryIO, at: int, size: int) -> Layout:
     parts: list[Part] = []
     notes: list[str] = []
     cut, start, end, begun, last = "", 0, 0, True, b""
-    while at + 27 <= size:
+    while at + 27 <= size and len(parts) < MAX_PARTS:
         head = _read(file, at, 27 + 255)
         if head[:4] != b"OggS":
             following = next(_find(file, re.compile(b"OggS"), at, size), None)
@@ -232,7 +241,7 @@ def _ogg(file: BinaryIO, at: int, size: int) -> Layout:
         last = _read(file, at, length)
         at += length
         end = at
-    if not cut and last:
+    if not cut and last:  # one more than are taken, where the loop has ended because of that
         # A packet that goes on in a page that is not there.
         cut = "its last page is missing" if not last[5] & 4 and last[26 + last[26]] == 255 else ""
         parts.append(_ogg_part(start, end, last, notes))
@@ -386,9 +395,19 @@ def counted(file: BinaryIO, part: Part) -> Part:
     return replace(part, start=at, head=bytes(first), replaced=0)
 
 
+def _bytes_of(place: int, *, like: bytes = b"\xff\xfb\x90\x00") -> bytes:
+    """Give the values of one byte of a frame's header with which it is one, as a class of a pattern."""
+    valid = [byte for byte in range(256) if _Mpeg.of(like[:place] + bytes([byte]) + like[place + 1 :])]
+    return b"[" + b"".join(re.escape(bytes([byte])) for byte in valid) + b"]"
+
+
+# As narrow as can be: each place that it finds is looked at.
+_FRAME_OR_TAG = re.compile(rb"\xff" + _bytes_of(1) + _bytes_of(2) + rb"|ID3[\x02-\x04]", re.S)
+
+
 def _next_frame(file: BinaryIO, at: int, size: int) -> int | None:
     """Find the next offset at which two frames follow each other, or a tag begins."""
-    for found in _find(file, re.compile(rb"\xff[\xe2-\xff]|ID3[\x02-\x04]"), at, size):
+    for found in _find(file, _FRAME_OR_TAG, at, size):
         if _read(file, found, 3) == b"ID3":
             if _behind_tags(file, found) > found:
                 return found

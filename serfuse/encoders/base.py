@@ -216,6 +216,14 @@ class Encoder(ABC):
         """Whether `frames_batch` is faster than a loop (then `extract` groups clips of equal length)."""
         return type(self).frames_batch is not Encoder.frames_batch
 
+    @property
+    def passes_at_once(self) -> int:
+        """How many threads of `extract` may be in `frames`, `frames_batch` or `frames_of_layers` at once.
+
+        More than one for an encoder on a CPU whose passes leave cores idle and share nothing that changes.
+        """
+        return 1
+
 
 @dataclass(frozen=True)
 class LoadRequest:

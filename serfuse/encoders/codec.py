@@ -26,7 +26,7 @@ class TorchCodec(Encoder):
     up to a multiple of so many samples, as the codec's own front end does. `hop`: samples of a frame, where the frames
     that hear nothing but that filling are left out. `apart`: has `over(lengths, device)`, within which a pass over
     clips that are padded to one length gives the frames of each as if it were alone; for clips of `apart_from` samples
-    or more.
+    or more. `side_by_side`: passes leave cores idle and share nothing that changes, so that `extract` runs two at once.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class TorchCodec(Encoder):
         quantiser: "torch.nn.Module | None" = None,
         apart: "ClipEnds | ClipZeros | None" = None,
         apart_from: int = 1,
+        side_by_side: bool = False,
     ) -> None:
         self.preset = preset
         self.weights_id = weights_id
@@ -51,7 +52,7 @@ class TorchCodec(Encoder):
         self.device = device
         self._model = model.to(device).eval().requires_grad_(False)
         self._quantiser = None if quantiser is None else quantiser.to(device).eval().requires_grad_(False)
-        self._apart, self._apart_from = apart, apart_from
+        self._apart, self._apart_from, self._side_by_side = apart, apart_from, side_by_side
         self.pads = apart is not None and self.batches
 
     def frames(self, waveform: np.ndarray) -> np.ndarray:
@@ -93,6 +94,12 @@ class TorchCodec(Encoder):
     @property
     def batches(self) -> bool:
         return self._quantiser is None
+
+    @property
+    def passes_at_once(self) -> int:
+        from .torch_inference import passes_at_once
+
+        return passes_at_once(self.device) if self._side_by_side else 1
 
 
 def asked_codebooks(preset: EncoderPreset, value: Any) -> int | None:

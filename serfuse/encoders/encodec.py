@@ -70,6 +70,7 @@ def load(preset: EncoderPreset, request: LoadRequest) -> TorchCodec:
         quantiser=quantiser,
         apart=ClipEnds(strided, [_stride(module) for module in strided]),
         apart_from=_TOGETHER * preset.hop,
+        side_by_side=True,
     )
 
 

@@ -59,6 +59,12 @@ class MelSpeaker(Encoder):
 
     pads = True
 
+    @property
+    def passes_at_once(self) -> int:
+        from .torch_inference import passes_at_once
+
+        return passes_at_once(self.device)
+
     def frames_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         from .torch_inference import inference, on_device
 

@@ -1,7 +1,8 @@
 """What the encoders that run on torch share. Imports torch: for family files only."""
 
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,16 @@ def inference() -> Iterator[None]:
     """No gradients, and everything in full float32, whatever the process is set to.
 
     TF32 is 1e-3 off. It is torch's default for convolutions on a GPU, and speechbrain allows it for matrix products
-    when it is imported: what a clip's vector is would depend on which encoders the process has seen.
+    when it is imported: what a clip's vector is would depend on which encoders the process has seen. Threads may be
+    here at once.
     """
-    with torch.inference_mode(), _set(_EXACT), _set(_REPEATABLE):
+    with torch.inference_mode(), _HELD.here():
         yield
+
+
+def passes_at_once(device: str) -> int:
+    """How many passes of an encoder that takes it run at once: two on a CPU, unless it has one thread to compute in."""
+    return 2 if device == "cpu" and torch.get_num_threads() > 1 else 1
 
 
 class _Products:
@@ -68,6 +75,35 @@ def _set(settings: Sequence[tuple[Any, str, Any]]) -> Iterator[None]:
             setattr(place, name, value)
 
 
+class _Held:
+    """Settings of the whole process, as long as a thread is in a pass: the last one puts back what the first found."""
+
+    def __init__(self, *settings: Sequence[tuple[Any, str, Any]]) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._outside = ExitStack()
+
+    @contextmanager
+    def here(self) -> Iterator[None]:
+        with self._lock:
+            if not self._inside:
+                for some in self._settings:
+                    self._outside.enter_context(_set(some))
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    self._outside.close()
+
+
+_HELD = _Held(_EXACT, _REPEATABLE)
+_NO_CUDNN = _Held([(_B.cudnn, "enabled", False)])
+
+
 def on_device(batch: np.ndarray, device: str, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """A batch where the model is; to a GPU from pinned memory, so that the copy waits for nothing."""
     there = torch.from_numpy(batch)
@@ -85,7 +121,7 @@ def without_cudnn(module: torch.nn.Module) -> None:
     forward = module.forward
 
     def plain(*args: Any, **kwargs: Any) -> Any:
-        with _set([(_B.cudnn, "enabled", False)]):
+        with _NO_CUDNN.here():
             return forward(*args, **kwargs)
 
     module.forward = plain

@@ -1,10 +1,12 @@
 """A group of jobs over a corpus: clips are claimed, decoded ahead, embedded by every job, and committed."""
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from .decode import Waveforms, decode, of_job
 from .embed import embed_each, reason
 from .hearing import Hearing
 from .job import Job
+from .passes import Outcomes, Pass, Passes
 from .prefetch import ReadAhead
 from .report import ExtractReport
 from .share import Share
@@ -226,14 +229,18 @@ class Pipeline:
             lambda batch: sum(self._costs[clip.id] for clip in batch.clips),
             lambda: 2 * portion(),
         )
-        with ahead as batches:
+        several = [job for job in jobs if job.encoder.passes_at_once > 1]
+        together = max((batching.limit(job, self._batch_seconds) for job in several), default=0.0)
+        most = max(job.encoder.passes_at_once for job in jobs)
+        with Passes[Running](most, together) as passes, ahead as batches:
             for batch, decoded in batches:
                 worked = True
                 for running, places in batch.takers:
-                    if running.error is None:
-                        self._guarded(running, [(batch.clips[place], decoded[place]) for place in places], tally)
+                    items = [(batch.clips[place], decoded[place]) for place in places]
+                    self._work(running, items, passes, tally)
                 if all(running.error is not None for running in active):
                     break
+            self._settle(passes, tally)
         return worked
 
     def _taken(self, batch: Sequence[Clip], active: Sequence[Running]) -> Batch | None:
@@ -247,11 +254,42 @@ class Pipeline:
         found = [(running, [n for n, clip in enumerate(clips) if clip.id in ids]) for running, ids in takers]
         return Batch(clips, [(running, places) for running, places in found if places]) if clips else None
 
-    def _guarded(self, running: Running, items: Sequence[tuple[Clip, Waveforms | Exception]], tally: Tally) -> None:
-        """Work on a batch; what goes wrong with the encoder, rather than with a clip or the store, ends this job."""
+    def _work(
+        self,
+        running: Running,
+        items: Sequence[tuple[Clip, Waveforms | Exception]],
+        passes: Passes[Running],
+        tally: Tally,
+    ) -> None:
+        """Have a job work on a batch: now, or beside other passes, whose outcomes are taken as they are needed."""
+        job = running.job
+        for piece in batching.steps(job, [clip for clip, _ in items], self.facts, self._batch_seconds):
+            clips = [clip for clip, _ in items[piece]]
+            waveforms = [of_job(decoded, job) for _, decoded in items[piece]]
+            seconds = sum(self._costs[clip.id] for clip in clips)
+            one = Pass(running, clips, seconds, partial(_embedded, job, waveforms))
+            # A GPU is launched for without others at Python's lock.
+            self._settle(passes, tally, math.inf if job.on_gpu else seconds)
+            if running.error is not None:
+                return
+            if job.encoder.passes_at_once > 1:
+                passes.begin(one)
+            else:
+                self._finish(one, tally)
+
+    def _settle(self, passes: Passes[Running], tally: Tally, seconds: float = math.inf) -> None:
+        """Take the outcomes of passes until one of so much audio may begin; by default of all of them."""
+        while not passes.room(seconds):
+            self._finish(passes.oldest(), tally)
+
+    def _finish(self, one: Pass[Running], tally: Tally) -> None:
+        """Take what a pass made; what goes wrong with the encoder, rather than with a clip or the store, ends a job."""
+        running = one.owner
+        if running.error is not None:
+            return
         begun = time.monotonic()
         try:
-            self._work(running, items, tally)
+            self._took(running, one.clips, one.outcomes(), tally)
         except StoreError:
             raise
         except Exception as error:
@@ -265,14 +303,6 @@ class Pipeline:
         running.error = error
         running.commit.flush()
         running.share.give_up()
-
-    def _work(self, running: Running, items: Sequence[tuple[Clip, Waveforms | Exception]], tally: Tally) -> None:
-        job = running.job
-        for piece in batching.steps(job, [clip for clip, _ in items], self.facts, self._batch_seconds):
-            waveforms = [of_job(decoded, job) for _, decoded in items[piece]]
-            with TURNS.launching() if job.on_gpu else nullcontext():
-                outcomes = embed_each(job.encoder, waveforms, job.wanted)
-            self._took(running, [clip for clip, _ in items[piece]], outcomes, tally)
 
     def _took(
         self, running: Running, clips: Sequence[Clip], outcomes: Sequence[list[np.ndarray] | Exception], tally: Tally
@@ -306,6 +336,12 @@ class Pipeline:
                 failure = error
         if failure is not None:
             raise failure
+
+
+def _embedded(job: Job, waveforms: Sequence[np.ndarray | Exception]) -> Outcomes:
+    """What a pass of a job makes."""
+    with TURNS.launching() if job.on_gpu else nullcontext():
+        return embed_each(job.encoder, waveforms, job.wanted)
 
 
 def said(error: Exception) -> str:

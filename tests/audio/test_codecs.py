@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from serfuse import audio
 from serfuse.errors import AudioError
@@ -69,3 +70,26 @@ def test_other_formats_by_the_optional_decoder(tmp_path: Path, name: str, codec:
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(AudioError, match=r"damaged|truncated|any audio"):
         audio.read(path, 16000)
+
+
+def test_a_damaged_header_that_sends_the_decoder_far_behind_the_file(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """libsndfile does not know its codec any more, and FFmpeg looks for its audio where there is none."""
+    pytest.importorskip("av")
+    path = tmp_path / "a.caf"
+    wave = np.random.default_rng(0).normal(0, 0.1, (4096, 2))
+    soundfile.write(path, wave, 16000, format="CAF", subtype="ALAC_32")
+    content = bytearray(path.read_bytes())
+    content[29] = 0x7F  # of "alac"
+    at = content.index(b"data") + 4
+    content[at : at + 8] = (20).to_bytes(8, "big")
+    content[at + 28 : at + 40] = b"free" + (1 << 62).to_bytes(8, "big")
+    path.write_bytes(content)
+    for look in (audio.identify, lambda path: audio.read(path, 16000)):
+        try:
+            found, _ = look(path)
+        except AudioError as error:
+            found = error
+        assert isinstance(found, AudioError) and "damaged" in str(found)
+    assert "exception" not in capfd.readouterr().err

@@ -1,7 +1,9 @@
 """Joined recordings are read to the end, wrong lengths are mended with a remark, and what is cut off is refused."""
 
+import io
 import struct
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import soundfile
 
 from serfuse import audio
+from serfuse.audio import containers
 from serfuse.errors import AudioError
 
 RATE = 16000
@@ -238,3 +241,62 @@ def test_a_large_sparse_file_is_judged_at_once(tmp_path: Path) -> None:
         file.seek(-1, 2)
         file.write(b"x")
     assert audio.sampled_hash(path) != first
+
+
+class Counted(io.BytesIO):
+    """A file that counts what is read of it."""
+
+    times = taken = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        found = super().read(size)
+        self.times, self.taken = self.times + 1, self.taken + len(found)
+        return found
+
+
+FRAME = b"\xff\xf3\x14\xc4" + bytes(20)  # of 24 bytes: layer III, 8 kbit/s, 24 kHz
+PAGE = b"OggS\0\0" + bytes(20) + b"\0"
+
+
+@pytest.mark.parametrize(
+    "content", [(2 * FRAME + b"x") * 4000, (PAGE + b"x") * 4000], ids=["frames with dirt between", "pages with dirt"]
+)
+def test_damage_everywhere_does_not_have_a_file_read_again_and_again(content: bytes) -> None:
+    file = Counted(content)
+    containers.layout(file, len(content))
+    assert file.taken < 200 * len(content)
+
+
+def test_what_can_be_no_frame_is_not_looked_at() -> None:
+    file = Counted(2 * FRAME + b"\xff" * 100_000)
+    assert len(containers.layout(file, len(file.getvalue())).parts) == 1
+    assert file.times < 1000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"fLaC\0\0\0\x22" * 20_000, (PAGE[:5] + b"\2" + PAGE[6:] + PAGE) * 20_000],
+    ids=["flac", "ogg"],
+)
+def test_more_recordings_than_are_taken_are_not_listed(tmp_path: Path, content: bytes) -> None:
+    assert len(containers.layout(io.BytesIO(content), len(content)).parts) <= containers.MAX_PARTS + 1
+    with pytest.raises(AudioError, match="more than 1000 recordings"):
+        audio.info(put(tmp_path / "a.bin", content))
+
+
+def test_a_header_of_gigabytes_is_not_held(tmp_path: Path) -> None:
+    """An empty chunk as long as that costs its writer nothing, and stands in front of audio whose length is zero."""
+    size = 1 << 29
+    path = put(tmp_path / "a.wav", b"RIFF\0\0\0\0WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, RATE, 2 * RATE, 2, 16))
+    with open(path, "r+b") as file:
+        file.seek(0, 2)
+        file.write(b"LIST" + struct.pack("<I", size))
+        file.seek(size, 1)
+        file.write(b"data\0\0\0\0" + b"\x01\x80" * 4000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(AudioError, match="no samples"):
+            audio.read(path, RATE)
+        assert tracemalloc.get_traced_memory()[1] < size / 8
+    finally:
+        tracemalloc.stop()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -241,3 +242,12 @@ def test_convolutions_do_without_cudnn_and_the_lstm_with_it(encoder):
         encoder.frames(tone(3000, 24000))
     assert found["conv1d"] == {False} and found["lstm"] == {True}
     assert torch.backends.cudnn.enabled
+
+
+def test_passes_side_by_side_give_what_each_gives_alone(encoder):
+    assert encoder.passes_at_once == (2 if torch.get_num_threads() > 1 else 1)
+    clips = [tone(4801 + 640 * number) for number in range(16)]
+    alone = [encoder.frames(clip) for clip in clips]
+    with ThreadPoolExecutor(4) as pool:
+        for frames, expected in zip(pool.map(encoder.frames, clips), alone, strict=True):
+            np.testing.assert_array_equal(frames, expected)

@@ -1,5 +1,6 @@
 """What a process is set to does not reach into an encoder."""
 
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -54,4 +55,25 @@ def test_full_float32_inside_and_as_before_outside(setting: Callable[[], None]) 
     with inference():
         assert set(precisions().values()) == {"ieee"}
         assert not torch.backends.cuda.matmul.allow_tf32, "torch's older setting says something else"
+    assert precisions() == before
+
+
+def test_of_several_threads_the_last_one_puts_back_what_the_first_one_found() -> None:
+    lowest()
+    before = precisions()
+    there, leave, inside = threading.Event(), threading.Event(), []
+
+    def other() -> None:
+        with inference():
+            there.set()
+            leave.wait(60)
+            inside.append(precisions())
+
+    thread = threading.Thread(target=other)
+    with inference():
+        thread.start()
+        assert there.wait(60)
+    leave.set()
+    thread.join()
+    assert set(inside[0].values()) == {"ieee"}, "a thread that left took the others' settings along"
     assert precisions() == before

@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -183,3 +184,13 @@ def test_weights_that_are_absent_unsafe_incomplete_or_of_another_model(checkpoin
         load(path)
     with pytest.raises(ConfigError, match="no layers"):
         load(checkpoint, layer="3")
+
+
+def test_passes_side_by_side_give_what_each_gives_alone(checkpoint):
+    encoder = load(checkpoint)
+    assert encoder.passes_at_once == (2 if torch.get_num_threads() > 1 else 1)
+    clips = [speechlike(8_000 + 800 * number) for number in range(16)]
+    alone = [encoder.frames(clip) for clip in clips]
+    with ThreadPoolExecutor(4) as pool:
+        for frames, expected in zip(pool.map(encoder.frames, clips), alone, strict=True):
+            np.testing.assert_array_equal(frames, expected)

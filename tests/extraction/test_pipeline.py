@@ -17,7 +17,7 @@ from serfuse import audio, encoders
 from serfuse.corpora.base import Clip, Corpus
 from serfuse.encoders.base import LoadRequest
 from serfuse.encoders.turns import TURNS
-from serfuse.errors import AudioError, ConfigError
+from serfuse.errors import AudioError, ConfigError, WeightsError
 from serfuse.extraction import extract, grouping
 from serfuse.extraction.prefetch import ReadAhead
 from serfuse.progress import Observer
@@ -193,6 +193,58 @@ def test_an_encoder_that_fails_half_way_keeps_its_rows_and_the_others_go_on(
     with pytest.raises(ConfigError, match="Vectors of one length"):
         calls[:] = []
         extract.extract(corpus, "counting", EmbeddingStore(store.root / "other"))
+
+
+class Paired(counting_encoder.Counting):
+    """A pass waits until another one is under way, or none is left to come; `wrong` fails in the third."""
+
+    passes_at_once = 2
+
+    def __init__(self, *args: Any, clips: int, wrong: Exception | None = None) -> None:
+        super().__init__(*args)
+        self._clips, self._wrong = clips, wrong
+        self._changed = threading.Condition()
+        self.begun, self.inside, self.most = 0, 0, 0
+
+    def frames(self, waveform: np.ndarray) -> np.ndarray:
+        with self._changed:
+            self.begun, self.inside = self.begun + 1, self.inside + 1
+            mine, self.most = self.begun, max(self.most, self.inside)
+            self._changed.notify_all()
+            met = self._changed.wait_for(lambda: self.begun > mine or mine == self._clips, 60)
+        try:
+            assert met, "no other pass began"
+            if self._wrong and mine == 3:
+                raise self._wrong
+            return super().frames(waveform)
+        finally:
+            with self._changed:
+                self.inside -= 1
+
+
+def test_two_passes_run_at_once_where_an_encoder_takes_that(
+    corpus: Corpus, store: EmbeddingStore, tmp_path: Path
+) -> None:
+    preset = encoders.preset("counting")
+    paired = Paired(preset, LoadRequest(), clips=len(corpus.clips))
+    reports = extract.extract(corpus, [paired, encoders.load("logmel")], store)
+    assert paired.most == 2 and [report.done for report in reports] == [9, 9]
+    alone = EmbeddingStore(tmp_path / "alone")
+    for name, report in zip(("counting", "logmel"), reports, strict=True):
+        assert report.complete and report.seconds > 0
+        expected = extract.extract(corpus, name, alone)
+        ids, matrix = store.load(corpus.name, report.key)
+        assert ids == alone.load(corpus.name, expected.key)[0]
+        np.testing.assert_array_equal(matrix, alone.load(corpus.name, expected.key)[1])
+
+
+def test_of_passes_at_once_one_that_fails_ends_its_encoder_only(corpus: Corpus, store: EmbeddingStore) -> None:
+    wrong = WeightsError("its weights are gone")
+    paired = Paired(encoders.preset("counting"), LoadRequest(), clips=len(corpus.clips), wrong=wrong)
+    failed, other = extract.extract(corpus, [paired, encoders.load("logmel")], store)
+    assert failed.error == str(wrong) and failed.done == 2
+    assert other.complete and other.done == 9
+    assert extract.extract(corpus, "counting", store).done == 7
 
 
 def test_encoders_that_do_not_fit_into_memory_together_run_in_turns() -> None:
