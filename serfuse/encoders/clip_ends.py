@@ -7,6 +7,7 @@ Nothing in a causal encoder looks ahead but its strided convolutions, which fill
 what comes behind that is never looked at. Others find zeros.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -27,32 +28,34 @@ class ClipEnds:
 
     def __init__(self, strided: Sequence[nn.Module], strides: Sequence[int]) -> None:
         self._strides = list(strides)
-        self._fills: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] | None = None
+        self._now = threading.local()  # passes of several threads are over clips of their own
         for number, module in enumerate(strided):
             module.register_forward_pre_hook(lambda _, args, number=number: self._filled(number, args))
 
     @contextmanager
     def over(self, samples: Sequence[int], device: str) -> Iterator[None]:
         """Within this, a pass is over clips of so many samples, each longer than any stride at every stage."""
-        lengths, self._fills = list(samples), []
+        lengths, fills = list(samples), []
         for stride in self._strides:
             places = [
                 (clip, length + step, length - 2 - step)
                 for clip, length in enumerate(lengths)
                 for step in range(-length % stride)
             ]
-            self._fills.append(tuple(torch.tensor(places, dtype=torch.long).reshape(-1, 3).T.to(device)))
+            fills.append(tuple(torch.tensor(places, dtype=torch.long).reshape(-1, 3).T.to(device)))
             lengths = [-(-length // stride) for length in lengths]
+        self._now.fills = fills
         try:
             yield
         finally:
-            self._fills = None
+            del self._now.fills
 
     def _filled(self, number: int, args: tuple[Any, ...]) -> tuple[torch.Tensor] | None:
-        if self._fills is None:
+        fills = getattr(self._now, "fills", None)
+        if fills is None:
             return None
         (hidden,) = args
-        clips, ends, insides = self._fills[number]
+        clips, ends, insides = fills[number]
         hidden = functional.pad(hidden, (0, -hidden.shape[-1] % self._strides[number]))
         hidden[clips, :, ends] = hidden[clips, :, insides]
         return (hidden,)
@@ -67,8 +70,7 @@ class ClipZeros:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._lengths: torch.Tensor | None = None
-        self._longest = 0
+        self._now = threading.local()
         for module in model.modules():
             if isinstance(module, nn.Conv1d) and module.kernel_size[0] > 1:
                 module.register_forward_pre_hook(self._emptied)
@@ -76,16 +78,17 @@ class ClipZeros:
     @contextmanager
     def over(self, samples: Sequence[int], device: str) -> Iterator[None]:
         """Within this, a pass is over clips of so many samples, whole frames all of them."""
-        self._lengths, self._longest = torch.tensor(samples, device=device), max(samples)
+        self._now.over = torch.tensor(samples, device=device), max(samples)
         try:
             yield
         finally:
-            self._lengths = None
+            del self._now.over
 
     def _emptied(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[torch.Tensor] | None:
-        if self._lengths is None:
+        over = getattr(self._now, "over", None)
+        if over is None:
             return None
         (hidden,) = args
-        lengths = self._lengths * hidden.shape[-1] // self._longest
+        lengths = over[0] * hidden.shape[-1] // over[1]
         behind = torch.arange(hidden.shape[-1], device=hidden.device) >= lengths[:, None]
         return (hidden.masked_fill(behind[:, None], 0.0),)

@@ -5,6 +5,7 @@ so its reflection is written there first. What is further behind is never looked
 works frame by frame, or is told how long the clips are.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -29,7 +30,7 @@ class ClipReflections:
 
     def __init__(self, model: nn.Module) -> None:
         self.reach = 0
-        self._places: torch.Tensor | None = None
+        self._now = threading.local()  # passes of several threads are over clips of their own
         for module in model.modules():
             if isinstance(module, Conv1d) and module.kernel_size > 1:
                 ahead = module.dilation * (module.kernel_size - 1) // 2
@@ -43,16 +44,17 @@ class ClipReflections:
         ends = torch.tensor(frames)[:, None]
         clips = torch.arange(len(frames))[:, None].expand(-1, self.reach)
         # For each step behind the ends: whose, where, and where from. Those of a shorter reach are the first of them.
-        self._places = torch.stack([clips, ends + steps, ends - 2 - steps]).transpose(1, 2).to(device)
+        self._now.places = torch.stack([clips, ends + steps, ends - 2 - steps]).transpose(1, 2).to(device)
         try:
             yield
         finally:
-            self._places = None
+            del self._now.places
 
     def _reflected(self, ahead: int, module: nn.Module, args: tuple[Any, ...]) -> tuple[torch.Tensor] | None:
-        if self._places is None:
+        places = getattr(self._now, "places", None)
+        if places is None:
             return None
         hidden = args[0] if module.skip_transpose else args[0].transpose(1, 2)
-        clips, ends, insides = self._places[:, :ahead]
+        clips, ends, insides = places[:, :ahead]
         hidden[clips, :, ends] = hidden[clips, :, insides]
         return None

@@ -247,7 +247,9 @@ def test_convolutions_do_without_cudnn_and_the_lstm_with_it(encoder):
 def test_passes_side_by_side_give_what_each_gives_alone(encoder):
     assert encoder.passes_at_once == (2 if torch.get_num_threads() > 1 else 1)
     clips = [tone(4801 + 640 * number) for number in range(16)]
-    alone = [encoder.frames(clip) for clip in clips]
+    batches = [[clip] for clip in clips] + [[clips[number], clips[number + 8]] for number in range(8)]
+    alone = [encoder.frames_batch(batch) for batch in batches]
     with ThreadPoolExecutor(4) as pool:
-        for frames, expected in zip(pool.map(encoder.frames, clips), alone, strict=True):
-            np.testing.assert_array_equal(frames, expected)
+        for found, expected in zip(pool.map(encoder.frames_batch, batches), alone, strict=True):
+            for frames, own in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(frames, own)
