@@ -76,11 +76,16 @@ class KeyFolder:
             raise StoreError(f"The embedding of clip {ids[int(np.argmax(bad))]!r} holds values that are not finite.")
         self._write_key(matrix.shape[1])
         step = part_writing.group_rows(matrix.shape[1])
-        groups = (
-            part_writing.group(ids[at : at + step], hashes[at : at + step], matrix[at : at + step])
-            for at in range(0, len(ids), step)
-        )
-        self._write_part(matrix.shape[1], groups, several=len(ids) > step)
+        names, audio = pa.array(ids, pa.large_string()), pa.array(hashes, pa.large_string())
+        # By clip, so that a compaction finds what belongs together in each part in one stretch.
+        order = pc.sort_indices(names)
+
+        def groups() -> Iterator[Group]:
+            for at in range(0, len(ids), step):
+                some = order[at : at + step]
+                yield part_writing.group(names.take(some), audio.take(some), matrix[some.to_numpy()])
+
+        self._write_part(matrix.shape[1], groups(), several=len(ids) > step)
 
     def compact(self, observer: Observer | None = None) -> None:
         """Bring all rows of a key into one part, sorted by clip and audio, in memory that does not grow with them.

@@ -30,6 +30,7 @@ _SWEEP_BYTES = 1 << 20
 _LOOK_BYTES = 1 << 23
 _PIECE_BYTES = 1 << 22
 _MOST_FOOTER_BYTES = 1 << 29
+_MOST_VECTORS = 512  # places that one call may read into: POSIX wants 16, Linux has 1,024
 # The footer of a large object without a copy here: at first so much, and a 4096th of it, is asked for (a sum of every
 # block takes a 6144th).
 _END_BYTES, _END_SHARE = 1 << 16, 1 << 12
@@ -371,7 +372,7 @@ class Part:
     def gather(self, file: FileIO, rows: np.ndarray, into: np.ndarray, at: np.ndarray) -> None:
         """Read rows that may lie far apart, without verifying them: see `bad_blocks`.
 
-        A call for each stretch of them, straight into its place. To look at them in a mapped file takes longer: the
+        A call for each stretch of them, straight into their places. To look at them in a mapped file takes longer: the
         system maps sixteen pages around each row, and what was mapped counts as memory of this process.
 
         Args:
@@ -386,22 +387,25 @@ class Part:
         if not len(rows):
             return
         with self._guarded():
-            if self.format == 1:
-                order = np.argsort(rows, kind="stable")
-                self._decode(rows[order], into, at[order])
-                return
-            memory, stride = memoryview(into).cast("B"), 4 * self.size
             order = np.argsort(rows, kind="stable")  # as they lie on the disk
             rows, at = rows[order], at[order]
+            if self.format == 1:
+                self._decode(rows, into, at)
+                return
+            memory, stride = memoryview(into).cast("B"), 4 * self.size
             places = self._places(rows)
-            begins = np.concatenate([[0], np.flatnonzero((np.diff(places) != stride) | (np.diff(at) != 1)) + 1])
-            lengths = np.diff(begins, append=len(rows)) * stride
-            wanted = zip(places[begins].tolist(), (at[begins] * stride).tolist(), lengths.tolist(), strict=True)
-            read, number = getattr(os, "preadv", None), file.fileno()
-            for place, low, length in wanted:  # of a million rows: whatever is done here counts
-                some = memory[low : low + length]
-                if read is None or read(number, (some,), place) != length:
-                    _fill(file, place, some)
+            apart = np.diff(places) != stride
+            # Pieces lie one behind the other in the file and in `into`; those of a stretch only in the file.
+            pieces = np.concatenate([[0], np.flatnonzero(apart | (np.diff(at) != 1)) + 1])
+            firsts = np.searchsorted(pieces, np.concatenate([[0], np.flatnonzero(apart) + 1]))
+            lows = at[pieces] * stride
+            spans = list(zip(lows.tolist(), (lows + np.diff(pieces, append=len(rows)) * stride).tolist(), strict=True))
+            begins, ends = firsts.tolist(), [*firsts[1:].tolist(), len(pieces)]
+            starts = places[pieces].tolist()
+            for begin, end in zip(begins, ends, strict=True):  # of a million rows: whatever is done here counts
+                for first in range(begin, end, _MOST_VECTORS):
+                    some = [memory[low:high] for low, high in spans[first : min(end, first + _MOST_VECTORS)]]
+                    _scatter(file, starts[first], some)
             if sys.byteorder == "big":
                 into[at] = into[at].byteswap()
 
@@ -623,6 +627,15 @@ def _fill(file: FileIO | Fetched, begin: int, memory: memoryview) -> None:
         if not count:
             raise ValueError("it is cut off")
         done += count
+
+
+def _scatter(file: FileIO, begin: int, memories: Sequence[memoryview]) -> None:
+    """Read from `begin` on until each of `memories` is full."""
+    if hasattr(os, "preadv") and os.preadv(file.fileno(), memories, begin) == sum(map(len, memories)):
+        return
+    for memory in memories:
+        _fill(file, begin, memory)
+        begin += len(memory)
 
 
 def _count(value: Any) -> int:

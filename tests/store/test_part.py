@@ -125,7 +125,7 @@ def test_sums_notice_what_a_checksum_must() -> None:
 @pytest.mark.parametrize(
     "ids",
     [
-        [f"{n:0{5 if n < 1100 else 9}}" for n in range(1200)],  # of one length in each of two row groups
+        [f"{n:05}" if n < 1024 else f"z{n:08}" for n in range(1200)],  # of one length in each of two row groups
         [f"{n:0{4 + n % 3}}-\u00e9" for n in range(1200)],
         ["", "b"],
     ],
@@ -143,7 +143,8 @@ def test_ids_of_any_length_are_read_as_they_were_written(store: EmbeddingStore, 
     audio = [f"{n % 7 * 'x'}1" for n in range(len(ids))]
     store.append("c", key, ids, audio, matrix)
     part = Part(parts_of(store, key)[0])
-    assert [texts.to_pylist() for texts in part.texts()] == [ids, audio]
+    have, of = (texts.to_pylist() for texts in part.texts())
+    assert list(zip(have, of, strict=True)) == sorted(zip(ids, audio, strict=True))
     store.append("c", key, ids[:1], ["other"], matrix[:1])
     store.compact("c", key)
     (path,) = parts_of(store, key)
@@ -157,7 +158,7 @@ def test_a_part_says_whether_its_rows_are_those_of_the_clips(store: EmbeddingSto
     """Two row groups, of ids of one length or of several, beside tables that are cut elsewhere."""
     size = 1 << 18
     count = part_writing.group_rows(size) + 5
-    ids = [f"{number:03d}" if length else "ü" * (1 + number % 4) + str(number) for number in range(count)]
+    ids = sorted(f"{number:03d}" if length else "ü" * (1 + number % 4) + str(number) for number in range(count))
     audio = [f"{name}-1" for name in ids]
     store.append("c", KEY, ids, audio, np.zeros((count, size), np.float32))
     (path,) = parts_of(store)
@@ -180,6 +181,28 @@ def test_a_part_says_whether_its_rows_are_those_of_the_clips(store: EmbeddingSto
     path.write_bytes(data)
     with pytest.raises(DamageError, match="bytes between"):
         held(ids, audio)
+
+
+@pytest.mark.skipif(not hasattr(os, "preadv"), reason="the system reads into one place at a time")
+@pytest.mark.parametrize("short", [False, True], ids=["all", "less than asked for"])
+def test_a_part_is_in_the_order_of_its_clips_so_that_a_compaction_reads_stretches(
+    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, short: bool
+) -> None:
+    matrix = fill(store, 3000, 3, parts=2)
+    for path in parts_of(store):
+        ids = Part(path).texts()[0].to_pylist()
+        assert len(ids) == 1500 and ids == sorted(ids)
+    read, places = os.preadv, []
+
+    def preadv(file: int, memories: list[memoryview], place: int) -> int:
+        places.append(len(memories))
+        return read(file, memories[: len(memories) // 2] if short and len(memories) > 1 else memories, place)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    store.compact("c", KEY)
+    # Their rows come by turns, so that each goes to several hundred places.
+    assert max(places) == 512 and (short or len(places) < 100)
+    np.testing.assert_array_equal(store.load("c", KEY)[1], matrix)
 
 
 def test_rows_are_gathered_where_the_system_reads_from_one_place_only(
