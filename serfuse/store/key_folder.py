@@ -124,6 +124,9 @@ class KeyFolder:
         written = Part(path)
         if written.rows != len(order[0]) or written.owner != self.key.digest:
             raise StoreError(f"The part {path} was not written as it should. The parts before it are kept.")
+        if not (self.folder / KEY_FILE).exists() and not any(part.path.exists() for part in parts):
+            path.unlink(missing_ok=True)  # all of it was removed on purpose meanwhile
+            return
 
         def remove(part: Part) -> None:
             with suppress(OSError):
