@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager, nullcontext
 from io import FileIO
 from pathlib import Path
@@ -63,6 +64,7 @@ class Part:
 
     def __init__(self, path: files.StorePath) -> None:
         self.path = path
+        self._coming: Future[np.ndarray | None] | None = None
         with self._guarded():
             self._status = status = path.stat()
             if not stat.S_ISREG(status.st_mode):
@@ -209,7 +211,7 @@ class Part:
             def same(number: int) -> bool:
                 (begin, end), middle, rows = self._texts[number], self._audio[number], self._groups[number][0]
                 with nullcontext(source) if isinstance(source, Fetched) else FileIO(str(source)) as file:
-                    data = self._checked(file, begin, end)
+                    data = self._looked_at(file, begin, end)
                 some = slice(firsts[number], firsts[number] + rows)
                 for page, column in ((data[: middle - begin], ids), (data[middle - begin :], audio)):
                     body = page_body(page, rows)
@@ -302,6 +304,10 @@ class Part:
         with FileIO(str(self._held())) as file:
             yield self._windows(rows), file
 
+    def map_ahead(self, pool: Executor) -> None:
+        """Begin with what `mapped` is going to do for all rows, in another thread."""
+        self._coming = pool.submit(self._mapped, np.arange(self.rows))
+
     def mapped(self, rows: np.ndarray, moved: Callable[[int], object] | None = None) -> np.ndarray | None:
         """Vectors of consecutive rows as one array that is read when it is looked at, verified.
 
@@ -318,6 +324,15 @@ class Part:
             DamageError: bytes that they lie in are not as they were written.
             FileNotFoundError: it is not there any more.
         """
+        coming, self._coming = self._coming, None  # an array is its caller's alone
+        if coming is not None and len(rows) == self.rows and (np.diff(rows) == 1).all():
+            found = coming.result()
+            if found is not None and moved is not None:
+                moved(self.rows)
+            return found
+        return self._mapped(rows, moved)
+
+    def _mapped(self, rows: np.ndarray, moved: Callable[[int], object] | None = None) -> np.ndarray | None:
         stretches = self.run(rows)
         held = self._held()
         found = mapping.mapped(held, stretches, self.size) if stretches else None
@@ -532,6 +547,16 @@ class Part:
         self._compare(data, start)
         return data[begin - start : end - start]
 
+    def _looked_at(self, file: FileIO | Fetched, begin: int, end: int) -> memoryview:
+        """As `_checked`, where the system keeps them if that is possible: without a copy."""
+        start, stop = self._blocks(begin, end)
+        there = None if isinstance(file, Fetched) else mapping.looked_at(file, start, stop)
+        if there is None:
+            return self._checked(file, begin, end)
+        data = memoryview(there)
+        self._compare(data, start)
+        return data[begin - start : end - start]
+
     def _compare(self, data: memoryview, start: int) -> None:
         """Verify bytes that begin at a block, and end at one or at the end of the data."""
         made, first = blocks.sums(data), start // blocks.BYTES
@@ -591,6 +616,8 @@ def _named(ids: pa.Array) -> pa.Array:
 def one_array(column: pa.ChunkedArray) -> pa.Array:
     """The texts of a column as one array of large strings."""
     chunks = [chunk.cast(pa.large_string()) for chunk in column.chunks]
+    if len(chunks) == 1:
+        return chunks[0]
     return pa.concat_arrays(chunks) if chunks else pa.array([], pa.large_string())
 
 
