@@ -16,7 +16,7 @@ import pytest
 from store_rows import COMPATIBLE, KEY, corpus_of, facts_of, fill, parts_of
 
 from serfuse.errors import StoreError
-from serfuse.store import DamageError, EmbeddingStore, Skipped, blocks, files, part_writing
+from serfuse.store import AudioFacts, DamageError, EmbeddingStore, Skipped, blocks, files, part_writing
 from serfuse.store.part import Part
 
 
@@ -48,6 +48,15 @@ def test_many_rows_are_mapped_in_order_and_read_in_any_other(store: EmbeddingSto
     store.compact("c", KEY)
     ids, mapped = store.load("c", KEY)
     assert mapped.tobytes() == before.tobytes() == matrix.tobytes()
+    # A join verifies them ahead, and hands over what is the caller's alone.
+    twice = store.join("c", {"a": KEY, "b": KEY})[1]
+    twice["a"][:] = 0
+    assert twice["b"].tobytes() == matrix.tobytes()
+    other = facts_of(corpus := corpus_of(*ids)) | {ids[7]: AudioFacts("another", 1.0)}
+    store.write_corpus(corpus, other, source={"corpus": "table", "data": "/data/clips.csv"})
+    clips, found = store.join("c", [KEY], missing="drop")
+    assert len(clips) == len(ids) - 1 and found["hubert"].tobytes() == np.delete(matrix, 7, axis=0).tobytes()
+    store.write_corpus(corpus, facts_of(corpus), source={"corpus": "table", "data": "/data/clips.csv"})
     order = np.random.default_rng(1).permutation(len(ids))[:1000]
     np.testing.assert_array_equal(store.look_up("c", KEY, [ids[n] for n in order]), matrix[order])
     # What is written into the array stays the caller's own, and the array outlives the file.
