@@ -3,7 +3,9 @@
 Any reader of Parquet opens it. serfuse itself knows from the footer where the vectors are and reads them as bytes, or
 maps them, since decoding lists takes other readers several times as long. So nothing is compressed (embeddings are
 close to noise), every column of a row group is one page, and where there are several row groups the vectors of each
-begin at a multiple of `ALIGNMENT`, so that the operating system can map them one behind the other.
+begin at a multiple of `ALIGNMENT`, so that the operating system can map them one behind the other, and so that they lie
+to a huge page of memory in the file as they will when mapped. What is written comes in whole huge pages: then the
+system keeps and maps the file in them, if it can, and reading it takes a third of the time.
 
 The layout is that of https://parquet.apache.org/docs/file-format/; the names of the numbers below are from there.
 """
@@ -27,9 +29,11 @@ from .thrift import BINARY, I32, I64, LIST, STRUCT, Field, read_varint, struct, 
 FORMAT = 2
 MAGIC = b"PAR1"
 ALIGNMENT = 1 << 16  # a multiple of every usual page of memory
+HUGE_BYTES = 1 << 21  # a huge page of nearly every processor
+_HUGE_SHARE = 8  # row groups of so many huge pages are worth the half of one that is lost before each
 _GROUP_BYTES = 1 << 25  # of vectors in a row group
 _MOST_ROWS = 1 << 16
-_WRITTEN_BYTES = 1 << 18
+_SUMMED_BYTES = 1 << 18
 _MOST_PAGE_BYTES = 1 << 30  # Parquet counts the bytes of a page in 31 bits
 _FLOAT, _BYTE_ARRAY = 4, 6
 _REQUIRED, _REPEATED = 0, 2
@@ -95,7 +99,8 @@ class PartWriter:
         file: open for writing, at its beginning.
         size: length of a vector.
         notes: texts for the footer, by name.
-        align: begin the vectors of each row group at a multiple of `ALIGNMENT`; for a part with several.
+        align: begin the vectors of each row group at a multiple of `ALIGNMENT`, and large ones so that they lie to a
+            huge page as if nothing was between them; for a part with several.
     """
 
     def __init__(self, file: BinaryIO, size: int, notes: dict[str, str], *, align: bool) -> None:
@@ -104,13 +109,17 @@ class PartWriter:
         self._groups: list[list[Field]] = []
         self._places: list[list[int]] = []
         self._rows = 0
+        self._held = bytearray()  # of a huge page that is not full yet
         self._put(MAGIC)
 
     def add(self, group: "Group") -> None:
         """Write a row group."""
         chunks = [self._strings(name, page, group.rows) for name, page in (("id", group.ids), ("audio", group.audio))]
         count, head = len(group.values) // 4, group.head
-        self._put(bytes(-(self._sums.size + len(head)) % (ALIGNMENT if self._align else 64)))
+        ready, step, before = self._sums.size + len(head), ALIGNMENT if self._align else 64, 0
+        if self._align and self._places and 4 * self._size * self._places[0][0] >= _HUGE_SHARE * HUGE_BYTES:
+            step, before = HUGE_BYTES, self._places[0][1] + 4 * self._size * self._rows
+        self._put(bytes((before - ready) % step))
         begin = self._sums.size
         self._put(head)
         place = self._sums.size
@@ -125,6 +134,7 @@ class PartWriter:
 
     def finish(self) -> None:
         """Write the footer."""
+        self._let_go()
         about = {
             "format": FORMAT,
             "rows": self._rows,
@@ -161,10 +171,21 @@ class PartWriter:
 
     def _put(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
-        for begin in range(0, len(view), _WRITTEN_BYTES):  # so few that the second look finds them in the processor
-            piece = view[begin : begin + _WRITTEN_BYTES]
-            self._sums.add(piece)
-            self._file.write(piece)
+        while len(view):
+            left = HUGE_BYTES - self._sums.size % HUGE_BYTES
+            page, view = view[:left], view[left:]
+            for begin in range(0, len(page), _SUMMED_BYTES):
+                self._sums.add(page[begin : begin + _SUMMED_BYTES])
+            if len(page) == HUGE_BYTES:
+                self._file.write(page)
+                continue
+            self._held += page
+            if len(page) == left:
+                self._let_go()
+
+    def _let_go(self) -> None:
+        self._file.write(memoryview(self._held))
+        self._held = bytearray()
 
 
 def write(file: BinaryIO, size: int, notes: dict[str, str], groups: Iterable[Group], *, several: bool) -> None:
