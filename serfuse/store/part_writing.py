@@ -4,8 +4,7 @@ Any reader of Parquet opens it. serfuse itself knows from the footer where the v
 maps them, since decoding lists takes other readers several times as long. So nothing is compressed (embeddings are
 close to noise), every column of a row group is one page, and where there are several row groups the vectors of each
 begin at a multiple of `ALIGNMENT`, so that the operating system can map them one behind the other, and so that they lie
-to a huge page of memory in the file as they will when mapped. What is written comes in whole huge pages: then the
-system keeps and maps the file in them, if it can, and reading it takes a third of the time.
+to a huge page of memory in the file as they will when mapped: then the system can fetch and map the file in such pages.
 
 The layout is that of https://parquet.apache.org/docs/file-format/; the names of the numbers below are from there.
 """
@@ -33,7 +32,7 @@ HUGE_BYTES = 1 << 21  # a huge page of nearly every processor
 _HUGE_SHARE = 8  # row groups of so many huge pages are worth the half of one that is lost before each
 _GROUP_BYTES = 1 << 25  # of vectors in a row group
 _MOST_ROWS = 1 << 16
-_SUMMED_BYTES = 1 << 18
+_WRITTEN_BYTES = 1 << 18
 _MOST_PAGE_BYTES = 1 << 30  # Parquet counts the bytes of a page in 31 bits
 _FLOAT, _BYTE_ARRAY = 4, 6
 _REQUIRED, _REPEATED = 0, 2
@@ -109,7 +108,6 @@ class PartWriter:
         self._groups: list[list[Field]] = []
         self._places: list[list[int]] = []
         self._rows = 0
-        self._held = bytearray()  # of a huge page that is not full yet
         self._put(MAGIC)
 
     def add(self, group: "Group") -> None:
@@ -134,7 +132,6 @@ class PartWriter:
 
     def finish(self) -> None:
         """Write the footer."""
-        self._let_go()
         about = {
             "format": FORMAT,
             "rows": self._rows,
@@ -171,21 +168,10 @@ class PartWriter:
 
     def _put(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
-        while len(view):
-            left = HUGE_BYTES - self._sums.size % HUGE_BYTES
-            page, view = view[:left], view[left:]
-            for begin in range(0, len(page), _SUMMED_BYTES):
-                self._sums.add(page[begin : begin + _SUMMED_BYTES])
-            if len(page) == HUGE_BYTES:
-                self._file.write(page)
-                continue
-            self._held += page
-            if len(page) == left:
-                self._let_go()
-
-    def _let_go(self) -> None:
-        self._file.write(memoryview(self._held))
-        self._held = bytearray()
+        for begin in range(0, len(view), _WRITTEN_BYTES):  # so few that the second look finds them in the processor
+            piece = view[begin : begin + _WRITTEN_BYTES]
+            self._sums.add(piece)
+            self._file.write(piece)
 
 
 def write(file: BinaryIO, size: int, notes: dict[str, str], groups: Iterable[Group], *, several: bool) -> None:

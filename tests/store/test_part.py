@@ -42,7 +42,7 @@ def test_other_readers_find_the_same_rows(store: EmbeddingStore, count: int, siz
         assert list(frame["audio"]) == [f"{name}-1" for name in frame["id"]]
 
 
-def test_a_part_is_written_and_mapped_so_that_huge_pages_can_hold_it(tmp_path: Path) -> None:
+def test_a_part_lies_and_is_mapped_so_that_huge_pages_can_hold_it(tmp_path: Path) -> None:
     """Three row groups of vectors of a megabyte: in the file they lie to a huge page as they do when mapped."""
     page, size = part_writing.HUGE_BYTES, 1 << 18
     step = part_writing.group_rows(size)
@@ -51,17 +51,8 @@ def test_a_part_is_written_and_mapped_so_that_huge_pages_can_hold_it(tmp_path: P
         part_writing.group([f"{n:03d}" for n in some], ["x" * 9_000] * len(some), matrix[some[0] : some[-1] + 1])
         for some in np.array_split(np.arange(len(matrix)), [step, 2 * step])
     ]
-    written = []
-
-    class File(io.BytesIO):
-        def write(self, data: bytes) -> int:
-            written.append((self.tell(), len(data)))
-            return super().write(data)
-
-    file = File()
+    file = io.BytesIO()
     part_writing.write(file, size, {KEY_NOTE: KEY.digest}, groups, several=True)
-    *pages, (_, rest), _footer = written
-    assert all(begin % page == 0 and length == page for begin, length in pages) and rest <= page
     path = tmp_path / "part-1.parquet"
     path.write_bytes(file.getvalue())
     part = Part(path)
