@@ -6,12 +6,15 @@ The folder takes three times the size of the rows (9 GB for a million of 768 val
 step runs in a process of its own, which says how much its memory grew beyond the array that it hands over (mapped pages
 count as the array's). Rows are appended in no order, 20,000 at a time, as an extraction that goes by length does.
 
-So that like is compared with like: the files that are read were all written or read before, and so are in the system's
-memory if they fit; what reads them is done by turns, of which the quickest counts, for the memory map as for the store;
-and the npy is copied before and after the compaction, which can be done only once, and the mean of both counts.
+So that like is compared with like: when all is written, the system is told to forget the files, and each is read once
+by what reads it later, so that all come from its memory if they fit, in the pages in which it fetches them and not in
+those in which they happened to be written; what reads them is done by turns, of which the quickest counts, for the
+memory map as for the store; and the npy is copied before and after the compaction, which can be done only once, and the
+mean of both counts.
 """
 
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -44,10 +47,13 @@ def main(rows: int, folder: Path, turns: int, out: Path | None, step: str | None
     folder.mkdir(parents=True)
     measured: dict[str, list[dict[str, float]]] = {}
     try:
-        for name in (*WRITING, *READING * turns):
-            command = [sys.executable, __file__, "--rows", str(rows), "--folder", str(folder), "--step", name]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            measured.setdefault(name, []).append(json.loads(done.stdout))
+        for name in WRITING:
+            measured.setdefault(name, []).append(_by_itself(name, rows, folder))
+        _forget(folder)
+        for name in ("read npy", "join and read"):
+            _by_itself(name, rows, folder)
+        for name in READING * turns:
+            measured.setdefault(name, []).append(_by_itself(name, rows, folder))
     finally:
         shutil.rmtree(folder)
     figures = {name: _brought_together(name, every) for name, every in measured.items()}
@@ -63,6 +69,21 @@ def main(rows: int, folder: Path, turns: int, out: Path | None, step: str | None
     if out:
         said = {"rows": rows, "size": SIZE, "steps": figures, "every": measured}
         out.write_text(json.dumps(said, indent=2) + "\n")
+
+
+def _by_itself(name: str, rows: int, folder: Path) -> dict[str, float]:
+    """What a step says, in a process of its own."""
+    command = [sys.executable, __file__, "--rows", str(rows), "--folder", str(folder), "--step", name]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def _forget(folder: Path) -> None:
+    """Have the system take the files out of its memory, where it can be told to."""
+    for path in folder.rglob("*"):
+        if path.is_file() and hasattr(os, "posix_fadvise"):
+            with open(path, "r+b") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _brought_together(name: str, every: list[dict[str, float]]) -> dict[str, float]:
