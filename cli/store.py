@@ -32,6 +32,7 @@ def command() -> None:
     serfuse store import FILE --corpus ...    embeddings that were made elsewhere
     serfuse store diff CORPUS KIND KIND       why two kinds of embeddings differ
     serfuse store gc [--remove]               what nothing current uses
+    serfuse store remove CORPUS KIND [--yes]  all embeddings of one kind
 
     A KIND is an encoder's name where there is just one of it (also `hubert@layer=6`), or the full name that `info`
     shows.
@@ -293,6 +294,32 @@ def gc(remove: bool, damaged: bool, root: str | Path | None, as_json: bool) -> N
         click.echo(f"Removed: {total}.")
     else:
         click.echo(f"{total} could be freed with --remove. Nothing was changed.")
+
+
+@command.command(short_help="Say what one kind of embeddings takes, and remove it with --yes.")
+@click.argument("corpus")
+@click.argument("kind")
+@click.option("--yes", is_flag=True, help="Remove it. Without it nothing is changed.")
+@_options
+def remove(corpus: str, kind: str, yes: bool, root: str | Path | None, as_json: bool) -> None:
+    """Say what the embeddings of one kind take, and remove all of them on request, whether they are in use or not.
+
+    The labels and the other kinds of the corpus stay. While a process extracts into the corpus nothing is removed.
+    """
+    from serfuse.experiment.dataset import parse_input
+    from serfuse.store import removal
+
+    store = _open(root)
+    encoder, selectors = parse_input(kind)
+    found = removal.find(store, corpus, encoder, **selectors)
+    if yes:
+        found = removal.remove(store, found)
+    if as_json:
+        _print_json({"removed": yes, **found.to_dict()})
+        return
+    parts = f"{found.parts} part{'s' if found.parts != 1 else ''}"
+    click.echo(f"{found.name} of {found.corpus}: {found.rows} rows in {parts}, {_size(found.bytes)}")
+    click.echo("Removed." if yes else "Remove it with --yes. Nothing was changed.")
 
 
 def _show(found: "Verification", as_json: bool) -> None:

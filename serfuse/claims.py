@@ -45,16 +45,25 @@ class Claims:
         """Claim a unit; `False` when another process has it."""
         if unit in self._held:
             return True
+        if not self._lock(1, _place(unit)):
+            return False
+        self._held.add(unit)
+        return True
+
+    def take_all(self) -> bool:
+        """Claim every unit there may be, until `close`; `False` when another process has any."""
+        return self._lock(0, 0)  # of no length: to the end of the file, wherever that comes to be
+
+    def _lock(self, length: int, start: int) -> bool:
         if fcntl is not None:
             try:
-                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(unit))
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
             except OSError as error:
                 if error.errno in _TAKEN:
                     return False
                 if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
                     raise write_error(self._path, error) from None
                 # A file system without locks: units may be run twice by two processes, and either result is right.
-        self._held.add(unit)
         return True
 
     def release(self, unit: str) -> None:

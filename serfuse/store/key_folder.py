@@ -8,7 +8,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cache
 from importlib import metadata
@@ -34,6 +34,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 KEY_FILE, SKIPPED = "key.json", "skipped.json"
 _TRIES = 50
 _MOST_OPEN = 64  # parts at a time, of which there may be thousands
+_MOST_TEXTS = 1 << 20
 _MADE_WITH = ("serfuse", "numpy", "pyarrow", "soundfile", "soxr", "torch", "transformers")
 
 
@@ -76,11 +77,16 @@ class KeyFolder:
             raise StoreError(f"The embedding of clip {ids[int(np.argmax(bad))]!r} holds values that are not finite.")
         self._write_key(matrix.shape[1])
         step = part_writing.group_rows(matrix.shape[1])
-        groups = (
-            part_writing.group(ids[at : at + step], hashes[at : at + step], matrix[at : at + step])
-            for at in range(0, len(ids), step)
-        )
-        self._write_part(matrix.shape[1], groups, several=len(ids) > step)
+        names, audio = pa.array(ids, pa.large_string()), pa.array(hashes, pa.large_string())
+        # By clip, so that a compaction finds what belongs together in each part in one stretch.
+        order = pc.sort_indices(names)
+
+        def groups() -> Iterator[Group]:
+            for at in range(0, len(ids), step):
+                some = order[at : at + step]
+                yield part_writing.group(names.take(some), audio.take(some), matrix[some.to_numpy()])
+
+        self._write_part(matrix.shape[1], groups(), several=len(ids) > step)
 
     def compact(self, observer: Observer | None = None) -> None:
         """Bring all rows of a key into one part, sorted by clip and audio, in memory that does not grow with them.
@@ -119,6 +125,9 @@ class KeyFolder:
         written = Part(path)
         if written.rows != len(order[0]) or written.owner != self.key.digest:
             raise StoreError(f"The part {path} was not written as it should. The parts before it are kept.")
+        if not (self.folder / KEY_FILE).exists() and not any(part.path.exists() for part in parts):
+            path.unlink(missing_ok=True)  # all of it was removed on purpose meanwhile
+            return
 
         def remove(part: Part) -> None:
             with suppress(OSError):
@@ -194,6 +203,21 @@ class KeyFolder:
     def paths(self) -> list[StorePath]:
         """The files of all parts, in the order in which they were written."""
         return sorted(self.folder.glob("part-*.parquet"))
+
+    def ahead(self, clips: int, pool: Executor) -> list[Part]:
+        """All parts; one that is alone and has as many rows as there are clips is verified while these are read.
+
+        Args:
+            clips: how many the corpus has.
+            pool: where that is done.
+
+        Raises:
+            StoreError: as of `parts`.
+        """
+        parts = self.parts()
+        if len(parts) == 1 and parts[0].rows == clips and rows.worth_mapping(parts[0].size, clips):
+            parts[0].map_ahead(pool)
+        return parts
 
     def select(self, ids: pa.ChunkedArray, audio: pa.ChunkedArray) -> tuple[Selection, pa.Array]:
         """The rows of clips as their audio is now; see `rows.select`.
@@ -331,16 +355,18 @@ class KeyFolder:
         Raises:
             StoreError: a part is damaged, or the store cannot be written.
         """
-        gone = 0
-        for part in self.parts():
-            out = stale(*part.texts())
-            if not out.any():
-                continue
-            if bad := part.bad_blocks():
-                raise part.damaged(f"bytes between {bad[0][0]} and {bad[0][1]} are not those that were written")
-            self.salvage(part, ~out)
-            part.path.unlink(missing_ok=True)
-            gone += int(out.sum())
+        gone, parts = 0, self.parts()
+        for some, have, of in rows.texts(parts, _MOST_TEXTS):
+            ends = np.cumsum([parts[number].rows for number in some])
+            for number, out in zip(some, np.split(stale(have, of), ends[:-1]), strict=True):
+                if not out.any():
+                    continue
+                part = parts[number]
+                if bad := part.bad_blocks():
+                    raise part.damaged(f"bytes between {bad[0][0]} and {bad[0][1]} are not those that were written")
+                self.salvage(part, ~out)
+                part.path.unlink(missing_ok=True)
+                gone += int(out.sum())
         sync(self.folder)
         return gone
 

@@ -167,7 +167,7 @@ def unused(store: EmbeddingStore) -> list[Unused]:
                 found.append(_path(path.parent, f"padded to {key.pad[4:]} s, but the longest clip has {longest:.3f} s"))
             else:
                 stale = _stale(table)
-                count = sum(int(stale(*part.texts()).sum()) for part in parts)
+                count = sum(int(stale(*some).sum()) for _, *some in rows.texts(parts, table.num_rows))
                 if count:
                     remove = _without(of, stale)
                     reason = "rows of clips that are not in the corpus, or of other audio than theirs now"
@@ -233,11 +233,8 @@ def _stale(table: pa.Table) -> Callable[[pa.Array, pa.Array], np.ndarray]:
     ids, audio = one_array(table["id"]), one_array(table["audio"])
 
     def stale(have: pa.Array, of: pa.Array) -> np.ndarray:
-        at = rows.numbers(have, ids)
-        known = np.flatnonzero(at >= 0)
-        same = pc.fill_null(pc.equal(audio.take(pa.array(at[known])), of.take(pa.array(known))), False)
         out = np.ones(len(have), bool)
-        out[known] = ~same.to_numpy(zero_copy_only=False)
+        out[rows.current(have, of, ids, audio)[1]] = False
         return out
 
     return stale

@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager, nullcontext
 from io import FileIO
 from pathlib import Path
@@ -28,8 +29,9 @@ _MARKS = (b"serfuse.part", b"serfuse.blocks", b"serfuse.seal")
 _WINDOW_BYTES = 1 << 20
 _SWEEP_BYTES = 1 << 20
 _LOOK_BYTES = 1 << 23
-_PIECE_BYTES = 1 << 22
+_PIECE_BYTES = 1 << 24
 _MOST_FOOTER_BYTES = 1 << 29
+_MOST_VECTORS = 512  # places that one call may read into: POSIX wants 16, Linux has 1,024
 # The footer of a large object without a copy here: at first so much, and a 4096th of it, is asked for (a sum of every
 # block takes a 6144th).
 _END_BYTES, _END_SHARE = 1 << 16, 1 << 12
@@ -62,6 +64,7 @@ class Part:
 
     def __init__(self, path: files.StorePath) -> None:
         self.path = path
+        self._coming: Future[np.ndarray | None] | None = None
         with self._guarded():
             self._status = status = path.stat()
             if not stat.S_ISREG(status.st_mode):
@@ -208,7 +211,7 @@ class Part:
             def same(number: int) -> bool:
                 (begin, end), middle, rows = self._texts[number], self._audio[number], self._groups[number][0]
                 with nullcontext(source) if isinstance(source, Fetched) else FileIO(str(source)) as file:
-                    data = self._checked(file, begin, end)
+                    data = self._looked_at(file, begin, end)
                 some = slice(firsts[number], firsts[number] + rows)
                 for page, column in ((data[: middle - begin], ids), (data[middle - begin :], audio)):
                     body = page_body(page, rows)
@@ -301,6 +304,10 @@ class Part:
         with FileIO(str(self._held())) as file:
             yield self._windows(rows), file
 
+    def map_ahead(self, pool: Executor) -> None:
+        """Begin with what `mapped` is going to do for all rows, in another thread."""
+        self._coming = pool.submit(self._mapped, np.arange(self.rows))
+
     def mapped(self, rows: np.ndarray, moved: Callable[[int], object] | None = None) -> np.ndarray | None:
         """Vectors of consecutive rows as one array that is read when it is looked at, verified.
 
@@ -317,6 +324,15 @@ class Part:
             DamageError: bytes that they lie in are not as they were written.
             FileNotFoundError: it is not there any more.
         """
+        coming, self._coming = self._coming, None  # an array is its caller's alone
+        if coming is not None and len(rows) == self.rows and (np.diff(rows) == 1).all():
+            found = coming.result()
+            if found is not None and moved is not None:
+                moved(self.rows)
+            return found
+        return self._mapped(rows, moved)
+
+    def _mapped(self, rows: np.ndarray, moved: Callable[[int], object] | None = None) -> np.ndarray | None:
         stretches = self.run(rows)
         held = self._held()
         found = mapping.mapped(held, stretches, self.size) if stretches else None
@@ -371,7 +387,7 @@ class Part:
     def gather(self, file: FileIO, rows: np.ndarray, into: np.ndarray, at: np.ndarray) -> None:
         """Read rows that may lie far apart, without verifying them: see `bad_blocks`.
 
-        A call for each stretch of them, straight into its place. To look at them in a mapped file takes longer: the
+        A call for each stretch of them, straight into their places. To look at them in a mapped file takes longer: the
         system maps sixteen pages around each row, and what was mapped counts as memory of this process.
 
         Args:
@@ -386,22 +402,25 @@ class Part:
         if not len(rows):
             return
         with self._guarded():
-            if self.format == 1:
-                order = np.argsort(rows, kind="stable")
-                self._decode(rows[order], into, at[order])
-                return
-            memory, stride = memoryview(into).cast("B"), 4 * self.size
             order = np.argsort(rows, kind="stable")  # as they lie on the disk
             rows, at = rows[order], at[order]
+            if self.format == 1:
+                self._decode(rows, into, at)
+                return
+            memory, stride = memoryview(into).cast("B"), 4 * self.size
             places = self._places(rows)
-            begins = np.concatenate([[0], np.flatnonzero((np.diff(places) != stride) | (np.diff(at) != 1)) + 1])
-            lengths = np.diff(begins, append=len(rows)) * stride
-            wanted = zip(places[begins].tolist(), (at[begins] * stride).tolist(), lengths.tolist(), strict=True)
-            read, number = getattr(os, "preadv", None), file.fileno()
-            for place, low, length in wanted:  # of a million rows: whatever is done here counts
-                some = memory[low : low + length]
-                if read is None or read(number, (some,), place) != length:
-                    _fill(file, place, some)
+            apart = np.diff(places) != stride
+            # Pieces lie one behind the other in the file and in `into`; those of a stretch only in the file.
+            pieces = np.concatenate([[0], np.flatnonzero(apart | (np.diff(at) != 1)) + 1])
+            firsts = np.searchsorted(pieces, np.concatenate([[0], np.flatnonzero(apart) + 1]))
+            lows = at[pieces] * stride
+            spans = list(zip(lows.tolist(), (lows + np.diff(pieces, append=len(rows)) * stride).tolist(), strict=True))
+            begins, ends = firsts.tolist(), [*firsts[1:].tolist(), len(pieces)]
+            starts = places[pieces].tolist()
+            for begin, end in zip(begins, ends, strict=True):  # of a million rows: whatever is done here counts
+                for first in range(begin, end, _MOST_VECTORS):
+                    some = [memory[low:high] for low, high in spans[first : min(end, first + _MOST_VECTORS)]]
+                    _scatter(file, starts[first], some)
             if sys.byteorder == "big":
                 into[at] = into[at].byteswap()
 
@@ -528,6 +547,16 @@ class Part:
         self._compare(data, start)
         return data[begin - start : end - start]
 
+    def _looked_at(self, file: FileIO | Fetched, begin: int, end: int) -> memoryview:
+        """As `_checked`, where the system keeps them if that is possible: without a copy."""
+        start, stop = self._blocks(begin, end)
+        there = None if isinstance(file, Fetched) else mapping.looked_at(file, start, stop)
+        if there is None:
+            return self._checked(file, begin, end)
+        data = memoryview(there)
+        self._compare(data, start)
+        return data[begin - start : end - start]
+
     def _compare(self, data: memoryview, start: int) -> None:
         """Verify bytes that begin at a block, and end at one or at the end of the data."""
         made, first = blocks.sums(data), start // blocks.BYTES
@@ -587,6 +616,8 @@ def _named(ids: pa.Array) -> pa.Array:
 def one_array(column: pa.ChunkedArray) -> pa.Array:
     """The texts of a column as one array of large strings."""
     chunks = [chunk.cast(pa.large_string()) for chunk in column.chunks]
+    if len(chunks) == 1:
+        return chunks[0]
     return pa.concat_arrays(chunks) if chunks else pa.array([], pa.large_string())
 
 
@@ -623,6 +654,15 @@ def _fill(file: FileIO | Fetched, begin: int, memory: memoryview) -> None:
         if not count:
             raise ValueError("it is cut off")
         done += count
+
+
+def _scatter(file: FileIO, begin: int, memories: Sequence[memoryview]) -> None:
+    """Read from `begin` on until each of `memories` is full."""
+    if hasattr(os, "preadv") and os.preadv(file.fileno(), memories, begin) == sum(map(len, memories)):
+        return
+    for memory in memories:
+        _fill(file, begin, memory)
+        begin += len(memory)
 
 
 def _count(value: Any) -> int:

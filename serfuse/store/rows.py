@@ -1,6 +1,6 @@
 """Which rows of which parts are asked for, and reading them into one array."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +60,7 @@ class Selection:
                 observer.advance(done)
 
         with observer.working("reading embeddings", total, "row"):
-            if total and 4 * self.size * total >= _MAPPED_BYTES and (part == part[0]).all():
+            if total and worth_mapping(self.size, total) and (part == part[0]).all():
                 found = self.parts[part[0]].mapped(row, moved)
                 if found is not None:
                     return found
@@ -70,6 +70,11 @@ class Selection:
                 at = at[np.argsort(row[at], kind="stable")]
                 self.parts[number].read(row[at], matrix, at, moved)
         return matrix
+
+
+def worth_mapping(size: int, total: int) -> bool:
+    """Whether so many vectors of `size` values are mapped where they can be."""
+    return 4 * size * total >= _MAPPED_BYTES
 
 
 def select(parts: Sequence[Part], ids: pa.ChunkedArray, audio: pa.ChunkedArray) -> tuple[Selection, pa.Array]:
@@ -93,20 +98,61 @@ def select(parts: Sequence[Part], ids: pa.ChunkedArray, audio: pa.ChunkedArray) 
     ids, audio = one_array(ids), one_array(audio)
     owner = np.full(len(ids), -1, np.int32)
     row = np.zeros(len(ids), np.int64)
-    for number, part in enumerate(parts):
+    for part in parts:
         if part.size != parts[0].size:
             raise part.damaged(
                 f"its vectors have {part.size} values, and those of {parts[0].path.name} {parts[0].size}"
             )
-        have, of = part.texts()
-        at = numbers(have, ids)
-        known = np.flatnonzero(at >= 0)
-        same = pc.fill_null(pc.equal(audio.take(pa.array(at[known])), of.take(pa.array(known))), False)
-        known = known[same.to_numpy(zero_copy_only=False)]
-        owner[at[known]], row[at[known]] = number, known
+    for some, have, of in texts(parts, len(ids)):
+        at, known = current(have, of, ids, audio)
+        counts = [parts[number].rows for number in some]
+        begins = np.repeat(np.cumsum([0, *counts[:-1]]), counts)
+        owner[at] = np.repeat(some, counts)[known]  # of two the last is kept
+        row[at] = known - begins[known]
     clips = np.flatnonzero(owner >= 0)
     chosen = Selection(clips, parts[0].size if parts else 0, parts, owner[clips], row[clips])
     return chosen, ids.take(pa.array(clips))
+
+
+def texts(parts: Sequence[Part], least: int) -> Iterator[tuple[range, pa.Array, pa.Array]]:
+    """Ids and audio identities of parts, of several at a time: each time what is looked up has to be hashed anew.
+
+    Args:
+        parts: of which there may be thousands.
+        least: rows that come at a time, but for the last ones; about as many as they are looked up among.
+
+    Returns:
+        the numbers of the parts, and the texts of their rows one behind the other.
+    """
+    begin = held = 0
+    found: list[tuple[pa.Array, pa.Array]] = []
+    for number, part in enumerate(parts):
+        found.append(part.texts())
+        held += part.rows
+        if held >= least or number + 1 == len(parts):
+            ids, audio = found[0] if len(found) == 1 else map(pa.concat_arrays, zip(*found, strict=True))
+            yield range(begin, number + 1), ids, audio
+            begin, held = number + 1, 0
+            found.clear()
+
+
+def current(have: pa.Array, of: pa.Array, ids: pa.Array, audio: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows are of clips as their audio is.
+
+    Args:
+        have: the clip id of each row.
+        of: the audio identity of each row.
+        ids: of the clips, each once.
+        audio: the identity of the audio of each, null where it cannot be read.
+
+    Returns:
+        the clips' numbers and the rows' numbers, int64, in the order of the rows.
+    """
+    at = numbers(have, ids)
+    known = np.flatnonzero(at >= 0)
+    same = pc.fill_null(pc.equal(audio.take(pa.array(at[known])), of.take(pa.array(known))), False)
+    known = known[same.to_numpy(zero_copy_only=False)]
+    return at[known], known
 
 
 def numbers(texts: pa.Array, among: pa.Array) -> np.ndarray:

@@ -19,30 +19,48 @@ def sealed(data: bytes) -> bytes:
 
     Args:
         data: holds `NAME` with the value `BLANK`.
+
+    Raises:
+        ValueError: it does not.
     """
-    found = list(_PLACE.finditer(data))[-1]
-    return data[: found.start(1)] + _digest(data, found).encode() + data[found.end(1) :]
+    begin = _place_in(data)
+    return data[:begin] + _digest(data, begin).encode() + data[begin + DIGITS :]
 
 
 def fill(data: bytearray) -> None:
     """As `sealed`, without a copy of what may be large."""
-    found = list(_PLACE.finditer(data))[-1]
-    begin, digest = found.start(1), _digest(data, found).encode()
-    del found  # which keeps the array from being written
-    data[begin : begin + DIGITS] = digest
+    begin = _place_in(data)
+    data[begin : begin + DIGITS] = _digest(data, begin).encode()
 
 
 def broken(data: bytes) -> bool | None:
     """Whether the bytes are others than those that were sealed; `None` where there is no seal."""
-    found = list(_PLACE.finditer(data))
-    if not found:
-        return None
-    return _digest(data, found[-1]) != found[-1].group(1).decode()
+    begin = _place(data)
+    return None if begin is None else _digest(data, begin).encode() != data[begin : begin + DIGITS]
 
 
-def _digest(data: bytes | bytearray, place: re.Match[bytes]) -> str:
-    view = memoryview(data)
-    made = hashlib.blake2b(view[: place.start(1)], digest_size=DIGITS // 2)
-    made.update(BLANK.encode())
-    made.update(view[place.end(1) :])
-    return made.hexdigest()
+def _place(data: bytes | bytearray) -> int | None:
+    """Where the digest begins: behind the last `NAME` that has one."""
+    at = data.rfind(NAME.encode())
+    while at >= 0:
+        if found := _PLACE.match(data, at):
+            return found.start(1)
+        at = data.rfind(NAME.encode(), 0, at)
+    return None
+
+
+def _place_in(data: bytes | bytearray) -> int:
+    """`_place` of what is to be sealed."""
+    begin = _place(data)
+    if begin is None:
+        raise ValueError(f"there is no place for a seal: expected {NAME} with {DIGITS} zeros")
+    return begin
+
+
+def _digest(data: bytes | bytearray, begin: int) -> str:
+    """Of all bytes, with zeros in the place of the digest."""
+    with memoryview(data) as view:
+        made = hashlib.blake2b(view[:begin], digest_size=DIGITS // 2)
+        made.update(BLANK.encode())
+        made.update(view[begin + DIGITS :])
+        return made.hexdigest()

@@ -21,7 +21,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,9 +43,9 @@ from .files import StorePath, beside, locked, make_folder, place, remove_stale, 
 from .heard import Heard
 from .key import EmbeddingKey
 from .key_folder import KEY_FILE, NAME, KeyFolder, read_key
-from .part import one_array
+from .part import Part, one_array
 from .records import AudioFacts, FileStamp, Skipped
-from .rows import numbers
+from .rows import numbers, select
 
 CLIPS = "clips.parquet"
 CLAIMS = ".claims"
@@ -578,10 +578,16 @@ class EmbeddingStore:
     def _join(
         self, corpus: str, keys: Mapping[str, EmbeddingKey], missing: str
     ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-        table = self._clip_table(corpus)
-        with ThreadPoolExecutor(1) as pool:  # a million clips' labels are made while their vectors are verified
-            coming = pool.submit(self._frame, corpus, table)
-            kept, dropped, matrices = self._matrices(corpus, keys, table, missing)
+        self._existing(corpus)
+        count = 0
+        with suppress(StoreError):  # only to know what is worth beginning with
+            count = self._info(corpus).get("clips")
+        # The labels of a million clips are read and made while their vectors are verified, one kind after the other.
+        with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as making:
+            parts = {name: self._of(corpus, key).ahead(count, reading) for name, key in keys.items()}
+            table = self._clip_table(corpus)
+            coming = making.submit(self._frame, corpus, table)
+            kept, dropped, matrices = self._matrices(corpus, keys, table, missing, parts)
             clips = coming.result()
         if not kept.all():
             clips = clips[kept].reset_index(drop=True)
@@ -589,11 +595,19 @@ class EmbeddingStore:
         return clips, matrices
 
     def _matrices(
-        self, corpus: str, keys: Mapping[str, EmbeddingKey], table: pa.Table, missing: str
+        self,
+        corpus: str,
+        keys: Mapping[str, EmbeddingKey],
+        table: pa.Table,
+        missing: str,
+        parts: Mapping[str, Sequence[Part]],
     ) -> tuple[np.ndarray, list[dict[str, str]], dict[str, np.ndarray]]:
         """Which clips of the table every key has, what is to be said of the others, and the vectors by key."""
         every = one_array(table["id"])
-        found = {name: self._choose(corpus, key, table) for name, key in keys.items()}
+        found = {}
+        for name in keys:
+            chosen, ids = select(parts[name], pa.chunked_array([every]), table["audio"])
+            found[name] = Chosen(ids, chosen)
         place = {name: numbers(every, chosen.ids) for name, chosen in found.items()}
         dropped: list[dict[str, str]] = []
         unexplained: dict[str, list[str]] = {}

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ def each(work: Callable[[Piece], Found], pieces: Iterable[Piece], threads: int |
     """
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = threads or max(1, min(_MOST_THREADS, usable))
-    if count == 1:
+    if count == 1 or (isinstance(pieces, Sized) and len(pieces) < 2):
         yield from map(work, pieces)
         return
     with ThreadPoolExecutor(count) as pool:

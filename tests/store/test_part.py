@@ -1,5 +1,6 @@
 """A part is Parquet for anybody, no wrong byte of it goes unnoticed, and no file claims what it cannot hold."""
 
+import io
 import os
 import random
 import shutil
@@ -16,7 +17,8 @@ import pytest
 from store_rows import COMPATIBLE, KEY, corpus_of, facts_of, fill, parts_of
 
 from serfuse.errors import StoreError
-from serfuse.store import DamageError, EmbeddingStore, Skipped, blocks, files, part_writing
+from serfuse.store import AudioFacts, DamageError, EmbeddingStore, Skipped, blocks, files, part_writing
+from serfuse.store.part import KEY as KEY_NOTE
 from serfuse.store.part import Part
 
 
@@ -40,6 +42,43 @@ def test_other_readers_find_the_same_rows(store: EmbeddingStore, count: int, siz
         assert list(frame["audio"]) == [f"{name}-1" for name in frame["id"]]
 
 
+def test_a_part_lies_and_is_mapped_so_that_huge_pages_can_hold_it(tmp_path: Path) -> None:
+    """Three row groups of vectors of a megabyte: in the file they lie to a huge page as they do when mapped."""
+    page, size = part_writing.HUGE_BYTES, 1 << 18
+    step = part_writing.group_rows(size)
+    matrix = np.arange(2 * step + 3, dtype=np.float32)[:, None] * np.ones(size, np.float32)
+    groups = [
+        part_writing.group([f"{n:03d}" for n in some], ["x" * 9_000] * len(some), matrix[some[0] : some[-1] + 1])
+        for some in np.array_split(np.arange(len(matrix)), [step, 2 * step])
+    ]
+    file = io.BytesIO()
+    part_writing.write(file, size, {KEY_NOTE: KEY.digest}, groups, several=True)
+    path = tmp_path / "part-1.parquet"
+    path.write_bytes(file.getvalue())
+    part = Part(path)
+    stretches = part.run(np.arange(len(matrix)))
+    assert [length for _, length in stretches] == [4 * size * count for count in (step, step, 3)]
+    at = stretches[0][0]
+    for begin, length in stretches:
+        assert (begin - at) % page == 0
+        at += length
+    mapped = part.mapped(np.arange(len(matrix)))
+    if mapped is not None:  # as where the system is Linux
+        assert (mapped.ctypes.data - stretches[0][0]) % page == 0
+        np.testing.assert_array_equal(mapped[:, ::1000], matrix[:, ::1000])
+    read = pq.ParquetFile(path, page_checksum_verification=True).read(columns=["id"])
+    assert read["id"].to_pylist() == [f"{n:03d}" for n in range(len(matrix))]
+
+
+def test_row_groups_of_short_vectors_take_no_huge_page_each() -> None:
+    rows = part_writing.group_rows(4)
+    groups = [part_writing.group([f"{n:06d}" for n in range(rows)], ["x"] * rows, np.ones((rows, 4), np.float32))] * 3
+    file = io.BytesIO()
+    part_writing.write(file, 4, {}, groups, several=True)
+    plain = 3 * (len(groups[0].values) + len(groups[0].ids) + len(groups[0].audio) + len(groups[0].head))
+    assert file.tell() < plain + 4 * part_writing.ALIGNMENT
+
+
 @pytest.mark.slow
 def test_many_rows_are_mapped_in_order_and_read_in_any_other(store: EmbeddingStore) -> None:
     """25,000 rows of 768 values in three row groups: 77 MB."""
@@ -48,6 +87,15 @@ def test_many_rows_are_mapped_in_order_and_read_in_any_other(store: EmbeddingSto
     store.compact("c", KEY)
     ids, mapped = store.load("c", KEY)
     assert mapped.tobytes() == before.tobytes() == matrix.tobytes()
+    # A join verifies them ahead, and hands over what is the caller's alone.
+    twice = store.join("c", {"a": KEY, "b": KEY})[1]
+    twice["a"][:] = 0
+    assert twice["b"].tobytes() == matrix.tobytes()
+    other = facts_of(corpus := corpus_of(*ids)) | {ids[7]: AudioFacts("another", 1.0)}
+    store.write_corpus(corpus, other, source={"corpus": "table", "data": "/data/clips.csv"})
+    clips, found = store.join("c", [KEY], missing="drop")
+    assert len(clips) == len(ids) - 1 and found["hubert"].tobytes() == np.delete(matrix, 7, axis=0).tobytes()
+    store.write_corpus(corpus, facts_of(corpus), source={"corpus": "table", "data": "/data/clips.csv"})
     order = np.random.default_rng(1).permutation(len(ids))[:1000]
     np.testing.assert_array_equal(store.look_up("c", KEY, [ids[n] for n in order]), matrix[order])
     # What is written into the array stays the caller's own, and the array outlives the file.
@@ -125,7 +173,7 @@ def test_sums_notice_what_a_checksum_must() -> None:
 @pytest.mark.parametrize(
     "ids",
     [
-        [f"{n:0{5 if n < 1100 else 9}}" for n in range(1200)],  # of one length in each of two row groups
+        [f"{n:05}" if n < 1024 else f"z{n:08}" for n in range(1200)],  # of one length in each of two row groups
         [f"{n:0{4 + n % 3}}-\u00e9" for n in range(1200)],
         ["", "b"],
     ],
@@ -143,7 +191,8 @@ def test_ids_of_any_length_are_read_as_they_were_written(store: EmbeddingStore, 
     audio = [f"{n % 7 * 'x'}1" for n in range(len(ids))]
     store.append("c", key, ids, audio, matrix)
     part = Part(parts_of(store, key)[0])
-    assert [texts.to_pylist() for texts in part.texts()] == [ids, audio]
+    have, of = (texts.to_pylist() for texts in part.texts())
+    assert list(zip(have, of, strict=True)) == sorted(zip(ids, audio, strict=True))
     store.append("c", key, ids[:1], ["other"], matrix[:1])
     store.compact("c", key)
     (path,) = parts_of(store, key)
@@ -157,7 +206,7 @@ def test_a_part_says_whether_its_rows_are_those_of_the_clips(store: EmbeddingSto
     """Two row groups, of ids of one length or of several, beside tables that are cut elsewhere."""
     size = 1 << 18
     count = part_writing.group_rows(size) + 5
-    ids = [f"{number:03d}" if length else "ü" * (1 + number % 4) + str(number) for number in range(count)]
+    ids = sorted(f"{number:03d}" if length else "ü" * (1 + number % 4) + str(number) for number in range(count))
     audio = [f"{name}-1" for name in ids]
     store.append("c", KEY, ids, audio, np.zeros((count, size), np.float32))
     (path,) = parts_of(store)
@@ -180,6 +229,28 @@ def test_a_part_says_whether_its_rows_are_those_of_the_clips(store: EmbeddingSto
     path.write_bytes(data)
     with pytest.raises(DamageError, match="bytes between"):
         held(ids, audio)
+
+
+@pytest.mark.skipif(not hasattr(os, "preadv"), reason="the system reads into one place at a time")
+@pytest.mark.parametrize("short", [False, True], ids=["all", "less than asked for"])
+def test_a_part_is_in_the_order_of_its_clips_so_that_a_compaction_reads_stretches(
+    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch, short: bool
+) -> None:
+    matrix = fill(store, 3000, 3, parts=2)
+    for path in parts_of(store):
+        ids = Part(path).texts()[0].to_pylist()
+        assert len(ids) == 1500 and ids == sorted(ids)
+    read, places = os.preadv, []
+
+    def preadv(file: int, memories: list[memoryview], place: int) -> int:
+        places.append(len(memories))
+        return read(file, memories[: len(memories) // 2] if short and len(memories) > 1 else memories, place)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    store.compact("c", KEY)
+    # Their rows come by turns, so that each goes to several hundred places.
+    assert max(places) == 512 and (short or len(places) < 100)
+    np.testing.assert_array_equal(store.load("c", KEY)[1], matrix)
 
 
 def test_rows_are_gathered_where_the_system_reads_from_one_place_only(
