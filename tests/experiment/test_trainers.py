@@ -10,7 +10,7 @@ from serfuse.errors import ConfigError, UnknownNameError
 from serfuse.experiment import backend, cross_validation, fitting, rows, trainers
 from serfuse.experiment import config as configs
 from serfuse.experiment.dataset import Part, load_dataset
-from serfuse.experiment.trainers import keras_fit, tensorflow_layers, tensorflow_shared
+from serfuse.experiment.trainers import keras_fit, tensorflow_blocks, tensorflow_layers, tensorflow_shared
 from serfuse.experiment.trainers.base import Lesson
 
 backend.set_up_backend()
@@ -180,6 +180,55 @@ def test_convolutions_in_their_lean_form_are_those_of_keras(length: int | None) 
     assert not any("call" in vars(layer) for layer in layers)
     for one, other in zip(plain, lean, strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
+
+
+def test_a_kernel_in_blocks_learns_what_it_learns_as_a_whole() -> None:
+    """The last block is smaller. A kernel that is small, penalised or used twice stays whole."""
+    import keras
+    import tensorflow as tf
+
+    clip, dense = keras.Input((11,), name="a"), keras.layers.Dense
+    wide, twice = dense(6, "tanh", bias_initializer="normal", name="wide"), dense(6, name="twice")
+    penalised, small = dense(6, kernel_regularizer="l2", name="penalised"), dense(2, name="small")
+    network = keras.Model(clip, small(penalised(twice(twice(wide(clip))))))
+    x = tf.constant(np.random.default_rng(0).normal(size=(4, 11)).astype("float32"))
+
+    def slopes() -> list[np.ndarray]:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            said = network(x)
+        return [said, *tape.gradient(said, [x, wide.bias.value])]
+
+    plain = slopes()
+    with tf.GradientTape() as tape:
+        said = network(x)
+    kernel = wide.kernel.numpy()
+    expected = kernel - 0.1 * tape.gradient(said, wide.kernel.value)
+
+    [blocks] = tensorflow_blocks.large(network, least=30, weights=4 * 6)
+    assert blocks.layer is wide
+    with tensorflow_blocks.used([blocks], lambda slope, block: block.value.assign_sub(0.1 * slope)):
+        found = slopes()
+    for one, other in zip(plain, found, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
+    assert [block.shape[0] for block in blocks.variables] == [4, 4, 3]
+    np.testing.assert_array_equal(wide.kernel, kernel)
+    blocks.write_back()
+    np.testing.assert_allclose(wide.kernel, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_network_with_a_large_kernel_is_trained_as_by_plain_fit() -> None:
+    """Of 8.4 million weights, in blocks; validated after each epoch. The gradients of a few are rounding themselves."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=(count, 66_000)).astype("float32") for count in (40, 6)]
+    training, validation = (Part({"a": array}, np.arange(len(array)) % 3, np.arange(len(array))) for array in arrays)
+    changes = {"training.patience": None, "options.standardize": False}
+    plain, fast = (trained(name, "fcn", training, validation, changes, 2) for name in ("keras", "tensorflow"))
+    for one, other in zip(plain.model.get_weights(), fast.model.get_weights(), strict=True):
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-4)
+    for one, other in zip(plain.history, fast.history, strict=True):
+        assert other == pytest.approx(one, rel=1e-4)
 
 
 @pytest.mark.slow

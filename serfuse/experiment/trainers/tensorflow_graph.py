@@ -17,7 +17,7 @@ from ...progress import Observer
 from ..backend import backend_name
 from ..config import Config
 from ..rows import are_mapped
-from . import tensorflow_layers, tensorflow_shared
+from . import tensorflow_blocks, tensorflow_layers, tensorflow_shared
 from .base import Lesson, Trained, Trainer, finite
 from .keras_fit import Course, course, optimizer, seeded_network
 
@@ -41,13 +41,14 @@ def _fit(lesson: Lesson, observer: Observer) -> Trained:
     settings = lesson.config.training
     taught = course(network, lesson)
     form = tensorflow_shared.form_of(taught.network, lesson.config.model_dump(mode="json"))
-    teach = _teaching(taught, lesson, form)
+    teach, write_back = _teaching(taught, lesson, form)
     watch = _watching(taught, form) if len(lesson.validation) else None
     best = _Best(taught.network, settings.patience) if watch and settings.patience is not None else None
     history: list[dict[str, float]] = []
     for epoch in range(1, settings.epochs + 1):
         figures = teach()
         if watch:
+            write_back()
             figures |= watch()
         history.append({"epoch": epoch, **figures})
         finite(lesson.config, epoch, figures["loss"])
@@ -55,6 +56,7 @@ def _fit(lesson: Lesson, observer: Observer) -> Trained:
         observer.advance()
         if best and best.over(figures["val_loss"]):
             break
+    write_back()
     if best:
         best.restore()
     return Trained(network, history)
@@ -88,10 +90,10 @@ def _one_pass(base: type) -> type:
     import tensorflow as tf
 
     class OnePass(base):  # type: ignore[misc, valid-type]
-        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> Any:
             place = self._get_variable_index(variable)
             done = tf.cast(self.iterations + 1, variable.dtype)
-            tf.raw_ops.ResourceApplyAdam(
+            return tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,  # Keras hands over the variable of TensorFlow
                 m=self._momentums[place].value.handle,
                 v=self._velocities[place].value.handle,
@@ -108,34 +110,45 @@ def _one_pass(base: type) -> type:
     return OnePass
 
 
-def _teaching(taught: Course, lesson: Lesson, form: str) -> Callable[[], dict[str, float]]:
-    """What trains an epoch, and says how it went."""
+def _teaching(taught: Course, lesson: Lesson, form: str) -> tuple[Callable[[], dict[str, float]], Callable[[], None]]:
+    """What trains an epoch, and says how it went; and what gives the network all that was learned since."""
     import keras
     import tensorflow as tf
 
     adam = optimizer(
         lesson.config, len(lesson.training), _one_pass(keras.optimizers.Adam), _one_pass(keras.optimizers.AdamW)
     )
-    network, variables = taught.network, taught.network.trainable_variables
-    adam.build(variables)
+    network = taught.network
+    # The decay of weights is a pass of its own, over whole kernels.
+    blocks = [] if lesson.config.training.weight_decay else tensorflow_blocks.large(network)
+    in_blocks, pieces = {id(one.layer.kernel) for one in blocks}, [block for one in blocks for block in one.variables]
+    variables = [variable for variable in network.trainable_variables if id(variable) not in in_blocks]
+    adam.build([*variables, *pieces])
+
+    def learn(gradient: Any, block: Any) -> Any:
+        return adam.update_step(gradient, block, adam.learning_rate)
 
     def one(lost: Any, right: Any, x: Any, y: Any, weights: Any = None) -> tuple[Any, Any]:
         """Learn from a batch; the sums of losses and of right answers so far to those with this batch."""
         values = [variable.value for variable in variables]
+        # Blocks learn on the way to a gradient; that of the first is asked for in case that nothing lies before them.
+        reached = [*values, *(one.variables[0].value for one in blocks)]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(values)
-            with tensorflow_layers.lean(network):
+            tape.watch(reached)
+            with tensorflow_layers.lean(network), tensorflow_blocks.used(blocks, learn):
                 said = network(x, training=True)
             loss = taught.loss(y, said, sample_weight=weights)
             if network.losses:
                 loss = loss + tf.add_n(network.losses)
-        adam.apply(tape.gradient(loss, values), variables)
+        adam.apply(tape.gradient(loss, reached)[: len(values)], variables)
         return lost + loss * tf.cast(tf.shape(y)[0], "float32"), right + _right(taught, y, said)
 
     teach = (_by_rows if "y" in taught.data and not are_mapped(taught.data["x"]) else _as_given)(
         taught,
         one,
-        lambda body, given: tensorflow_shared.bound("teach", form, network, body=body, given=given, adam=adam),
+        lambda body, given: tensorflow_shared.bound(
+            "teach", form, network, body=body, given=given, adam=adam, beside=pieces
+        ),
     )
     count = np.float32(len(lesson.training))
 
@@ -143,7 +156,11 @@ def _teaching(taught: Course, lesson: Lesson, form: str) -> Callable[[], dict[st
         lost, right = teach()
         return {"accuracy": float(right.numpy() / count), "loss": float(lost.numpy() / count)}
 
-    return epoch
+    def write_back() -> None:
+        for kernel in blocks:
+            kernel.write_back()
+
+    return epoch, write_back
 
 
 def _right(taught: Course, y: Any, said: Any) -> Any:

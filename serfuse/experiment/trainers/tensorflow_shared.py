@@ -37,7 +37,14 @@ def form_of(network: Any, *further: Any) -> str:
 
 
 def bound(
-    name: str, form: str, network: Any, *, body: Callable[..., Any], given: Sequence[Any], adam: Any = None
+    name: str,
+    form: str,
+    network: Any,
+    *,
+    body: Callable[..., Any],
+    given: Sequence[Any],
+    adam: Any = None,
+    beside: Sequence[Any] = (),
 ) -> Callable[..., Any]:
     """Have a function of a network's weights as a graph, traced unless one of the same form was.
 
@@ -45,17 +52,18 @@ def bound(
         name: which function of such networks it is.
         form: see `form_of`.
         network: a `keras.Model`, built.
-        body: what is traced; it may read and assign variables of the network and of `adam`, and captures no other
-            tensors.
+        body: what is traced; it may read and assign variables of the network, of `adam` and of `beside`, and captures
+            no other tensors.
         given: the arguments of the body, as `tf.TensorSpec` or structures of them.
         adam: the optimizer, built.
+        beside: further variables of Keras.
 
     Returns:
         The function of those arguments. It works on the variables of this network and this optimizer.
     """
     import tensorflow as tf
 
-    variables = [*network.variables, *(adam.variables if adam is not None else ())]
+    variables = [*network.variables, *(adam.variables if adam is not None else ()), *beside]
     held = stacked_network.holders(network, adam)
     places = _places(held) if form else ()
     values = [variable.value for variable in variables]
