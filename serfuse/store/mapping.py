@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from .part_writing import HUGE_BYTES
-
 
 def mapped(path: Path, stretches: Sequence[tuple[int, int]], size: int) -> np.ndarray | None:
     """Vectors that lie in several places of a file as one array.
@@ -39,23 +37,21 @@ def mapped(path: Path, stretches: Sequence[tuple[int, int]], size: int) -> np.nd
     system = _system()
     access = mmap.PROT_READ | mmap.PROT_WRITE
     failed = ctypes.c_void_p(-1).value
-    # Room for all of it, whose parts are then laid over with the file's: where its huge pages can stay what they are.
-    room = lead + total + HUGE_BYTES
-    held = system.mmap(None, room, access, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE, -1, 0)
-    if held == failed:
+    # Room for all of it, whose parts are then laid over with the file's.
+    base = system.mmap(None, lead + total, access, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE, -1, 0)
+    if base == failed:
         return None
-    base = at = held + (stretches[0][0] - lead - held) % HUGE_BYTES
+    at = base
     with open(path, "rb") as file:
         for begin, length in stretches:
             start = begin - begin % page
             flags = mmap.MAP_PRIVATE | _FIXED | _NORESERVE
             if system.mmap(at, begin - start + length, access, flags, file.fileno(), start) == failed:
-                system.munmap(held, room)
+                system.munmap(base, lead + total)
                 return None
             at += begin - start + length
-    system.madvise(base, lead + total, _HUGE)  # which a system may lack, or refuse
     memory = (ctypes.c_char * (lead + total)).from_address(base)
-    weakref.finalize(memory, system.munmap, held, room)
+    weakref.finalize(memory, system.munmap, base, lead + total)
     return np.frombuffer(memory, "<f4", offset=lead).reshape(-1, size)
 
 
@@ -108,5 +104,5 @@ def _system() -> ctypes.CDLL:
     return system
 
 
-_POPULATE_READ, _HUGE = 22, 14
+_POPULATE_READ = 22
 _FIXED, _NORESERVE = 0x10, 0x4000  # of Linux, on every processor but MIPS and Alpha, which NumPy is not built for

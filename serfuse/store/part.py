@@ -29,7 +29,7 @@ _MARKS = (b"serfuse.part", b"serfuse.blocks", b"serfuse.seal")
 _WINDOW_BYTES = 1 << 20
 _SWEEP_BYTES = 1 << 20
 _LOOK_BYTES = 1 << 23
-_PIECE_BYTES = 1 << 24
+_PIECE_BYTES = 1 << 22
 _MOST_FOOTER_BYTES = 1 << 29
 _MOST_VECTORS = 512  # places that one call may read into: POSIX wants 16, Linux has 1,024
 # The footer of a large object without a copy here: at first so much, and a 4096th of it, is asked for (a sum of every

@@ -3,8 +3,7 @@
 Any reader of Parquet opens it. serfuse itself knows from the footer where the vectors are and reads them as bytes, or
 maps them, since decoding lists takes other readers several times as long. So nothing is compressed (embeddings are
 close to noise), every column of a row group is one page, and where there are several row groups the vectors of each
-begin at a multiple of `ALIGNMENT`, so that the operating system can map them one behind the other, and so that they lie
-to a huge page of memory in the file as they will when mapped: then the system can fetch and map the file in such pages.
+begin at a multiple of `ALIGNMENT`, so that the operating system can map them one behind the other.
 
 The layout is that of https://parquet.apache.org/docs/file-format/; the names of the numbers below are from there.
 """
@@ -28,8 +27,6 @@ from .thrift import BINARY, I32, I64, LIST, STRUCT, Field, read_varint, struct, 
 FORMAT = 2
 MAGIC = b"PAR1"
 ALIGNMENT = 1 << 16  # a multiple of every usual page of memory
-HUGE_BYTES = 1 << 21  # a huge page of nearly every processor
-_HUGE_SHARE = 8  # row groups of so many huge pages are worth the half of one that is lost before each
 _GROUP_BYTES = 1 << 25  # of vectors in a row group
 _MOST_ROWS = 1 << 16
 _WRITTEN_BYTES = 1 << 18
@@ -98,8 +95,7 @@ class PartWriter:
         file: open for writing, at its beginning.
         size: length of a vector.
         notes: texts for the footer, by name.
-        align: begin the vectors of each row group at a multiple of `ALIGNMENT`, and large ones so that they lie to a
-            huge page as if nothing was between them; for a part with several.
+        align: begin the vectors of each row group at a multiple of `ALIGNMENT`; for a part with several.
     """
 
     def __init__(self, file: BinaryIO, size: int, notes: dict[str, str], *, align: bool) -> None:
@@ -114,10 +110,7 @@ class PartWriter:
         """Write a row group."""
         chunks = [self._strings(name, page, group.rows) for name, page in (("id", group.ids), ("audio", group.audio))]
         count, head = len(group.values) // 4, group.head
-        ready, step, before = self._sums.size + len(head), ALIGNMENT if self._align else 64, 0
-        if self._align and self._places and 4 * self._size * self._places[0][0] >= _HUGE_SHARE * HUGE_BYTES:
-            step, before = HUGE_BYTES, self._places[0][1] + 4 * self._size * self._rows
-        self._put(bytes((before - ready) % step))
+        self._put(bytes(-(self._sums.size + len(head)) % (ALIGNMENT if self._align else 64)))
         begin = self._sums.size
         self._put(head)
         place = self._sums.size

@@ -1,6 +1,5 @@
 """A part is Parquet for anybody, no wrong byte of it goes unnoticed, and no file claims what it cannot hold."""
 
-import io
 import os
 import random
 import shutil
@@ -18,7 +17,6 @@ from store_rows import COMPATIBLE, KEY, corpus_of, facts_of, fill, parts_of
 
 from serfuse.errors import StoreError
 from serfuse.store import AudioFacts, DamageError, EmbeddingStore, Skipped, blocks, files, part_writing
-from serfuse.store.part import KEY as KEY_NOTE
 from serfuse.store.part import Part
 
 
@@ -40,43 +38,6 @@ def test_other_readers_find_the_same_rows(store: EmbeddingStore, count: int, siz
         frame = pd.read_parquet(part)
         np.testing.assert_array_equal(np.stack(frame["embedding"]), matrix)
         assert list(frame["audio"]) == [f"{name}-1" for name in frame["id"]]
-
-
-def test_a_part_lies_and_is_mapped_so_that_huge_pages_can_hold_it(tmp_path: Path) -> None:
-    """Three row groups of vectors of a megabyte: in the file they lie to a huge page as they do when mapped."""
-    page, size = part_writing.HUGE_BYTES, 1 << 18
-    step = part_writing.group_rows(size)
-    matrix = np.arange(2 * step + 3, dtype=np.float32)[:, None] * np.ones(size, np.float32)
-    groups = [
-        part_writing.group([f"{n:03d}" for n in some], ["x" * 9_000] * len(some), matrix[some[0] : some[-1] + 1])
-        for some in np.array_split(np.arange(len(matrix)), [step, 2 * step])
-    ]
-    file = io.BytesIO()
-    part_writing.write(file, size, {KEY_NOTE: KEY.digest}, groups, several=True)
-    path = tmp_path / "part-1.parquet"
-    path.write_bytes(file.getvalue())
-    part = Part(path)
-    stretches = part.run(np.arange(len(matrix)))
-    assert [length for _, length in stretches] == [4 * size * count for count in (step, step, 3)]
-    at = stretches[0][0]
-    for begin, length in stretches:
-        assert (begin - at) % page == 0
-        at += length
-    mapped = part.mapped(np.arange(len(matrix)))
-    if mapped is not None:  # as where the system is Linux
-        assert (mapped.ctypes.data - stretches[0][0]) % page == 0
-        np.testing.assert_array_equal(mapped[:, ::1000], matrix[:, ::1000])
-    read = pq.ParquetFile(path, page_checksum_verification=True).read(columns=["id"])
-    assert read["id"].to_pylist() == [f"{n:03d}" for n in range(len(matrix))]
-
-
-def test_row_groups_of_short_vectors_take_no_huge_page_each() -> None:
-    rows = part_writing.group_rows(4)
-    groups = [part_writing.group([f"{n:06d}" for n in range(rows)], ["x"] * rows, np.ones((rows, 4), np.float32))] * 3
-    file = io.BytesIO()
-    part_writing.write(file, 4, {}, groups, several=True)
-    plain = 3 * (len(groups[0].values) + len(groups[0].ids) + len(groups[0].audio) + len(groups[0].head))
-    assert file.tell() < plain + 4 * part_writing.ALIGNMENT
 
 
 @pytest.mark.slow
