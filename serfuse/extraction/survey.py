@@ -55,7 +55,8 @@ def survey(corpus: Corpus, store: EmbeddingStore, observer: Observer | None = No
     with observer.working(f"{corpus.name}: looking at the files", len(files), "file"), closing(found), fresh:
         for path, facts in zip(files, chain.from_iterable(found), strict=True):
             looked[path] = facts
-            if path not in known or known[path][0] != facts.stamp:
+            before = known.pop(path, None)  # two records of a million files would be a lot
+            if before is None or before[0] != facts.stamp:
                 fresh.add(path, facts)
             observer.advance(len(looked))
     return {clip.id: _of_clip(clip, looked[path]) for clip, path in zip(corpus.clips, paths, strict=True)}
