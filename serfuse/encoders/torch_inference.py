@@ -88,8 +88,10 @@ class _Held:
     def here(self) -> Iterator[None]:
         with self._lock:
             if not self._inside:
-                for some in self._settings:
-                    self._outside.enter_context(_set(some))
+                with ExitStack() as entered:  # all of them, or none
+                    for some in self._settings:
+                        entered.enter_context(_set(some))
+                    self._outside = entered.pop_all()
             self._inside += 1
         try:
             yield

@@ -128,6 +128,11 @@ def _sorted(
     return groups + [[clip] for clip in clips if clip.id not in lengths]
 
 
+def padded_seconds(job: Job, clip: Clip, facts: Mapping[str, AudioFacts]) -> float:
+    """Seconds of audio that a job hears of a clip, with what it is filled up by."""
+    return job.pad.samples(round(cost(facts[clip.id]) * job.sample_rate), job.sample_rate) / job.sample_rate
+
+
 def steps(job: Job, clips: Sequence[Clip], facts: Mapping[str, AudioFacts], batch_seconds: float | None) -> Iterator:
     """The part of a batch that one job wants, in pieces that it takes at once.
 
@@ -136,8 +141,7 @@ def steps(job: Job, clips: Sequence[Clip], facts: Mapping[str, AudioFacts], batc
     """
     size = 1
     if job.encoder.batches:
-        seconds = max((cost(facts[clip.id]) for clip in clips), default=0.0)
-        seconds = job.pad.samples(round(seconds * job.sample_rate), job.sample_rate) / job.sample_rate
+        seconds = max((padded_seconds(job, clip, facts) for clip in clips), default=0.0)
         size = len(clips) if seconds <= 0 else max(1, int(limit(job, batch_seconds) // seconds))
     for start in range(0, len(clips), size):
         yield slice(start, start + size)

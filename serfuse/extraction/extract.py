@@ -9,6 +9,8 @@ that one of many calls does.
 """
 
 import math
+import os
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -152,16 +154,16 @@ class Extraction:
         """
         asked = encoders if isinstance(encoders, Mapping) else dict.fromkeys(encoders)
         _check_names([name for name in asked if isinstance(name, str)])
-        self._begin()
-        if self._jobs > 1:
-            from .workers import Workers
+        with self._seen():
+            if self._jobs > 1:
+                from .workers import Workers
 
-            done = self._computing.finished(asked)
-            found = iter(done) if done else Workers(self.prepared, self._jobs, self._observer).each(asked)
-        else:
-            found = self._in_this_process(asked)
-        for report in found:
-            yield report if report.key is None else self.finish(report)
+                done = self._computing.finished(asked)
+                found = iter(done) if done else Workers(self.prepared, self._jobs, self._observer).each(asked)
+            else:
+                found = self._in_this_process(asked)
+            for report in found:
+                yield report if report.key is None else self.finish(report)
 
     def _in_this_process(self, asked: Mapping[Any, LoadRequest | None]) -> Iterator[ExtractReport]:
         with self._progress([name_of(encoder) for encoder in asked]) as tally:
@@ -214,15 +216,19 @@ class Extraction:
             if report.error:
                 raise EncoderError(report.error)
             return report
-        self._begin()
-        with self._progress([name_of(encoder)]) as tally:
-            (report,) = self._computing.one(encoder, request, tally)
-        return self.finish(report)
+        with self._seen():
+            with self._progress([name_of(encoder)]) as tally:
+                (report,) = self._computing.one(encoder, request, tally)
+            return self.finish(report)
 
-    def _begin(self) -> None:
-        """Let other shards see that this one is at work."""
-        if self._shard is not None:
-            self._computing.claims.take(self._unit(self._shard.number))
+    @contextmanager
+    def _seen(self) -> Iterator[None]:
+        """Let other processes see that this one is at work, also while it has no clip in hand; and on which shard."""
+        claims = self._computing.claims
+        with claims.holding(f"at work {os.getpid()} {secrets.token_hex(8)}"):  # nobody else's, but for `take_all`
+            if self._shard is not None:
+                claims.take(self._unit(self._shard.number))
+            yield
 
     def finish(self, report: ExtractReport) -> ExtractReport:
         """Bring the rows of a report's key into one part, and the record of skipped clips up to date.

@@ -8,7 +8,7 @@ its numbers are the same.
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -43,6 +43,16 @@ class Pass(Generic[Owner]):
     def begin(self, pool: ThreadPoolExecutor) -> None:
         """Have a thread run it."""
         self._future = pool.submit(self.make)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has made something already."""
+        return self._future is not None and self._future.done() and self._future.exception() is None
+
+    def wait(self) -> None:
+        """Until it has ended, if it was begun."""
+        if self._future is not None:
+            wait([self._future])
 
     def outcomes(self) -> Outcomes:
         """What it made: it is waited for, or run here and now if it was not begun.
@@ -85,5 +95,10 @@ class Passes(Generic[Owner]):
         one.begin(self._pool)
 
     def oldest(self) -> Pass[Owner]:
-        """The one that was begun first; it is no longer counted."""
+        """The one that was begun first, when it has ended; it is no longer counted."""
+        self._begun[0].wait()  # whatever interrupts this leaves it where it is
         return self._begun.popleft()
+
+    def ended(self) -> list[Pass[Owner]]:
+        """Those that have made something which nobody has taken."""
+        return [one for one in self._begun if one.ended]

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -232,7 +232,7 @@ class Pipeline:
         several = [job for job in jobs if job.encoder.passes_at_once > 1]
         together = max((batching.limit(job, self._batch_seconds) for job in several), default=0.0)
         most = max(job.encoder.passes_at_once for job in jobs)
-        with Passes[Running](most, together) as passes, ahead as batches:
+        with Passes[Running](most, together) as passes, _kept(passes), ahead as batches:
             for batch, decoded in batches:
                 worked = True
                 for running, places in batch.takers:
@@ -266,7 +266,7 @@ class Pipeline:
         for piece in batching.steps(job, [clip for clip, _ in items], self.facts, self._batch_seconds):
             clips = [clip for clip, _ in items[piece]]
             waveforms = [of_job(decoded, job) for _, decoded in items[piece]]
-            seconds = sum(self._costs[clip.id] for clip in clips)
+            seconds = sum(batching.padded_seconds(job, clip, self.facts) for clip in clips)
             one = Pass(running, clips, seconds, partial(_embedded, job, waveforms))
             # A GPU is launched for without others at Python's lock.
             self._settle(passes, tally, math.inf if job.on_gpu else seconds)
@@ -280,7 +280,10 @@ class Pipeline:
     def _settle(self, passes: Passes[Running], tally: Tally, seconds: float = math.inf) -> None:
         """Take the outcomes of passes until one of so much audio may begin; by default of all of them."""
         while not passes.room(seconds):
-            self._finish(passes.oldest(), tally)
+            begun = time.monotonic()
+            one = passes.oldest()
+            one.owner.seconds += time.monotonic() - begun
+            self._finish(one, tally)
 
     def _finish(self, one: Pass[Running], tally: Tally) -> None:
         """Take what a pass made; what goes wrong with the encoder, rather than with a clip or the store, ends a job."""
@@ -336,6 +339,20 @@ class Pipeline:
                 failure = error
         if failure is not None:
             raise failure
+
+
+@contextmanager
+def _kept(passes: Passes[Running]) -> Iterator[None]:
+    """Give what passes have made to be stored, also where something ends them all."""
+    try:
+        yield
+    except BaseException:
+        for one in passes.ended():
+            with suppress(Exception):  # what ended them is to be told, not this
+                for clip, outcome in zip(one.clips, one.outcomes(), strict=True):
+                    if not isinstance(outcome, Exception):
+                        one.owner.commit.add(clip.id, outcome)
+        raise
 
 
 def _embedded(job: Job, waveforms: Sequence[np.ndarray | Exception]) -> Outcomes:

@@ -126,6 +126,10 @@ def remove(store: EmbeddingStore, kind: Kind) -> Kind:
 
 def _remove(folder: StorePath) -> None:
     if isinstance(folder, Path):
+        if folder.is_symlink():
+            _remove(folder.resolve())
+            folder.unlink()
+            return
         # Below a name that whoever comes later removes, should this process be killed.
         away = atomic_io.temporary_name(folder)
         away.mkdir()

@@ -149,6 +149,16 @@ def test_networks_that_nobody_needs_lie_until_they_are_large() -> None:
         gc.collect()
 
 
+def test_a_layer_of_a_model_inside_which_is_used_twice_keeps_its_kernel_whole() -> None:
+    import keras
+
+    each = keras.Input((6,))
+    tower = keras.Model(each, keras.layers.Dense(4)(each))
+    inputs, last = [keras.Input((6,)), keras.Input((6,))], keras.layers.Dense(3)
+    network = keras.Model(inputs, last(keras.layers.Concatenate()([tower(one) for one in inputs])))
+    assert [one.layer for one in tensorflow_blocks.large(network, least=1)] == [last]
+
+
 @pytest.mark.parametrize("length", [9, None])
 def test_convolutions_in_their_lean_form_are_those_of_keras(length: int | None) -> None:
     """Of one channel and of several; and those that have no such form, beside them."""

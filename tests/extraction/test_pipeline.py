@@ -1,5 +1,7 @@
 """Several encoders of a call: each file is decoded once, and each encoder gets what it would get alone."""
 
+import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -245,6 +247,59 @@ def test_of_passes_at_once_one_that_fails_ends_its_encoder_only(corpus: Corpus, 
     assert failed.error == str(wrong) and failed.done == 2
     assert other.complete and other.done == 9
     assert extract.extract(corpus, "counting", store).done == 7
+
+
+def test_passes_at_once_hear_no_more_than_one_batch_may_with_its_padding(corpus: Corpus, store: EmbeddingStore) -> None:
+    lock, inside = threading.Lock(), [0.0]
+    heard: list[float] = []
+
+    class Measured(counting_encoder.CountingBatch):
+        passes_at_once = 2
+
+        def frames_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+            seconds = sum(map(len, waveforms)) / self.sample_rate
+            with lock:
+                inside[0] += seconds
+                heard.append(inside[0])
+            time.sleep(0.02)
+            with lock:
+                inside[0] -= seconds
+            return super().frames_batch(waveforms)
+
+    measured = Measured(encoders.preset("counting-batch"), LoadRequest())
+    assert extract.extract(corpus, measured, store, pad="5", batch_seconds=10.0).done == 9
+    assert max(heard) == 10.0
+
+
+def test_ctrl_c_keeps_what_a_pass_beside_the_one_that_is_waited_for_has_made(
+    corpus: Corpus, store: EmbeddingStore
+) -> None:
+    released = threading.Event()
+
+    class Stuck(counting_encoder.Counting):
+        """The first pass does not end; the second one does; Ctrl-C comes with the third."""
+
+        passes_at_once = 2
+        begun = 0
+
+        def frames(self, waveform: np.ndarray) -> np.ndarray:
+            with lock:
+                self.begun += 1
+                mine = self.begun
+            if mine == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            if mine != 2:
+                released.wait(60)
+            return super().frames(waveform)
+
+    lock = threading.Lock()
+    try:
+        with pytest.raises(extract.Interrupted):
+            extract.extract(corpus, Stuck(encoders.preset("counting"), LoadRequest()), store)
+    finally:
+        released.set()
+    (key,) = store.keys("tiny")
+    assert len(store.load("tiny", key)[0]) == 1
 
 
 def test_encoders_that_do_not_fit_into_memory_together_run_in_turns() -> None:

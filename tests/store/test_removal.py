@@ -14,7 +14,9 @@ from click.testing import CliRunner
 from store_rows import KEY, fill, parts_of
 
 from serfuse.cli import main
+from serfuse.corpora.base import Corpus
 from serfuse.errors import StoreError
+from serfuse.extraction.extract import Extraction
 from serfuse.progress import Observer
 from serfuse.store import EmbeddingKey, EmbeddingStore, Skipped, maintenance, removal, verification
 
@@ -111,6 +113,32 @@ def test_nothing_is_removed_while_a_process_extracts(tmp_path: Path) -> None:
         other.stdin.close()
     run(store, "c", KEY.folder, "--yes")
     assert len(kinds(store)) == 2
+
+
+@pytest.mark.slow
+def test_nothing_is_removed_while_an_extraction_has_no_clip_in_hand(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    """Between two encoders, of which the second one may take minutes to load."""
+    store = EmbeddingStore(tmp_path / "store")
+    reports = Extraction(tiny_corpus, store, limit=8).each(["logmel", "nobody"])
+    key = next(reports).key
+    words = ["store", "remove", tiny_corpus.name, key.folder, "--yes", "--store", str(store.root)]
+    command = [sys.executable, "-P", "-c", "from serfuse.cli import main; main()", *words]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "is extracting into corpus" in done.stderr, done.stderr
+    assert next(reports).error and len(store.load(tiny_corpus.name, key)[0]) == 8
+    assert list(reports) == []
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and not store.keys(tiny_corpus.name), done.stderr
+
+
+def test_a_kind_whose_folder_is_elsewhere_is_removed_there(tmp_path: Path) -> None:
+    store = filled(EmbeddingStore(tmp_path / "store"))
+    folder, elsewhere = store.root / "c" / KEY.folder, tmp_path / "large disk" / KEY.folder
+    elsewhere.parent.mkdir()
+    folder.rename(elsewhere)
+    folder.symlink_to(elsewhere)
+    assert "10 rows" in run(store, "c", KEY.folder, "--yes")
+    assert len(kinds(store)) == 2 and not os.path.lexists(folder) and not list(elsewhere.parent.iterdir())
 
 
 def test_what_cannot_be_read_is_removed_by_its_full_name(store: EmbeddingStore) -> None:

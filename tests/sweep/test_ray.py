@@ -113,8 +113,10 @@ def test_memory_for_one_worker_is_no_reason_to_wait_for_ever(make_plan, make_sto
     assert len(progress.done) == 5 and not progress.failed
 
 
-def test_no_cluster_at_an_address_is_said_plainly(store) -> None:
+def test_no_cluster_at_an_address_is_said_plainly(store, monkeypatch) -> None:
+    """Not of "auto", which takes the cluster of whatever else runs on this machine, another test's too."""
     from serfuse.sweep.ray_engine import RayEngine
 
-    with pytest.raises(RunError, match="No Ray cluster at"):
-        RayEngine(store.root, 1, 1, "auto", memory.Budget())
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(RunError, match="No Ray cluster at nowhere"):
+        RayEngine(store.root, 1, 1, "nowhere", memory.Budget())

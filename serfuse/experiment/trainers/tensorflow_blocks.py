@@ -91,7 +91,8 @@ def large(network: Any, least: int = _FROM, weights: int = _WEIGHTS) -> list[Blo
         once = len(layer._inbound_nodes) == 1 and len(layer.input.shape) == 2
         return alone and once and layer.lora_rank is None and math.prod(layer.kernel.shape) >= least
 
-    return [Blocks(layer, weights) for layer in network._flatten_layers(include_self=False) if fits(layer)]
+    # Not those of a model inside, which may be used twice without their knowing.
+    return [Blocks(layer, weights) for layer in network.layers if fits(layer)]
 
 
 @contextmanager
