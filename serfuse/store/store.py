@@ -20,7 +20,7 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -503,11 +503,18 @@ class EmbeddingStore:
         """
         return self._choose(corpus, key)
 
-    def _choose(self, corpus: str, key: EmbeddingKey, table: pa.Table | None = None) -> "Chosen":
+    def _choose(
+        self, corpus: str, key: EmbeddingKey, table: pa.Table | None = None, parts: Sequence[Part] | None = None
+    ) -> "Chosen":
         if table is None:
             table = clip_table.read(self._existing(corpus) / CLIPS, ["id", "audio"])
-        rows, ids = self._of(corpus, key).select(table["id"], table["audio"])
+        of = table["id"], table["audio"]
+        rows, ids = self._of(corpus, key).select(*of) if parts is None else select(parts, *of)
         return Chosen(ids, rows)
+
+    def _ahead(self, corpus: str, key: EmbeddingKey, clips: int, pool: Executor) -> Sequence[Part]:
+        """The parts of a key for `_choose`, of which is begun what can be without the table of clips."""
+        return self._of(corpus, key).ahead(clips, pool)
 
     def _steadily(self, read: Callable[[], Any]) -> Any:
         """What `read` gives, which is tried again where a compaction beside has taken parts away."""
@@ -584,7 +591,7 @@ class EmbeddingStore:
             count = self._info(corpus).get("clips")
         # The labels of a million clips are read and made while their vectors are verified, one kind after the other.
         with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as making:
-            parts = {name: self._of(corpus, key).ahead(count, reading) for name, key in keys.items()}
+            parts = {name: self._ahead(corpus, key, count, reading) for name, key in keys.items()}
             table = self._clip_table(corpus)
             coming = making.submit(self._frame, corpus, table)
             kept, dropped, matrices = self._matrices(corpus, keys, table, missing, parts)
@@ -604,10 +611,8 @@ class EmbeddingStore:
     ) -> tuple[np.ndarray, list[dict[str, str]], dict[str, np.ndarray]]:
         """Which clips of the table every key has, what is to be said of the others, and the vectors by key."""
         every = one_array(table["id"])
-        found = {}
-        for name in keys:
-            chosen, ids = select(parts[name], pa.chunked_array([every]), table["audio"])
-            found[name] = Chosen(ids, chosen)
+        whole = pa.table({"id": pa.chunked_array([every]), "audio": table["audio"]})  # put together once for all kinds
+        found = {name: self._choose(corpus, key, whole, parts[name]) for name, key in keys.items()}
         place = {name: numbers(every, chosen.ids) for name, chosen in found.items()}
         dropped: list[dict[str, str]] = []
         unexplained: dict[str, list[str]] = {}

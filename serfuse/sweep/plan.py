@@ -49,7 +49,10 @@ class CachedStore(EmbeddingStore):
     def _clip_table(self, corpus: str) -> Any:
         return self._once("clips", corpus, super()._clip_table)
 
-    def _choose(self, corpus: str, key: EmbeddingKey, table: Any = None) -> Chosen:
+    def _ahead(self, corpus: str, key: EmbeddingKey, clips: int, pool: Any) -> tuple[()]:
+        return ()  # nothing may have to be read
+
+    def _choose(self, corpus: str, key: EmbeddingKey, table: Any = None, parts: Any = None) -> Chosen:
         ids, matrix = self.load(corpus, key)
         return Chosen(pa.array(ids, pa.large_string()), _Held(matrix))
 
