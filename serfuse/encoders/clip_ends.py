@@ -7,7 +7,6 @@ Nothing in a causal encoder looks ahead but its strided convolutions, which fill
 what comes behind that is never looked at. Others find zeros.
 """
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
+
+from .torch_inference import Told
 
 
 class ClipEnds:
@@ -28,7 +29,7 @@ class ClipEnds:
 
     def __init__(self, strided: Sequence[nn.Module], strides: Sequence[int]) -> None:
         self._strides = list(strides)
-        self._now = threading.local()  # passes of several threads are over clips of their own
+        self._fills = Told[list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]]()
         for number, module in enumerate(strided):
             module.register_forward_pre_hook(lambda _, args, number=number: self._filled(number, args))
 
@@ -44,14 +45,11 @@ class ClipEnds:
             ]
             fills.append(tuple(torch.tensor(places, dtype=torch.long).reshape(-1, 3).T.to(device)))
             lengths = [-(-length // stride) for length in lengths]
-        self._now.fills = fills
-        try:
+        with self._fills.tell(fills):
             yield
-        finally:
-            del self._now.fills
 
     def _filled(self, number: int, args: tuple[Any, ...]) -> tuple[torch.Tensor] | None:
-        fills = getattr(self._now, "fills", None)
+        fills = self._fills.now()
         if fills is None:
             return None
         (hidden,) = args
@@ -70,7 +68,7 @@ class ClipZeros:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._now = threading.local()
+        self._lengths = Told[tuple[torch.Tensor, int]]()
         for module in model.modules():
             if isinstance(module, nn.Conv1d) and module.kernel_size[0] > 1:
                 module.register_forward_pre_hook(self._emptied)
@@ -78,14 +76,11 @@ class ClipZeros:
     @contextmanager
     def over(self, samples: Sequence[int], device: str) -> Iterator[None]:
         """Within this, a pass is over clips of so many samples, whole frames all of them."""
-        self._now.over = torch.tensor(samples, device=device), max(samples)
-        try:
+        with self._lengths.tell((torch.tensor(samples, device=device), max(samples))):
             yield
-        finally:
-            del self._now.over
 
     def _emptied(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[torch.Tensor] | None:
-        over = getattr(self._now, "over", None)
+        over = self._lengths.now()
         if over is None:
             return None
         (hidden,) = args

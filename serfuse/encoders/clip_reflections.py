@@ -5,7 +5,6 @@ so its reflection is written there first. What is further behind is never looked
 works frame by frame, or is told how long the clips are.
 """
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +13,8 @@ from typing import Any
 import torch
 from speechbrain.nnet.CNN import Conv1d
 from torch import nn
+
+from .torch_inference import Told
 
 
 class ClipReflections:
@@ -30,7 +31,7 @@ class ClipReflections:
 
     def __init__(self, model: nn.Module) -> None:
         self.reach = 0
-        self._now = threading.local()  # passes of several threads are over clips of their own
+        self._places = Told[torch.Tensor]()
         for module in model.modules():
             if isinstance(module, Conv1d) and module.kernel_size > 1:
                 ahead = module.dilation * (module.kernel_size - 1) // 2
@@ -44,14 +45,12 @@ class ClipReflections:
         ends = torch.tensor(frames)[:, None]
         clips = torch.arange(len(frames))[:, None].expand(-1, self.reach)
         # For each step behind the ends: whose, where, and where from. Those of a shorter reach are the first of them.
-        self._now.places = torch.stack([clips, ends + steps, ends - 2 - steps]).transpose(1, 2).to(device)
-        try:
+        places = torch.stack([clips, ends + steps, ends - 2 - steps]).transpose(1, 2).to(device)
+        with self._places.tell(places):
             yield
-        finally:
-            del self._now.places
 
     def _reflected(self, ahead: int, module: nn.Module, args: tuple[Any, ...]) -> tuple[torch.Tensor] | None:
-        places = getattr(self._now, "places", None)
+        places = self._places.now()
         if places is None:
             return None
         hidden = args[0] if module.skip_transpose else args[0].transpose(1, 2)

@@ -3,10 +3,12 @@
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
+
+Value = TypeVar("Value")
 
 
 @contextmanager
@@ -100,6 +102,26 @@ class _Held:
                 self._inside -= 1
                 if not self._inside:
                     self._outside.close()
+
+
+class Told(Generic[Value]):
+    """What is told to the modules that a pass goes through. Each thread has its own: passes run side by side."""
+
+    def __init__(self) -> None:
+        self._own = threading.local()
+
+    @contextmanager
+    def tell(self, value: Value) -> Iterator[None]:
+        """Within this, passes of this thread find it."""
+        self._own.value = value
+        try:
+            yield
+        finally:
+            del self._own.value
+
+    def now(self) -> Value | None:
+        """What this thread was told; `None` outside."""
+        return getattr(self._own, "value", None)
 
 
 _HELD = _Held(_EXACT, _REPEATABLE)

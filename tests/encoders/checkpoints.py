@@ -1,6 +1,7 @@
 """Small checkpoints in transformers' own format, with weights that no library's random generator can change."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -77,3 +78,14 @@ def speechlike(samples: int, seed: int = 0) -> np.ndarray:
     noise = np.random.RandomState(seed).standard_normal(samples)
     envelope = 0.55 + 0.45 * np.sin(2 * np.pi * 4 * time)
     return (0.1 * envelope * (tone + 0.05 * noise)).astype(np.float32)
+
+
+def assert_alike_side_by_side(encoder, clips) -> None:
+    """Passes of several threads, of a clip each and of clips of two lengths, give what each gives alone."""
+    half = len(clips) // 2
+    batches = [[clip] for clip in clips] + [list(pair) for pair in zip(clips[:half], clips[half:], strict=True)]
+    alone = [encoder.frames_batch(batch) for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        for found, expected in zip(pool.map(encoder.frames_batch, batches), alone, strict=True):
+            for frames, own in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(frames, own)

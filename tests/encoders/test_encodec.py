@@ -2,12 +2,12 @@
 
 import json
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from checkpoints import assert_alike_side_by_side
 from codec_checkpoints import check_golden, encodec_state, load, save, speechtokenizer_state, tone, whole
 from safetensors.torch import load_file
 
@@ -247,9 +247,4 @@ def test_convolutions_do_without_cudnn_and_the_lstm_with_it(encoder):
 def test_passes_side_by_side_give_what_each_gives_alone(encoder):
     assert encoder.passes_at_once == (2 if torch.get_num_threads() > 1 else 1)
     clips = [tone(4801 + 640 * number) for number in range(16)]
-    batches = [[clip] for clip in clips] + [[clips[number], clips[number + 8]] for number in range(8)]
-    alone = [encoder.frames_batch(batch) for batch in batches]
-    with ThreadPoolExecutor(4) as pool:
-        for found, expected in zip(pool.map(encoder.frames_batch, batches), alone, strict=True):
-            for frames, own in zip(found, expected, strict=True):
-                np.testing.assert_array_equal(frames, own)
+    assert_alike_side_by_side(encoder, clips)

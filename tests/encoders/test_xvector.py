@@ -3,14 +3,13 @@
 import socket
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from checkpoints import fill, speechlike
+from checkpoints import assert_alike_side_by_side, fill, speechlike
 
 from serfuse import encoders
 from serfuse.encoders import LoadRequest, xvector, xvector_model
@@ -190,9 +189,4 @@ def test_passes_side_by_side_give_what_each_gives_alone(checkpoint):
     encoder = load(checkpoint)
     assert encoder.passes_at_once == (2 if torch.get_num_threads() > 1 else 1)
     clips = [speechlike(8_000 + 800 * number) for number in range(16)]
-    batches = [[clip] for clip in clips] + [[clips[number], clips[number + 8]] for number in range(8)]
-    alone = [encoder.frames_batch(batch) for batch in batches]
-    with ThreadPoolExecutor(4) as pool:
-        for found, expected in zip(pool.map(encoder.frames_batch, batches), alone, strict=True):
-            for frames, own in zip(found, expected, strict=True):
-                np.testing.assert_array_equal(frames, own)
+    assert_alike_side_by_side(encoder, clips)
