@@ -31,8 +31,8 @@ class Blocks:
         self.layer = layer
         count, units = layer.kernel.shape
         rows = max(1, weights // units)
-        self.sizes = [min(rows, count - begin) for begin in range(0, count, rows)]
         kernel, begins = layer.kernel.value, range(0, count, rows)
+        self.sizes = [min(rows, count - begin) for begin in begins]
         self.variables = [keras.Variable(kernel[begin : begin + rows], name="block") for begin in begins]
 
     def write_back(self) -> None:

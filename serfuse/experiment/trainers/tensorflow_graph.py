@@ -56,7 +56,8 @@ def _fit(lesson: Lesson, observer: Observer) -> Trained:
         observer.advance()
         if best and best.over(figures["val_loss"]):
             break
-    write_back()
+    if not watch:  # otherwise each epoch has
+        write_back()
     if best:
         best.restore()
     return Trained(network, history)
